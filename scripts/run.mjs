@@ -1,0 +1,68 @@
+// Runs a TypeScript entry of this repository on the pinned Node, after installing what is missing.
+// Plain JavaScript without dependencies: it must work on Node 20, before anything is installed.
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const pinnedNode = join(
+  root,
+  'node_modules',
+  'node',
+  'bin',
+  process.platform === 'win32' ? 'node.exe' : 'node',
+);
+
+/** True when node_modules holds every locked package in its locked version, whoever installed it. */
+function isInstalled() {
+  const installedLock = join(root, 'node_modules', '.package-lock.json');
+  if (!existsSync(installedLock) || !existsSync(pinnedNode)) return false;
+  const installed = JSON.parse(readFileSync(installedLock, 'utf8')).packages;
+  const locked = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages;
+  return Object.entries(locked).every(
+    ([path, entry]) => path === '' || entry.optional || installed[path]?.version === entry.version,
+  );
+}
+
+function ensureInstalled() {
+  if (isInstalled()) return;
+  process.stderr.write('Installing the dependencies (once) …\n');
+  const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
+  const { status } = spawnSync(npm, ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+    shell: process.platform === 'win32',
+    // The GPU libraries of onnxruntime and the telemetry of swagger-ui-dist are of no use here; npm older
+    // than 11 doesn't know `allowScripts`, so their install scripts are told by their own variables.
+    env: { ...process.env, ONNXRUNTIME_NODE_INSTALL: 'skip', SCARF_ANALYTICS: 'false' },
+  });
+  if (status !== 0) {
+    process.stderr.write(
+      'npm ci failed: its messages are above. Check the network and run the command again.\n',
+    );
+    process.exit(status ?? 1);
+  }
+}
+
+ensureInstalled();
+const [entry, ...args] = process.argv.slice(2);
+if (entry === undefined) {
+  process.stderr.write('Usage: node scripts/run.mjs ENTRY.ts [ARG ...]\n');
+  process.exit(2);
+}
+const child = spawn(pinnedNode, ['--disable-warning=ExperimentalWarning', join(root, entry), ...args], {
+  stdio: 'inherit',
+});
+// The terminal sends its signals to the whole group; a supervisor sends them to this process alone.
+for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+process.on('SIGINT', () => {});
+child.on('error', (error) => {
+  process.stderr.write(`${error.message}\n`);
+  process.exit(1);
+});
+child.on('exit', (code, signal) => {
+  if (signal === null) process.exit(code ?? 1);
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
+});
