@@ -1,0 +1,47 @@
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { type Logger, multistream, pino } from 'pino';
+import { VitrineError } from '../domain/errors.ts';
+
+export type { Logger };
+
+export interface LoggerSettings {
+  readonly level: string;
+  /** Also written here, beside stdout. */
+  readonly file: string | undefined;
+}
+
+/**
+ * JSON lines on stdout, and in a file where one is named. A VitrineError is logged with its code and its cause's
+ * message; stacks are kept for what nobody foresaw. User names and passwords in URLs are taken out.
+ */
+export function createLogger(settings: LoggerSettings): Logger {
+  const options = {
+    level: settings.level,
+    base: { pid: process.pid },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label: string) => ({ level: label }) },
+    serializers: { error: toLogError },
+  };
+  const stdout = { level: settings.level, stream: pino.destination(1) };
+  if (settings.file === undefined) return pino(options, stdout.stream);
+  mkdirSync(dirname(settings.file), { recursive: true });
+  const file = { level: settings.level, stream: pino.destination(settings.file) };
+  return pino(options, multistream([stdout, file] as never));
+}
+
+function toLogError(error: unknown): object {
+  if (error instanceof VitrineError) {
+    const cause = error.cause instanceof Error ? redact(error.cause.message) : undefined;
+    return { code: error.code, message: redact(error.message), cause };
+  }
+  if (error instanceof Error) {
+    return { name: error.name, message: redact(error.message), stack: redact(error.stack ?? '') };
+  }
+  return { message: redact(String(error)) };
+}
+
+/** The text without the user info of any URL in it. */
+export function redact(text: string): string {
+  return text.replaceAll(/([a-z][a-z\d+.-]*:\/\/)[^\s/@]*@/gi, '$1***@');
+}
