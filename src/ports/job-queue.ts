@@ -59,8 +59,8 @@ export interface ClaimedJob extends Lease {
   readonly attempt: number;
   readonly maxAttempts: number;
   readonly crashes: number;
-  /** When it was first claimed (epoch ms of the queue's clock): the start of its hard time limit. */
-  readonly firstClaimedAt: number;
+  /** Milliseconds since it was first claimed, by the queue's clock: what counts against its hard time limit. */
+  readonly sinceFirstClaimMs: number;
 }
 
 /** `cancel`: someone cancelled the job, stop and settle it with `cancel`. `lost`: it is no longer yours. */
