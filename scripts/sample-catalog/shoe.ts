@@ -1,6 +1,6 @@
 import { type Drawing, fromAbove, n, type Style, shade } from './drawing.ts';
 
-/** A trainer from the side, toe to the right: low or high, with stripes, a swoosh, a panel or dots. */
+/** A trainer from the side, toe to the right: low or high, with waves, a zigzag, a panel or a badge. */
 export function drawShoe({ color, accent, variant, random }: Style): Drawing {
   const high = variant % 3 === 1 ? 70 : variant % 3 === 2 ? 24 : 0;
   const collar = 236 - high;
@@ -25,15 +25,11 @@ export function drawShoe({ color, accent, variant, random }: Style): Drawing {
 
 function side(kind: number, accent: string, sole: number): string {
   if (kind === 0) {
-    return [236, 276, 316]
-      .map(
-        (x) =>
-          `<path d="M${x} 270 L${x + 44} ${n(sole + 4)}" stroke="${accent}" stroke-width="17" opacity=".9"/>`,
-      )
-      .join('');
+    return `<path d="M150 ${n(sole - 22)} Q280 ${n(sole - 70)} 420 ${n(sole - 20)}" fill="none" stroke="${accent}" stroke-width="15"/><path d="M150 ${n(sole - 54)} Q270 ${n(sole - 104)} 400 ${n(sole - 56)}" fill="none" stroke="${accent}" stroke-width="9"/>`;
   }
-  if (kind === 1)
-    return `<path d="M170 386 Q240 420 372 330 Q262 446 190 424 Z" fill="${accent}" opacity=".95"/>`;
+  if (kind === 1) {
+    return `<path d="M176 ${n(sole - 24)} L222 ${n(sole - 74)} L262 ${n(sole - 24)} L304 ${n(sole - 74)} L346 ${n(sole - 24)}" fill="none" stroke="${accent}" stroke-width="15" stroke-linejoin="round" stroke-linecap="round"/>`;
+  }
   if (kind === 2)
     return `<path d="M206 ${n(sole + 4)} L262 300 L338 352 L370 ${n(sole + 4)} Z" fill="${accent}" opacity=".6"/>`;
   return `<circle cx="264" cy="372" r="34" fill="${accent}" opacity=".9"/><circle cx="264" cy="372" r="16" fill="#fff" opacity=".8"/>`;
