@@ -32,7 +32,7 @@ for (const [column, aliases] of Object.entries(ALIASES)) {
  * goes before its aliases: with `id` and `product_id` both there, `id` is none.
  */
 export function toColumns(headers: readonly string[]): readonly (Column | null)[] {
-  const exact = new Set(headers.filter((header) => header in ALIASES));
+  const exact = new Set(headers.filter((header) => Object.hasOwn(ALIASES, header)));
   const taken = new Set<Column>();
   return headers.map((header) => {
     const column = BY_NAME.get(squeeze(header)) ?? null;
