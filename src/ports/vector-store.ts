@@ -81,7 +81,7 @@ export interface VectorStore extends AsyncDisposable {
   ): Promise<number>;
   /** Points, tombstones not counted. */
   count(): Promise<number>;
-  /** Removes tombstones that are older; gives how many. */
+  /** Removes tombstones that are of this age or older; gives how many. */
   sweepTombstones(olderThanMs: number): Promise<number>;
   /** @throws VitrineError `store_unavailable` */
   ping(): Promise<void>;

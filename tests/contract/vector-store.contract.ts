@@ -1,0 +1,473 @@
+import { randomUUID } from 'node:crypto';
+import { afterEach, describe, expect, it } from 'vitest';
+import { toPointId } from '../../src/domain/product-image.ts';
+import type { SearchFilter } from '../../src/domain/search-filter.ts';
+import type { ModelIdentity, Point, PointPayload, VectorStore } from '../../src/ports/vector-store.ts';
+
+/** A place where collections can be: a file, a server. */
+export interface VectorStoreBackend {
+  /** A new store, as another process would open it; the suite disposes it. */
+  open(collection: string): VectorStore;
+  /** Removes a collection that the suite has made. */
+  drop(collection: string): Promise<void>;
+}
+
+export const TEST_MODEL: ModelIdentity = { id: 'test-model', dimension: 4, fingerprint: 'f1' };
+
+/** A point whose vector lies at the angle, in degrees, from the first axis: cos(angle) is its score for AXIS. */
+export function toPoint(
+  productId: string,
+  angle: number,
+  { imageId = 'main', version = 1, ...fields }: Partial<PointPayload> = {},
+): Point {
+  const radians = (angle * Math.PI) / 180;
+  return {
+    id: toPointId(productId, imageId),
+    vector: Float32Array.of(Math.cos(radians), Math.sin(radians), 0, 0),
+    payload: { productId, imageId, version, indexedAt: 1_700_000_000_000, ...fields },
+  };
+}
+
+export const AXIS = Float32Array.of(1, 0, 0, 0);
+
+/** What every vector store must do, whatever keeps the vectors. */
+export function describeVectorStore(name: string, backend: VectorStoreBackend): void {
+  describe(`vector store: ${name}`, () => {
+    const opened: VectorStore[] = [];
+    const open = (collection = `test-${randomUUID()}`): VectorStore => {
+      const store = backend.open(collection);
+      opened.push(store);
+      return store;
+    };
+    const openReady = async (): Promise<VectorStore> => {
+      const store = open();
+      await store.ensureCollection(TEST_MODEL);
+      return store;
+    };
+    const search = async (store: VectorStore, filter: SearchFilter = {}, limit = 10): Promise<string[]> => {
+      const hits = await store.search({ vector: AXIS, limit, filter, groupByProduct: false });
+      return hits.map((hit) => hit.payload.productId);
+    };
+
+    afterEach(async () => {
+      for (const store of opened) await store[Symbol.asyncDispose]();
+      for (const collection of new Set(opened.map((store) => store.collection)))
+        await backend.drop(collection);
+      opened.length = 0;
+    });
+
+    describe('the collection', () => {
+      it('remembers the model it was made for, for every process', async () => {
+        const store = open();
+        expect(await store.collectionModel()).toBeNull();
+        await store.ensureCollection(TEST_MODEL);
+        await store.ensureCollection(TEST_MODEL);
+        expect(await store.collectionModel()).toEqual(TEST_MODEL);
+        expect(await open(store.collection).collectionModel()).toEqual(TEST_MODEL);
+      });
+
+      it.each([
+        ['another model', { ...TEST_MODEL, id: 'other-model' }],
+        ['another dimension', { ...TEST_MODEL, dimension: 5 }],
+        ['other preprocessing', { ...TEST_MODEL, fingerprint: 'f2' }],
+      ])('refuses %s', async (_, model) => {
+        const store = await openReady();
+        await expect(open(store.collection).ensureCollection(model)).rejects.toMatchObject({
+          code: 'model_mismatch',
+        });
+        expect(await store.collectionModel()).toEqual(TEST_MODEL);
+      });
+
+      it('may be made by several processes at the same time', async () => {
+        const collection = `test-${randomUUID()}`;
+        const stores = Array.from({ length: 6 }, () => open(collection));
+        await Promise.all(stores.map((store) => store.ensureCollection(TEST_MODEL)));
+        await Promise.all(stores.map((store, index) => store.upsert([toPoint(`p${index}`, index)])));
+        expect(await stores[0]!.count()).toBe(6);
+      });
+
+      it('must be there before it is used', async () => {
+        const store = open();
+        const request = { vector: AXIS, limit: 1, groupByProduct: true };
+        for (const use of [
+          store.upsert([toPoint('p', 0)]),
+          store.search(request),
+          store.getProduct('p'),
+          store.deleteProduct('p', [{ imageId: 'main', version: 1 }]),
+          store.count(),
+          store.sweepTombstones(0),
+        ]) {
+          await expect(use).rejects.toMatchObject({ code: 'store_rejected' });
+        }
+      });
+
+      it('keeps apart what is in other collections', async () => {
+        const [one, other] = [await openReady(), await openReady()];
+        await one.upsert([toPoint('p', 0)]);
+        expect(await other.count()).toBe(0);
+        expect(await other.getProduct('p')).toEqual([]);
+        expect(await search(other)).toEqual([]);
+        expect(await other.deleteProduct('p', [])).toBe(0);
+        expect(await one.count()).toBe(1);
+      });
+
+      it('answers a ping with or without a collection', async () => {
+        const store = open();
+        await expect(store.ping()).resolves.toBeUndefined();
+        await store.ensureCollection(TEST_MODEL);
+        await expect(store.ping()).resolves.toBeUndefined();
+      });
+    });
+
+    describe('points', () => {
+      it('come back whole, by image', async () => {
+        const store = await openReady();
+        const productId = 'Ärmel/№ 7 "x"\\😀\n%00';
+        const full = toPoint(productId, 30, {
+          imageId: 'b',
+          name: "Shirt, 'blue'",
+          description: 'Line one\nline two',
+          category: 'shirts',
+          brand: 'Ätsch',
+          price: 19.99,
+          currency: 'EUR',
+          tags: ['new', 'sale'],
+          metadata: { sizes: [38, 40], nested: { deep: [null, { a: 1 }] }, stock: 0, eco: true, note: null },
+        });
+        const bare = toPoint(productId, 60, { imageId: 'a' });
+        await store.upsert([full, bare, toPoint('other', 0)]);
+
+        const points = await store.getProduct(productId);
+        expect(points.map((point) => point.payload)).toEqual([bare.payload, full.payload]);
+        expect(points.map((point) => point.id)).toEqual([bare.id, full.id]);
+        for (const [index, { vector }] of [bare, full].entries()) {
+          expect(points[index]!.vector).toBeInstanceOf(Float32Array);
+          for (const [at, value] of vector.entries()) expect(points[index]!.vector[at]).toBeCloseTo(value, 6);
+        }
+        expect(await store.getProduct('nothing of this name')).toEqual([]);
+      });
+
+      it('carry integers of any size in a form that JSON knows', async () => {
+        const store = await openReady();
+        const metadata = { ean: 2 ** 60, list: [Number.MAX_SAFE_INTEGER, 1e300] };
+        await store.upsert([toPoint('p', 0, { metadata })]);
+        const [point] = await store.getProduct('p');
+        expect(JSON.parse(JSON.stringify(point!.payload.metadata))).toEqual(metadata);
+      });
+
+      it('are replaced as a whole when they are written again', async () => {
+        const store = await openReady();
+        await store.upsert([toPoint('p', 0, { category: 'old', price: 1, metadata: { a: 1 } })]);
+        await store.upsert([toPoint('p', 90, { brand: 'new' })]);
+        expect(await store.count()).toBe(1);
+        const [point] = await store.getProduct('p');
+        expect(point!.payload).toEqual(toPoint('p', 90, { brand: 'new' }).payload);
+        expect(point!.vector[1]).toBeCloseTo(1, 6);
+        expect(await search(store, { category: 'old' })).toEqual([]);
+      });
+
+      it.each([
+        ['of another length', Float32Array.of(1, 0, 0)],
+        ['with a value that is not a number', Float32Array.of(1, Number.NaN, 0, 0)],
+        ['with an infinite value', Float32Array.of(1, Number.POSITIVE_INFINITY, 0, 0)],
+      ])('are refused with a vector %s, and so is the rest of their batch', async (_, vector) => {
+        const store = await openReady();
+        const bad = { ...toPoint('bad', 0), vector };
+        await expect(store.upsert([toPoint('good', 0), bad])).rejects.toMatchObject({
+          code: 'embedding_invalid',
+        });
+        expect(await store.count()).toBe(0);
+        await expect(store.search({ vector, limit: 1, groupByProduct: false })).rejects.toMatchObject({
+          code: 'embedding_invalid',
+        });
+      });
+
+      it('may be written by the hundred, and by none', async () => {
+        const store = await openReady();
+        await store.upsert([]);
+        const points = Array.from({ length: 300 }, (_, index) =>
+          toPoint('p', index / 4, { imageId: `image-${String(index).padStart(3, '0')}`, version: index }),
+        );
+        await store.upsert(points);
+        expect(await store.count()).toBe(300);
+        const stored = await store.getProduct('p');
+        expect(stored.map((point) => point.payload)).toEqual(points.map((point) => point.payload));
+        expect(await store.deleteProduct('p', [])).toBe(300);
+        expect(await store.count()).toBe(0);
+      });
+    });
+
+    describe('search', () => {
+      it('gives the nearest first, with the cosine as score', async () => {
+        const store = await openReady();
+        await store.upsert([toPoint('far', 120), toPoint('near', 10, { name: 'Near' }), toPoint('mid', 60)]);
+        const hits = await store.search({ vector: AXIS, limit: 10, groupByProduct: false });
+        expect(hits.map((hit) => hit.payload.productId)).toEqual(['near', 'mid', 'far']);
+        expect(hits[0]!.id).toBe(toPointId('near', 'main'));
+        expect(hits[0]!.payload).toEqual(toPoint('near', 10, { name: 'Near' }).payload);
+        for (const [index, angle] of [10, 60, 120].entries()) {
+          expect(hits[index]!.score).toBeCloseTo(Math.cos((angle * Math.PI) / 180), 5);
+        }
+        expect(await search(store, {}, 2)).toEqual(['near', 'mid']);
+      });
+
+      it('never gives a score beyond one', async () => {
+        const store = await openReady();
+        const vector = Float32Array.of(0.123, 0.456, 0.789, 0.3919961734507184);
+        await store.upsert([{ ...toPoint('p', 0), vector }]);
+        const [hit] = await store.search({ vector, limit: 1, groupByProduct: false });
+        expect(hit!.score).toBeLessThanOrEqual(1);
+        expect(hit!.score).toBeCloseTo(1, 5);
+      });
+
+      it('grouped, gives each product once with its best image', async () => {
+        const store = await openReady();
+        await store.upsert([
+          toPoint('a', 50, { imageId: 'front' }),
+          toPoint('a', 20, { imageId: 'back' }),
+          toPoint('a', 25, { imageId: 'side' }),
+          toPoint('b', 30),
+          toPoint('c', 10, { imageId: 'one' }),
+          toPoint('c', 10.5, { imageId: 'two' }),
+        ]);
+        const hits = await store.search({ vector: AXIS, limit: 10, groupByProduct: true });
+        expect(hits.map((hit) => [hit.payload.productId, hit.payload.imageId])).toEqual([
+          ['c', 'one'],
+          ['a', 'back'],
+          ['b', 'main'],
+        ]);
+        const two = await store.search({ vector: AXIS, limit: 2, groupByProduct: true });
+        expect(two.map((hit) => hit.payload.productId)).toEqual(['c', 'a']);
+        expect(await search(store)).toHaveLength(6);
+      });
+
+      it('leaves out the product that is searched with', async () => {
+        const store = await openReady();
+        await store.upsert([
+          toPoint('self', 0),
+          toPoint('self', 1, { imageId: 'b' }),
+          toPoint('a', 5),
+          toPoint('b', 9),
+        ]);
+        for (const groupByProduct of [true, false]) {
+          const request = { vector: AXIS, limit: 2, groupByProduct, excludeProductId: 'self' };
+          const hits = await store.search(request);
+          expect(hits.map((hit) => hit.payload.productId)).toEqual(['a', 'b']);
+        }
+      });
+
+      it('filters before it takes the nearest, not after', async () => {
+        const store = await openReady();
+        const crowd = Array.from({ length: 200 }, (_, index) =>
+          toPoint(`crowd-${index}`, index / 100, { category: 'crowd' }),
+        );
+        await store.upsert([...crowd, toPoint('rare', 170, { category: 'rare' })]);
+        expect(await search(store, { category: 'rare' }, 3)).toEqual(['rare']);
+      });
+    });
+
+    describe('filters', () => {
+      const products: readonly Point[] = [
+        toPoint('shirt', 1, {
+          category: 'shirts',
+          brand: 'Acme',
+          price: 10,
+          currency: 'EUR',
+          tags: ['new', 'blue'],
+          metadata: {
+            size: 40,
+            eco: true,
+            'a.b[0]': 'dotted',
+            sizes: [38, 40],
+            code: '1',
+            weight: 1.5,
+            deep: { size: 40 },
+          },
+        }),
+        toPoint('coat', 2, {
+          imageId: 'front',
+          category: 'coats',
+          brand: 'Acme',
+          price: 99.5,
+          currency: 'EUR',
+          tags: ['sale'],
+          metadata: { size: 42, eco: false, sizes: [42], code: 1, weight: 2 },
+        }),
+        toPoint('sock', 3, {
+          category: 'socks',
+          brand: 'Zeta',
+          price: 0,
+          currency: 'USD',
+          tags: [],
+          metadata: { size: '40', eco: 1, code: true },
+        }),
+        toPoint('bare', 4),
+      ];
+      const cases: readonly (readonly [string, SearchFilter, readonly string[]])[] = [
+        ['no condition', {}, ['shirt', 'coat', 'sock', 'bare']],
+        ['a category', { category: 'coats' }, ['coat']],
+        ['any of two categories', { category: ['coats', 'socks'] }, ['coat', 'sock']],
+        ['an empty list of categories', { category: [] }, []],
+        ['a category in another case', { category: 'Coats' }, []],
+        ['a brand', { brand: 'Acme' }, ['shirt', 'coat']],
+        ['a currency', { currency: ['USD'] }, ['sock']],
+        ['a product', { productId: 'coat' }, ['coat']],
+        ['any of two products', { productId: ['coat', 'bare'] }, ['coat', 'bare']],
+        ['an image', { imageId: 'main' }, ['shirt', 'sock', 'bare']],
+        ['a tag', { tags: 'blue' }, ['shirt']],
+        ['any of two tags', { tags: ['blue', 'sale'] }, ['shirt', 'coat']],
+        ['two conditions at once', { brand: 'Acme', tags: 'sale' }, ['coat']],
+        ['a price from', { price: { gte: 10 } }, ['shirt', 'coat']],
+        ['a price above', { price: { gt: 10 } }, ['coat']],
+        ['a price up to', { price: { lte: 10 } }, ['shirt', 'sock']],
+        ['a price below', { price: { lt: 10 } }, ['sock']],
+        ['a price between', { price: { gt: 0, lt: 99.5 } }, ['shirt']],
+        ['a price without a bound', { price: {} }, ['shirt', 'coat', 'sock', 'bare']],
+        ['a number, and not the same as text', { metadata: { size: 40 } }, ['shirt']],
+        ['text, and not the same as a number', { metadata: { size: '40' } }, ['sock']],
+        ['a fraction', { metadata: { weight: 1.5 } }, ['shirt']],
+        ['a number written with a fraction of zero', { metadata: { weight: 2.0 } }, ['coat']],
+        ['true, and not one', { metadata: { eco: true } }, ['shirt']],
+        ['false', { metadata: { eco: false } }, ['coat']],
+        ['one, and not true', { metadata: { eco: 1 } }, ['sock']],
+        ['any of values of three types', { metadata: { code: ['1', 1, true] } }, ['shirt', 'coat', 'sock']],
+        ['an empty list of values', { metadata: { size: [] } }, []],
+        ['one of a list in the metadata', { metadata: { sizes: 40 } }, ['shirt']],
+        ['a range over a list in the metadata', { metadata: { sizes: { gt: 40 } } }, ['coat']],
+        ['a range', { metadata: { size: { gte: 40, lte: 42 } } }, ['shirt', 'coat']],
+        ['a key with the signs of a path', { metadata: { 'a.b[0]': 'dotted' } }, ['shirt']],
+        ['a part of an object in the metadata', { metadata: { deep: 40 } }, []],
+        ['two keys', { metadata: { size: 40, eco: true } }, ['shirt']],
+        ['a key that no product has', { metadata: { missing: 'x' } }, []],
+      ];
+
+      it.each(cases)('by %s', async (_, filter, expected) => {
+        const store = await openReady();
+        await store.upsert(products);
+        expect(await search(store, filter)).toEqual(expected);
+        const grouped = await store.search({ vector: AXIS, limit: 10, filter, groupByProduct: true });
+        expect(grouped.map((hit) => hit.payload.productId)).toEqual(expected);
+      });
+    });
+
+    describe('versions', () => {
+      const categoryOf = async (store: VectorStore, productId = 'p'): Promise<string | undefined> =>
+        (await store.getProduct(productId))[0]?.payload.category;
+
+      it('never go back', async () => {
+        const store = await openReady();
+        await store.upsert([toPoint('p', 0, { version: 5, category: 'five' })]);
+        await store.upsert([toPoint('p', 90, { version: 4, category: 'four' })]);
+        expect(await categoryOf(store)).toBe('five');
+        await store.upsert([toPoint('p', 0, { version: 5, category: 'five again' })]);
+        expect(await categoryOf(store)).toBe('five again');
+        await store.upsert([toPoint('p', 0, { version: 6, category: 'six' })]);
+        expect(await categoryOf(store)).toBe('six');
+      });
+
+      it('are looked at point by point within one call', async () => {
+        const store = await openReady();
+        const at = (version: number, category: string) =>
+          Array.from({ length: 5 }, (_, index) =>
+            toPoint(`p${index}`, index, { version: version + index, category }),
+          );
+        await store.upsert(at(10, 'stored'));
+        // Products 0 to 4 are stored with versions 10 to 14; these have 12, 11, 12, 13 and 13.
+        const versions = [12, 11, 12, 13, 13];
+        await store.upsert([
+          ...versions.map((version, index) => toPoint(`p${index}`, index, { version, category: 'new' })),
+          toPoint('fresh', 9, { version: 1, category: 'new' }),
+        ]);
+        const categories = await Promise.all([0, 1, 2, 3, 4].map((index) => categoryOf(store, `p${index}`)));
+        expect(categories).toEqual(['new', 'new', 'new', 'new', 'stored']);
+        expect(await categoryOf(store, 'fresh')).toBe('new');
+      });
+
+      it('decide between two of the same point in one call, whatever their order', async () => {
+        const store = await openReady();
+        const [older, newer] = [1, 2].map((version) =>
+          toPoint('p', 0, { version, category: `of ${version}` }),
+        );
+        await store.upsert([newer!, older!]);
+        expect(await categoryOf(store)).toBe('of 2');
+        expect(await store.count()).toBe(1);
+      });
+
+      it('decide between processes, whatever their order', async () => {
+        const store = await openReady();
+        const versions = [7, 3, 9, 1, 8, 2, 10, 4, 6, 5];
+        await Promise.all(
+          versions.map((version) =>
+            open(store.collection).upsert([toPoint('p', 0, { version, category: `of ${version}` })]),
+          ),
+        );
+        expect(await categoryOf(store)).toBe('of 10');
+      });
+    });
+
+    describe('a deleted product', () => {
+      it('is gone from search, from its address and from the count', async () => {
+        const store = await openReady();
+        await store.upsert([toPoint('p', 0), toPoint('p', 1, { imageId: 'b' }), toPoint('q', 2)]);
+        expect(await store.deleteProduct('p', [])).toBe(2);
+        expect(await store.getProduct('p')).toEqual([]);
+        expect(await search(store)).toEqual(['q']);
+        expect(await search(store, { productId: 'p' })).toEqual([]);
+        const grouped = await store.search({ vector: AXIS, limit: 9, groupByProduct: true });
+        expect(grouped.map((hit) => hit.payload.productId)).toEqual(['q']);
+        expect(await store.count()).toBe(1);
+        expect(await store.deleteProduct('p', [])).toBe(0);
+      });
+
+      it("doesn't come back by a late write, of a stored image or of one still on its way", async () => {
+        const store = await openReady();
+        await store.upsert([toPoint('p', 0, { version: 5 })]);
+        const deleted = await store.deleteProduct('p', [
+          { imageId: 'main', version: 7 },
+          { imageId: 'coming', version: 3 },
+        ]);
+        expect(deleted).toBe(1);
+        await store.upsert([
+          toPoint('p', 0, { version: 7 }),
+          toPoint('p', 0, { imageId: 'coming', version: 3 }),
+        ]);
+        expect(await store.count()).toBe(0);
+        expect(await store.getProduct('p')).toEqual([]);
+      });
+
+      it('comes back by a newer write, even after it was deleted twice', async () => {
+        const store = await openReady();
+        await store.upsert([toPoint('p', 0, { version: 5 })]);
+        const named = [{ imageId: 'main', version: 5 }];
+        await store.deleteProduct('p', named);
+        await store.deleteProduct('p', named);
+        await store.upsert([toPoint('p', 0, { version: 6, category: 'back' })]);
+        expect((await store.getProduct('p'))[0]?.payload.category).toBe('back');
+        expect(await search(store, { category: 'back' })).toEqual(['p']);
+        expect(await store.count()).toBe(1);
+      });
+
+      it('keeps what is newer than the named version', async () => {
+        const store = await openReady();
+        await store.deleteProduct('p', [{ imageId: 'main', version: 9 }]);
+        await store.deleteProduct('p', [{ imageId: 'main', version: 2 }]);
+        await store.upsert([toPoint('p', 0, { version: 9 })]);
+        expect(await store.count()).toBe(0);
+      });
+
+      it('leaves tombstones that are swept when they are old', async () => {
+        const store = await openReady();
+        await store.upsert([toPoint('p', 0, { version: 5 }), toPoint('q', 2)]);
+        await store.deleteProduct('p', [{ imageId: 'b', version: 1 }]);
+        expect(await store.sweepTombstones(3_600_000)).toBe(0);
+        await store.upsert([toPoint('p', 0, { version: 5 })]);
+        expect(await store.count()).toBe(1);
+        expect(await store.sweepTombstones(0)).toBe(2);
+        expect(await store.sweepTombstones(0)).toBe(0);
+        expect(await store.count()).toBe(1);
+        await store.upsert([toPoint('p', 0, { version: 5 })]);
+        expect(await store.count()).toBe(2);
+      });
+    });
+  });
+}
