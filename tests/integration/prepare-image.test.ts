@@ -1,0 +1,154 @@
+import { randomBytes } from 'node:crypto';
+import sharp from 'sharp';
+import { describe, expect, it } from 'vitest';
+import type { Preprocessing } from '../../src/ports/embedder.ts';
+import { prepareImage } from '../../workers/stages/prepare-image.ts';
+
+const model = (fit: Preprocessing['fit'], size = 32, cropFrom = 40): Preprocessing => ({
+  size,
+  fit,
+  cropFrom,
+  kernel: 'cubic',
+  mean: [0, 0, 0],
+  std: [1, 1, 1],
+});
+const limits = { maxPixels: 1_000_000 };
+
+/** The colour at a place of the prepared image, its sides counted from 0 to 1. */
+async function colourAt(bytes: Uint8Array, fit: Preprocessing['fit'], x: number, y: number) {
+  const { pixels, size } = await prepareImage(bytes, model(fit), limits);
+  const at = 3 * (Math.floor(y * size) * size + Math.floor(x * size));
+  return [...pixels.subarray(at, at + 3)];
+}
+
+const solid = (width: number, height: number, background: string) =>
+  sharp({ create: { width, height, channels: 3, background } });
+
+/** Noise: an image that no coder makes small. */
+const noise = (width: number, height: number) =>
+  sharp(randomBytes(width * height * 3), { raw: { width, height, channels: 3 } });
+
+describe('fits', () => {
+  const flag = async () => {
+    const [left, middle, right] = await Promise.all(
+      ['red', 'lime', 'blue'].map((colour) => solid(40, 40, colour).png().toBuffer()),
+    );
+    return solid(120, 40, 'white')
+      .composite([
+        { input: left!, left: 0, top: 0 },
+        { input: middle!, left: 40, top: 0 },
+        { input: right!, left: 80, top: 0 },
+      ])
+      .png()
+      .toBuffer();
+  };
+
+  it('pads the whole image on white', async () => {
+    const bytes = await flag();
+    expect(await colourAt(bytes, 'pad', 0.5, 0.1)).toEqual([255, 255, 255]);
+    expect(await colourAt(bytes, 'pad', 0.5, 0.9)).toEqual([255, 255, 255]);
+    expect(await colourAt(bytes, 'pad', 0.1, 0.5)).toEqual([255, 0, 0]);
+    expect(await colourAt(bytes, 'pad', 0.9, 0.5)).toEqual([0, 0, 255]);
+  });
+
+  it('crops the centre', async () => {
+    const bytes = await flag();
+    for (const x of [0.01, 0.5, 0.99]) expect(await colourAt(bytes, 'crop', x, 0.5)).toEqual([0, 255, 0]);
+  });
+
+  it('stretches', async () => {
+    const bytes = await flag();
+    expect(await colourAt(bytes, 'stretch', 0.1, 0.01)).toEqual([255, 0, 0]);
+    expect(await colourAt(bytes, 'stretch', 0.9, 0.99)).toEqual([0, 0, 255]);
+  });
+
+  it('keeps to the size at any aspect ratio', async () => {
+    for (const [width, height] of [
+      [1, 1],
+      [1, 20_000],
+      [20_000, 1],
+      [31, 33],
+    ] as const) {
+      const bytes = await solid(width, height, 'red').png().toBuffer();
+      for (const fit of ['pad', 'crop', 'stretch'] as const) {
+        expect((await prepareImage(bytes, model(fit), limits)).pixels).toHaveLength(32 * 32 * 3);
+      }
+    }
+  });
+});
+
+describe('limits', () => {
+  it('refuses by the header, before it decodes', async () => {
+    const bytes = await solid(1_001, 1_000, 'red').jpeg().toBuffer();
+    await expect(prepareImage(bytes, model('pad'), limits)).rejects.toMatchObject({
+      code: 'image_too_many_pixels',
+    });
+  });
+
+  it.each([
+    ['progressive JPEG', () => solid(800, 800, 'red').jpeg({ progressive: true })],
+    ['interlaced PNG', () => solid(800, 800, 'red').png({ progressive: true })],
+    ['WebP', () => solid(800, 800, 'red').webp()],
+  ])('has a lower limit for %s', async (_, draw) => {
+    const bytes = await draw().toBuffer();
+    await expect(prepareImage(bytes, model('pad'), limits)).rejects.toMatchObject({
+      code: 'image_too_many_pixels',
+      message: expect.stringContaining('500000'),
+    });
+    await expect(prepareImage(bytes, model('pad'), { maxPixels: 1_280_000 })).resolves.toBeDefined();
+  });
+
+  it('lets a baseline image of that size through', async () => {
+    await expect(
+      prepareImage(await solid(800, 800, 'red').jpeg().toBuffer(), model('pad'), limits),
+    ).resolves.toBeDefined();
+  });
+
+  it('gives up on an image that takes too long', async () => {
+    const bytes = await solid(40, 40, 'red').png().toBuffer();
+    const huge = { ...model('stretch', 8_000), kernel: 'lanczos3' } as const;
+    // Not `rejects`: should it succeed, the message would print all of the pixels.
+    const outcome = prepareImage(bytes, huge, { ...limits, timeoutMs: 1 }).then(
+      () => 'prepared',
+      (error) => error.code,
+    );
+    expect(await outcome).toBe('job_timed_out');
+  });
+});
+
+describe('broken files', () => {
+  it.each(['jpeg', 'png', 'webp', 'gif', 'tiff', 'avif'] as const)(
+    'calls half a %s corrupt',
+    async (format) => {
+      const bytes = await noise(200, 200).toFormat(format).toBuffer();
+      for (const share of [0.02, 0.5, 0.9]) {
+        await expect(
+          prepareImage(bytes.subarray(0, Math.max(32, bytes.length * share)), model('pad'), limits),
+          `${share} of it`,
+        ).rejects.toMatchObject({ code: 'image_corrupt', retryable: false });
+      }
+    },
+  );
+
+  it('calls damage in the middle corrupt', async () => {
+    const bytes = await noise(200, 200).png().toBuffer();
+    const middle = Math.floor(bytes.length / 2);
+    bytes.fill(0, middle, middle + 500);
+    await expect(prepareImage(bytes, model('pad'), limits)).rejects.toMatchObject({ code: 'image_corrupt' });
+  });
+
+  it('forgives what follows the end', async () => {
+    const bytes = Buffer.concat([await solid(40, 40, 'red').jpeg().toBuffer(), Buffer.from('trailing')]);
+    await expect(prepareImage(bytes, model('pad'), limits)).resolves.toBeDefined();
+  });
+
+  it.each([
+    ['SVG', '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'],
+    ['text', 'hello'],
+    ['nothing', ''],
+  ])('calls %s unsupported', async (_, text) => {
+    await expect(prepareImage(Buffer.from(text), model('pad'), limits)).rejects.toMatchObject({
+      code: 'image_unsupported',
+    });
+  });
+});
