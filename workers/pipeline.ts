@@ -1,0 +1,72 @@
+import pLimit from 'p-limit';
+import type { JobData, JobResult } from '../src/domain/job.ts';
+import { toPointId } from '../src/domain/product-image.ts';
+import type { Clock } from '../src/ports/clock.ts';
+import type { Embedder } from '../src/ports/embedder.ts';
+import type { ImageSource } from '../src/ports/image-source.ts';
+import type { VectorStore } from '../src/ports/vector-store.ts';
+import { createEmbedStage } from './stages/embed-images.ts';
+import { prepareImage } from './stages/prepare-image.ts';
+import { createUpsertStage } from './stages/upsert-points.ts';
+
+export interface PipelineParts {
+  readonly images: ImageSource;
+  readonly embedder: Embedder;
+  readonly store: VectorStore;
+  readonly clock: Clock;
+}
+
+export interface PipelineSettings {
+  /** Images that are fetched, and as many that are decoded, at once. */
+  readonly concurrency: number;
+  /** Images an inference call. */
+  readonly batchSize: number;
+  readonly maxPixels: number;
+}
+
+/** The walk of one image: its bytes, its pixels, its vector, its point. */
+export interface Pipeline {
+  /**
+   * Resolves when the store has applied the point. Many calls run at once: their stages overlap, and the images
+   * of different calls meet in one inference call and one write.
+   * @param version orders the states of the product image
+   * @throws VitrineError of the stage that failed; the signal's reason when it is aborted
+   */
+  process(data: JobData, version: number, signal: AbortSignal): Promise<JobResult>;
+}
+
+export function createPipeline(parts: PipelineParts, settings: PipelineSettings): Pipeline {
+  const fetching = pLimit(settings.concurrency);
+  const preparing = pLimit(settings.concurrency);
+  const embedding = createEmbedStage(parts.embedder, settings.batchSize);
+  const writing = createUpsertStage(parts.store);
+  const { model } = parts.embedder;
+
+  return {
+    async process(data, version, signal) {
+      const bytes = await fetching(() => parts.images.fetch(data.image, signal));
+      signal.throwIfAborted();
+
+      const prepared = await preparing(() =>
+        prepareImage(bytes, model.preprocessing, { maxPixels: settings.maxPixels }),
+      );
+      signal.throwIfAborted();
+
+      const vector = await embedding.add(prepared);
+      signal.throwIfAborted();
+
+      const id = toPointId(data.productId, data.imageId);
+      const payload = {
+        ...data.product,
+        productId: data.productId,
+        imageId: data.imageId,
+        version,
+        indexedAt: parts.clock.now(),
+      };
+      await writing.add({ point: { id, vector, payload }, signal });
+      signal.throwIfAborted();
+
+      return { pointId: id, collection: parts.store.collection, model: model.id };
+    },
+  };
+}
