@@ -1,5 +1,5 @@
-import { redact } from './observability/logger.ts';
 import { VitrineError } from './domain/errors.ts';
+import { redact } from './observability/logger.ts';
 
 /**
  * Runs a program's main function, which gives the exit code. A failure with a code is told in its own sentence,

@@ -1,0 +1,86 @@
+import { describe, expect, test } from 'vitest';
+import { createBatcher, runOrSplit } from '../../workers/batcher.ts';
+
+const fulfilled = <T>(values: readonly T[]) =>
+  values.map((value) => ({ status: 'fulfilled' as const, value }));
+
+describe('createBatcher', () => {
+  test('items that come together go in full batches, and the rest in one more', async () => {
+    const sizes: number[] = [];
+    const batcher = createBatcher<number, number>({
+      maxSize: 4,
+      maxWaitMs: 1,
+      concurrency: 1,
+      async run(items) {
+        sizes.push(items.length);
+        return fulfilled(items.map((item) => item * 2));
+      },
+    });
+    const results = await Promise.all(Array.from({ length: 10 }, (_, item) => batcher.add(item)));
+    expect(results).toEqual([0, 2, 4, 6, 8, 10, 12, 14, 16, 18]);
+    expect(sizes).toEqual([4, 4, 2]);
+  });
+
+  test('never runs more batches at once than allowed, and lets the next one fill meanwhile', async () => {
+    let running = 0;
+    let most = 0;
+    const gates: (() => void)[] = [];
+    const sizes: number[] = [];
+    const batcher = createBatcher<number, number>({
+      maxSize: 8,
+      maxWaitMs: 0,
+      concurrency: 1,
+      async run(items) {
+        most = Math.max(most, ++running);
+        sizes.push(items.length);
+        await new Promise<void>((resolve) => gates.push(resolve));
+        running--;
+        return fulfilled(items);
+      },
+    });
+    const first = batcher.add(1);
+    await expect.poll(() => gates.length).toBe(1);
+    const others = [2, 3, 4].map((item) => batcher.add(item));
+    gates[0]?.();
+    await first;
+    await expect.poll(() => gates.length).toBe(2);
+    gates[1]?.();
+    expect(await Promise.all(others)).toEqual([2, 3, 4]);
+    expect(sizes).toEqual([1, 3]);
+    expect(most).toBe(1);
+  });
+
+  test('a batch that throws fails its own items only', async () => {
+    const batcher = createBatcher<string, string>({
+      maxSize: 2,
+      maxWaitMs: 1,
+      concurrency: 1,
+      async run(items) {
+        if (items.includes('bad')) throw new Error('no');
+        return fulfilled(items);
+      },
+    });
+    const outcomes = await Promise.allSettled(['bad', 'beside', 'a', 'b'].map((item) => batcher.add(item)));
+    expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'fulfilled', 'fulfilled']);
+  });
+});
+
+describe('runOrSplit', () => {
+  const run = async (items: readonly string[]) => {
+    if (items.includes('bad')) throw new Error('a bad item');
+    return items.map((item) => item.toUpperCase());
+  };
+
+  test('after a failed batch, each item is tried alone: only the bad one fails', async () => {
+    const outcomes = await runOrSplit(['a', 'bad', 'c'], run, () => true);
+    expect(outcomes).toMatchObject([
+      { status: 'fulfilled', value: 'A' },
+      { status: 'rejected' },
+      { status: 'fulfilled', value: 'C' },
+    ]);
+  });
+
+  test('an error that no item can be the cause of fails all, at once', async () => {
+    await expect(runOrSplit(['a', 'bad'], run, () => false)).rejects.toThrow('a bad item');
+  });
+});
