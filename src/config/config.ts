@@ -76,6 +76,7 @@ const schema = z.object({
   MODELS_DIR: folder('./models/weights'),
   EMBEDDING_THREADS: integer(0, 0, 64),
   INTRA_OP_THREADS: integer(0, 0, 64),
+  WORKER_MEMORY_LIMIT_MB: integer(0, 0, 1_000_000),
 
   WORKER_CONCURRENCY: integer(8, 1, 256),
   BATCH_SIZE: integer(8, 1, 256),
@@ -133,6 +134,8 @@ export interface Config {
     readonly threads: number;
     /** Processors one inference call uses; 0: by the processors this process may use. */
     readonly intraOpThreads: number;
+    /** The embedding thread is replaced when the process uses more; 0: never. */
+    readonly maxProcessMemoryBytes: number;
   };
   readonly worker: {
     readonly concurrency: number;
@@ -204,6 +207,7 @@ function toConfig(settings: Settings): Config {
       dir: settings.MODELS_DIR,
       threads: settings.EMBEDDING_THREADS,
       intraOpThreads: settings.INTRA_OP_THREADS,
+      maxProcessMemoryBytes: settings.WORKER_MEMORY_LIMIT_MB * 1_000_000,
     },
     worker: {
       concurrency: settings.WORKER_CONCURRENCY,
