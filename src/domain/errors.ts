@@ -45,6 +45,18 @@ export const ERRORS = {
     'Send application/json, application/x-ndjson or multipart/form-data.',
   ),
   route_not_found: define(404, false, 'No such address', 'See /docs for the addresses that exist.'),
+  method_not_allowed: define(
+    405,
+    false,
+    'Method not allowed',
+    'Use one of the methods that the Allow header names; see /docs.',
+  ),
+  cross_origin_refused: define(
+    403,
+    false,
+    'Request from another site refused',
+    "Send the request from a program, or from a page of Vitrine's own address.",
+  ),
   job_not_found: define(
     404,
     false,
@@ -130,6 +142,13 @@ export const ERRORS = {
     false,
     'Invalid configuration',
     'Correct the named settings; docs/configuration.md lists them all.',
+  ),
+  not_ready: define(503, true, 'Not ready', 'Wait a moment; /health tells what is missing.'),
+  listen_failed: define(
+    500,
+    false,
+    'The server could not listen',
+    'Stop the program that uses the port, or set HOST and PORT to a free address.',
   ),
   internal_error: define(
     500,
