@@ -1,0 +1,117 @@
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import type { Context as HonoContext } from 'hono';
+import { html } from 'hono/html';
+import { ERRORS } from '../../domain/errors.ts';
+import { type ApiRouter, createRouter } from '../router.ts';
+
+const DOCUMENT_INFO = {
+  openapi: '3.1.0',
+  info: {
+    title: 'Vitrine',
+    version: '1',
+    description: 'Makes a product catalog searchable by its images.',
+    license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+  },
+};
+
+// Beside the page itself: all that it may load, so that the policy of the other answers can stay at nothing.
+const DOCS_POLICY = [
+  "default-src 'none'",
+  "script-src 'self'",
+  // Swagger UI sets style attributes by markup.
+  "style-src 'self' 'unsafe-inline'",
+  "img-src 'self' data:",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join('; ');
+
+const PAGE_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const ASSETS: Readonly<Record<string, string>> = {
+  'swagger-ui.css': 'text/css; charset=utf-8',
+  'swagger-ui-bundle.js': 'text/javascript; charset=utf-8',
+};
+
+const INIT_SCRIPT = `window.addEventListener('load', () => {
+  SwaggerUIBundle({ url: '/openapi.json', dom_id: '#docs', deepLinking: true, validatorUrl: null });
+});
+`;
+
+const assetFolder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'));
+
+/** The pages for people, and the document; `app` is the router that holds all routes. */
+export function createPageRoutes(app: () => ApiRouter): ApiRouter {
+  const routes = createRouter();
+  let document: string | undefined;
+
+  routes.get('/openapi.json', (c) => {
+    document ??= JSON.stringify(app().getOpenAPI31Document(DOCUMENT_INFO));
+    return c.body(document, 200, { 'Content-Type': 'application/json' });
+  });
+
+  routes.get('/', (c) => page(c, PAGE_POLICY, 'Vitrine', homePage()));
+  routes.get('/errors', (c) => page(c, PAGE_POLICY, 'Errors of Vitrine', errorsPage()));
+  routes.get('/docs', (c) =>
+    page(
+      c,
+      DOCS_POLICY,
+      'Vitrine API',
+      html`<div id="docs"></div>`,
+      html`<link rel="stylesheet" href="/docs/swagger-ui.css">
+<script src="/docs/swagger-ui-bundle.js" defer></script>
+<script src="/docs/init.js" defer></script>`,
+    ),
+  );
+  routes.get('/docs/init.js', (c) =>
+    c.body(INIT_SCRIPT, 200, { 'Content-Type': 'text/javascript; charset=utf-8' }),
+  );
+  for (const [name, type] of Object.entries(ASSETS)) {
+    routes.get(`/docs/${name}`, async (c) =>
+      c.body(await readFile(join(assetFolder, name)), 200, {
+        'Content-Type': type,
+        'Cache-Control': 'public, max-age=3600',
+      }),
+    );
+  }
+  return routes;
+}
+
+type Markup = ReturnType<typeof html>;
+
+function page(c: HonoContext, policy: string, title: string, body: Markup, head: Markup | '' = '') {
+  c.header('Content-Security-Policy', policy);
+  return c.html(html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${title}</title>
+${head}
+</head>
+<body>
+${body}
+</body>
+</html>`);
+}
+
+const homePage = (): Markup => html`<h1>Vitrine</h1>
+<p>Makes a product catalog searchable by its images.</p>
+<ul>
+<li><a href="/docs">API documentation</a> (<a href="/openapi.json">OpenAPI 3.1</a>)</li>
+<li><a href="/queue/stats">Queue</a>, <a href="/queue/workers">workers</a></li>
+<li><a href="/health">Health</a></li>
+<li><a href="/errors">Error codes</a></li>
+</ul>`;
+
+const errorsPage = (): Markup => html`<h1>Error codes</h1>
+<dl>
+${Object.entries(ERRORS).map(
+  ([code, { status, title, suggestion }]) => html`<dt id="${code}"><code>${code}</code> (${status})</dt>
+<dd>${title}. ${suggestion}</dd>
+`,
+)}
+</dl>`;

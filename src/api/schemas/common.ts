@@ -1,0 +1,102 @@
+import { z } from '@hono/zod-openapi';
+
+/** Ids are compared byte by byte after UTF-8 encoding, which text with half a surrogate pair doesn't survive. */
+const wellFormed = (value: string): boolean => value.isWellFormed();
+
+/** URLs normalise these two path segments away, percent-encoded or not, so /products/{product_id} can't name them. */
+const nameable = (value: string): boolean => value !== '.' && value !== '..';
+
+export const productId = z
+  .string()
+  .min(1)
+  .max(512)
+  .refine(wellFormed, { error: 'must be well-formed Unicode' })
+  .refine(nameable, { error: 'must not be "." or ".."' })
+  .openapi({ description: 'Any characters; percent-encode it in addresses.', example: 'sku-4711' });
+
+export const imageId = z
+  .string()
+  .min(1)
+  .max(256)
+  .refine(wellFormed, { error: 'must be well-formed Unicode' })
+  .openapi({ description: 'Which picture of the product.', example: 'main' });
+
+export const instant = z.iso.datetime({ offset: true }).openapi({ example: '2026-01-31T12:00:00.000Z' });
+
+export const count = z.int().nonnegative();
+
+export const durationMs = z.number().nonnegative();
+
+const httpUrl = (value: string): boolean => {
+  const url = URL.parse(value);
+  return (
+    url !== null && ['http:', 'https:'].includes(url.protocol) && url.username === '' && url.password === ''
+  );
+};
+
+/** Where an image's bytes are; which of them must be given is the request's own rule. */
+export const imageFields = {
+  image_url: z
+    .string()
+    .max(8192)
+    .refine(httpUrl, { error: 'must be an absolute http or https URL without credentials' })
+    .optional()
+    .openapi({ description: 'An http or https address.', example: 'https://example.com/lamp.jpg' }),
+  image_path: z.string().min(1).max(4096).optional().openapi({
+    description: 'A file, absolute or relative to one of IMAGE_ROOTS.',
+    example: 'lamps/4711.jpg',
+  }),
+  image_base64: z
+    .string()
+    .min(1)
+    .optional()
+    .openapi({ description: 'The file itself, in base64 or as a data: URL.' }),
+};
+
+const MAX_METADATA_BYTES = 16_384;
+
+/** What a catalog says of a product. */
+export const productFields = {
+  name: z.string().max(1000).optional().openapi({ example: 'Brass lamp' }),
+  description: z.string().max(20_000).optional(),
+  category: z.string().max(500).optional().openapi({ example: 'lamps' }),
+  brand: z.string().max(500).optional(),
+  price: z.number().nonnegative().optional().openapi({ example: 49.9 }),
+  currency: z
+    .string()
+    .regex(/^[A-Z]{3}$/, { error: 'must be an ISO 4217 code of three capital letters' })
+    .optional()
+    .openapi({ example: 'EUR' }),
+  tags: z
+    .array(z.string().min(1).max(200))
+    .max(100)
+    .optional()
+    .openapi({ example: ['brass', 'vintage'] }),
+  metadata: z
+    .record(z.string(), z.unknown())
+    .refine((value) => Buffer.byteLength(JSON.stringify(value)) <= MAX_METADATA_BYTES, {
+      error: `must have at most ${MAX_METADATA_BYTES} bytes as JSON`,
+    })
+    .optional()
+    .openapi({ description: `Any JSON object of at most ${MAX_METADATA_BYTES} bytes.` }),
+};
+
+/** `when`: told together with the other faults of the request, unless it isn't an object at all. */
+const ofObjects = ({ value }: { value: unknown }): boolean =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** The arguments of a `refine` that wants exactly one of the fields. */
+export function exactlyOne(names: readonly string[]) {
+  return [
+    (value: object): boolean => names.filter((name) => name in value).length === 1,
+    { error: `exactly one of ${names.join(', ')} must be given`, when: ofObjects },
+  ] as const;
+}
+
+/** The arguments of a `refine` that wants at most one of two fields. */
+export function notBoth(one: string, other: string) {
+  return [
+    (value: object): boolean => !(one in value && other in value),
+    { error: `only one of ${one} and ${other} may be given`, when: ofObjects },
+  ] as const;
+}

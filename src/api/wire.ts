@@ -1,0 +1,141 @@
+import type { z } from '@hono/zod-openapi';
+import type { JobError } from '../domain/job.ts';
+import type { SearchFilter } from '../domain/search-filter.ts';
+import type { AttemptRecord, EnqueuedJob, JobView, QueueStats } from '../ports/job-queue.ts';
+import type { Hit, PointPayload, StoredPoint } from '../ports/vector-store.ts';
+import type { SeenWorker } from '../ports/worker-registry.ts';
+import type { enqueuedJob, jobView } from './schemas/job-view.ts';
+import type { queueStats, worker } from './schemas/queue.ts';
+import type { payload, productView, searchReply, WireSearchFilter } from './schemas/search.ts';
+
+// The one place where the code's camelCase meets the wire's snake_case. Field by field: what is new in a view
+// reaches clients only when it is named here and in a schema.
+
+const toInstant = (epochMs: number): string => new Date(epochMs).toISOString();
+const toOptionalInstant = (epochMs: number | null): string | null =>
+  epochMs === null ? null : toInstant(epochMs);
+
+export function toWireEnqueued(job: EnqueuedJob): z.input<typeof enqueuedJob> {
+  return {
+    job_id: job.id,
+    status: job.status,
+    position: job.position,
+    status_url: `/queue/status/${job.id}`,
+    replaced: job.replaced,
+    superseded: job.superseded,
+    version: job.version,
+  };
+}
+
+export function toWireJob(job: JobView): z.input<typeof jobView> {
+  return {
+    job_id: job.id,
+    product_id: job.productId,
+    image_id: job.imageId,
+    status: job.status,
+    priority: job.priority,
+    version: job.version,
+    position: job.position,
+    eta_ms: job.etaMs,
+    attempts: job.attempts,
+    max_attempts: job.maxAttempts,
+    crashes: job.crashes,
+    enqueued_at: toInstant(job.enqueuedAt),
+    available_at: toOptionalInstant(job.availableAt),
+    started_at: toOptionalInstant(job.startedAt),
+    ended_at: toOptionalInstant(job.endedAt),
+    processing_ms: job.processingMs,
+    worker_id: job.workerId,
+    last_error: toWireJobError(job.lastError),
+    result:
+      job.result === null
+        ? null
+        : { point_id: job.result.pointId, collection: job.result.collection, model: job.result.model },
+    cancel_requested: job.cancelRequested,
+    history: job.history.map(toWireAttempt),
+  };
+}
+
+function toWireJobError(error: JobError | null | undefined): z.input<typeof jobView>['last_error'] {
+  if (error === null || error === undefined) return null;
+  return { code: error.code, message: error.message, suggestion: error.suggestion };
+}
+
+function toWireAttempt(attempt: AttemptRecord): z.input<typeof jobView>['history'][number] {
+  return {
+    started_at: toInstant(attempt.startedAt),
+    ended_at: toInstant(attempt.endedAt),
+    worker_id: attempt.workerId,
+    outcome: attempt.outcome,
+    error: toWireJobError(attempt.error),
+  };
+}
+
+export function toWireStats(stats: QueueStats, workersAlive: number): z.input<typeof queueStats> {
+  const { high, normal, low } = stats.waiting;
+  return {
+    waiting: { high, normal, low },
+    delayed: stats.delayed,
+    processing: stats.processing,
+    dead: stats.dead,
+    total_pending: high + normal + low + stats.delayed + stats.processing,
+    completed: stats.completed,
+    failed: stats.failed,
+    cancelled: stats.cancelled,
+    completed_per_second: stats.completedPerSecond,
+    failure_rate: stats.failureRate,
+    recently_dead: stats.recentlyDead,
+    oldest_waiting_ms: stats.oldestWaitingMs,
+    workers_alive: workersAlive,
+    paused: stats.paused,
+  };
+}
+
+export function toWireWorker(seen: SeenWorker): z.input<typeof worker> {
+  return {
+    id: seen.id,
+    host: seen.host,
+    pid: seen.pid,
+    state: seen.state,
+    model: seen.model,
+    concurrency: seen.concurrency,
+    in_flight: seen.inFlight,
+    done: seen.done,
+    failed: seen.failed,
+    images_per_second: seen.imagesPerSecond,
+    memory_bytes: seen.memoryBytes,
+    uptime_ms: seen.uptimeMs,
+    last_seen_ms: seen.lastSeenMs,
+  };
+}
+
+export function toWireHit(hit: Hit): z.input<typeof searchReply>['hits'][number] {
+  const { productId, imageId } = hit.payload;
+  return { product_id: productId, image_id: imageId, score: hit.score, payload: toWirePayload(hit.payload) };
+}
+
+export function toWireProduct(
+  productId: string,
+  points: readonly StoredPoint[],
+): z.input<typeof productView> {
+  return {
+    product_id: productId,
+    images: points.map((point) => ({
+      image_id: point.payload.imageId,
+      point_id: point.id,
+      payload: toWirePayload(point.payload),
+    })),
+  };
+}
+
+function toWirePayload(point: PointPayload): z.input<typeof payload> {
+  const { productId: _, imageId: __, indexedAt, tags, ...rest } = point;
+  return { ...rest, ...(tags === undefined ? {} : { tags: [...tags] }), indexed_at: toInstant(indexedAt) };
+}
+
+/** And the one value that goes the other way as a whole. */
+export function toSearchFilter(filter: WireSearchFilter): SearchFilter {
+  const { product_id: productId, image_id: imageId, ...same } = filter;
+  const named = { ...same, productId, imageId };
+  return Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
+}
