@@ -1,0 +1,66 @@
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { VitrineError } from '../src/domain/errors.ts';
+import type { ModelDefinition } from './definition.ts';
+import { toFingerprint } from './fingerprint.ts';
+import { readModelFolder, toOnnxPath } from './folder.ts';
+import { findModel, MODELS, type RegisteredModel } from './registry.ts';
+
+export const BUILTIN_ID = 'builtin';
+const BUILTIN_FOLDER = resolve(import.meta.dirname, 'builtin');
+
+/** A name, or a name with an owner as on the hub; nothing that could lead out of a folder. */
+const ID_PATTERN = /^[A-Za-z0-9][\w.-]*(\/[A-Za-z0-9][\w.-]*)?$/;
+
+export interface ResolveOptions {
+  /** MODELS_DIR: a folder a model, named by its id. */
+  readonly dir: string;
+}
+
+/**
+ * Everything the embedder needs to know of a model. `builtin` ships with Vitrine; any other id is a folder in
+ * MODELS_DIR, described by its entry in the registry or, without one, by its own configuration files.
+ * @throws VitrineError `model_unavailable` that says what to do
+ */
+export async function resolveModel(id: string, { dir }: ResolveOptions): Promise<ModelDefinition> {
+  const folder = toModelFolder(id, dir);
+  const registered = findModel(id);
+  if (!existsSync(join(folder, 'config.json'))) throw missing(id, dir, registered);
+  const model =
+    registered === undefined
+      ? { id, folder, revision: 'local', ...(await readModelFolder(folder)) }
+      : toDefinition(registered, folder);
+  const graph = join(folder, toOnnxPath(model.vision, model.dtype));
+  if (!existsSync(graph)) throw missing(id, dir, registered);
+  return { ...model, fingerprint: await toFingerprint(model) };
+}
+
+/** The folder in which a model is or would be. @throws VitrineError `model_unavailable` for an unusable id */
+export function toModelFolder(id: string, dir: string): string {
+  if (id === BUILTIN_ID) return BUILTIN_FOLDER;
+  if (!ID_PATTERN.test(id) || id.includes('..')) {
+    throw new VitrineError('model_unavailable', 'MODEL is not a usable model id.', {
+      suggestion: `Use one of ${[BUILTIN_ID, ...MODELS.map((model) => model.id)].join(', ')}, or the name of a folder in MODELS_DIR.`,
+    });
+  }
+  return resolve(dir, id);
+}
+
+function toDefinition(model: RegisteredModel, folder: string): Omit<ModelDefinition, 'fingerprint'> {
+  const { id, revision, dtype, dimension, preprocessing, vision, text } = model;
+  return { id, folder, revision, dtype, dimension, preprocessing, vision, text };
+}
+
+function missing(id: string, dir: string, registered: RegisteredModel | undefined): VitrineError {
+  return registered === undefined
+    ? new VitrineError(
+        'model_unavailable',
+        `There is no model ${id}: neither a known name nor a folder in ${dir}.`,
+        {
+          suggestion: `Use one of ${[BUILTIN_ID, ...MODELS.map((model) => model.id)].join(', ')}, or put a folder with config.json, preprocessor_config.json and onnx/model.onnx into MODELS_DIR.`,
+        },
+      )
+    : new VitrineError('model_unavailable', `The weights of ${id} are not in ${dir}.`, {
+        suggestion: `Get them with: npm run vitrine -- models pull ${id}`,
+      });
+}
