@@ -1,0 +1,23 @@
+import { afterAll, expect, it } from 'vitest';
+import { createQdrantVectorStore } from '../../src/adapters/qdrant/qdrant-vector-store.ts';
+import { startQdrantDouble } from '../support/qdrant-double.ts';
+import { describeVectorStore } from './vector-store.contract.ts';
+
+const apiKey = 'key of the double';
+const double = await startQdrantDouble({ apiKey });
+
+describeVectorStore('Qdrant double', {
+  open: (collection) => createQdrantVectorStore({ url: double.url, apiKey, collection, timeoutMs: 20_000 }),
+  async drop(collection) {
+    await fetch(`${double.url}/collections/${collection}`, {
+      method: 'DELETE',
+      headers: { 'api-key': apiKey },
+    });
+  },
+});
+
+it('had only requests that Qdrant describes, and gave only answers that it describes', () => {
+  expect(double.violations).toEqual([]);
+});
+
+afterAll(() => double[Symbol.asyncDispose]());
