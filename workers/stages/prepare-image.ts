@@ -2,6 +2,7 @@ import sharp, { type Metadata, type Sharp } from 'sharp';
 import { VitrineError } from '../../src/domain/errors.ts';
 import { toImageFormat } from '../../src/domain/image-format.ts';
 import type { PreparedImage, Preprocessing } from '../../src/ports/embedder.ts';
+import { enlarge, type Raster } from './enlarge.ts';
 
 // Many small images are in flight at once: one thread for each keeps all processors busy without libvips
 // splitting every image into strips for threads that have work of their own.
@@ -14,9 +15,6 @@ sharp.cache(false);
  * its coefficients) stands in memory, about ten times as much. They may have this share of the pixels.
  */
 const WHOLE_PICTURE_SHARE = 0.5;
-
-/** No side of an intermediate image gets longer, whatever the aspect ratio. */
-const MAX_SIDE = 65_535;
 
 export interface PrepareOptions {
   /** Width times height, read from the header before anything is decoded. */
@@ -41,22 +39,16 @@ export async function prepareImage(
       'The bytes are not those of a JPEG, PNG, WebP, AVIF, GIF or TIFF image.',
     );
   }
-  const { size } = preprocessing;
   try {
     const image = sharp(bytes, { autoOrient: true, failOn: 'error', limitInputPixels: options.maxPixels });
-    const source = toUprightSize(await image.metadata(), options.maxPixels);
-    const { data, info } = await resize(
-      image.timeout({ seconds: Math.ceil((options.timeoutMs ?? 0) / 1000) }).flatten({ background: WHITE }),
-      source,
+    const upright = toUprightSize(await image.metadata(), options.maxPixels);
+    const seconds = Math.ceil((options.timeoutMs ?? 0) / 1000);
+    const pixels = await toFit(
+      image.timeout({ seconds }).flatten({ background: WHITE }),
+      upright,
       preprocessing,
-    )
-      .toColourspace('srgb')
-      .raw({ depth: 'uchar' })
-      .toBuffer({ resolveWithObject: true });
-    if (info.width !== size || info.height !== size || info.channels !== 3) {
-      throw new Error(`Resizing gave ${info.width}×${info.height}×${info.channels}.`);
-    }
-    return { pixels: data, size };
+    );
+    return { pixels, size: preprocessing.size };
   } catch (error) {
     throw toImageError(error);
   }
@@ -84,20 +76,73 @@ function toUprightSize({ format, isProgressive, autoOrient: upright }: Metadata,
   return upright;
 }
 
-function resize(image: Sharp, source: Size, { size, fit, cropFrom, kernel }: Preprocessing): Sharp {
-  if (fit === 'stretch') return image.resize(size, size, { fit: 'fill', kernel });
-  if (fit === 'pad') return image.resize(size, size, { fit: 'contain', background: WHITE, kernel });
-  // As transformers' get_resize_output_image_size and center_crop do it: the longer side is rounded down, and
-  // so is half of what is cut off.
-  const scale = cropFrom / Math.min(source.width, source.height);
-  const width = Math.min(Math.max(Math.floor(source.width * scale), cropFrom), MAX_SIDE);
-  const height = Math.min(Math.max(Math.floor(source.height * scale), cropFrom), MAX_SIDE);
-  return image.resize(width, height, { fit: 'fill', kernel }).extract({
-    left: Math.floor((width - size) / 2),
-    top: Math.floor((height - size) / 2),
-    width: size,
-    height: size,
-  });
+/** The image resized, then cut or padded to the square. */
+async function toFit(
+  image: Sharp,
+  source: Size,
+  { size, fit, cropFrom, kernel }: Preprocessing,
+): Promise<Uint8Array> {
+  const target = toTarget(source, size, fit, cropFrom);
+  // Of an image that is larger than the square, the part in its middle.
+  const window = {
+    left: Math.floor(Math.max(0, target.width - size) / 2),
+    top: Math.floor(Math.max(0, target.height - size) / 2),
+    width: Math.min(target.width, size),
+    height: Math.min(target.height, size),
+  };
+  const shrunk = {
+    width: Math.min(source.width, target.width),
+    height: Math.min(source.height, target.height),
+  };
+  // The fast shrinking on load decodes JPEGs too small and WebPs with another kernel: ten times the difference.
+  const resized = image.resize({ ...shrunk, fit: 'fill', kernel, fastShrinkOnLoad: false });
+  const isEnlarged = shrunk.width < target.width || shrunk.height < target.height;
+  const pixels = isEnlarged
+    ? enlarge(
+        { pixels: await toPixels(resized, shrunk), ...shrunk },
+        target.width,
+        target.height,
+        window,
+        kernel,
+      )
+    : await toPixels(resized.extract(window), window);
+  return toSquare({ pixels, width: window.width, height: window.height }, size);
+}
+
+/** The size to which the whole image is resized. */
+function toTarget({ width, height }: Size, size: number, fit: Preprocessing['fit'], cropFrom: number): Size {
+  if (fit === 'stretch') return { width: size, height: size };
+  if (fit === 'pad') {
+    const scale = size / Math.max(width, height);
+    return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
+  }
+  // The longer side is rounded down: transformers' get_resize_output_image_size.
+  const shorter = Math.min(width, height);
+  const toLength = (side: number) => Math.floor((cropFrom * side) / shorter);
+  return { width: toLength(width), height: toLength(height) };
+}
+
+async function toPixels(image: Sharp, expected: Size): Promise<Uint8Array> {
+  const { data, info } = await image
+    .toColourspace('srgb')
+    .raw({ depth: 'uchar' })
+    .toBuffer({ resolveWithObject: true });
+  if (info.width !== expected.width || info.height !== expected.height || info.channels !== 3) {
+    throw new Error(`Resizing gave ${info.width} × ${info.height} × ${info.channels}.`);
+  }
+  return data;
+}
+
+/** The image in the middle of a white square. */
+function toSquare({ pixels, width, height }: Raster, size: number): Uint8Array {
+  if (width === size && height === size) return pixels;
+  const square = new Uint8Array(size * size * 3).fill(255);
+  const left = Math.floor((size - width) / 2);
+  const top = Math.floor((size - height) / 2);
+  for (let row = 0; row < height; row++) {
+    square.set(pixels.subarray(row * width * 3, (row + 1) * width * 3), ((top + row) * size + left) * 3);
+  }
+  return square;
 }
 
 /** libvips tells its failures apart by words alone. */
