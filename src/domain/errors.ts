@@ -113,6 +113,12 @@ export const ERRORS = {
     'The queue is unreachable',
     'Check that Redis is up and REDIS_URL is right; `vitrine doctor` tells more.',
   ),
+  queue_unsafe: define(
+    500,
+    false,
+    'The queue could lose jobs',
+    'Set maxmemory-policy to noeviction in redis.conf, or with `redis-cli CONFIG SET maxmemory-policy noeviction`.',
+  ),
   store_unavailable: define(
     503,
     true,

@@ -49,3 +49,12 @@ export interface JobResult {
 
 /** Crashes (leases that ran out) after which a job is taken for what ends its workers. */
 export const MAX_CRASHES = 3;
+
+/** How long the status of a job is kept after it has completed or was cancelled. Dead letters stay. */
+export const ENDED_TTL_MS = 24 * 3_600_000;
+
+/** Every so many claimed jobs, the one that has waited longest is taken, whatever its priority: none starves. */
+export const AGED_TURN = 8;
+
+/** How many attempts a job's history keeps. */
+export const MAX_HISTORY = 10;

@@ -126,7 +126,12 @@ export interface JobView {
 }
 
 export interface QueueStats {
+  /** Claimable now, by priority. */
   readonly waiting: Readonly<Record<Priority, number>>;
+  /** Claimable now, to be run alone: they have crashed a worker. */
+  readonly suspects: number;
+  /** Follow-ups, which become claimable when the running job of their product image ends. */
+  readonly parked: number;
   readonly delayed: number;
   readonly processing: number;
   readonly dead: number;

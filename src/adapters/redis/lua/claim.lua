@@ -1,0 +1,77 @@
+-- KEYS: the fixed ones, then the claim's own. ARGV: worker, claim id, max, lease ms, suspect (0 or 1),
+-- every how many turns the oldest job is taken, the error of a job whose payload is gone.
+-- Gives {suspects waiting, {id, key, payload, version, priority, attempt, max attempts, crashes, age ms} ...}.
+local worker, token, max, leaseMs = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local suspect, agedTurn = ARGV[5] == '1', tonumber(ARGV[6])
+local claimKey = KEYS[FIXED_KEYS + 1]
+
+local function answer(ids)
+  local data = collect('HMGET', DATA, ids)
+  local reply = { redis.call('ZCARD', HOMES.s) }
+  for i = 1, #ids do
+    local id = ids[i]
+    local s = job(id)
+    if s and s.place == 'r' and s.token == token then
+      reply[#reply + 1] = { id, s.key, data[i], s.version, s.priority, s.attempts, s.maxAttempts, s.crashes,
+        now - s.firstClaimedAt }
+    end
+  end
+  return reply
+end
+
+local first = redis.call('GET', claimKey)
+if first then return answer(cmsgpack.unpack(first)) end
+
+promote()
+if redis.call('HGET', META, 'paused') then return { redis.call('ZCARD', HOMES.s) } end
+
+-- The next jobs: by priority, but every so many turns the one that has waited longest, so that none starves.
+local function pick()
+  if suspect then return redis.call('ZRANGE', HOMES.s, 0, 0) end
+  local lines, heads = {}, { 1, 1, 1 }
+  for i = 1, 3 do lines[i] = redis.call('ZRANGE', HOMES[LINES[i]], 0, max - 1, 'WITHSCORES') end
+  local turn = tonumber(redis.call('HGET', META, 'turn') or 0)
+  local picked = {}
+  while #picked < max do
+    turn = turn + 1
+    local from
+    for i = 1, 3 do
+      if lines[i][heads[i]] then
+        local aged = from and turn % agedTurn == 0
+        if not from or (aged and tonumber(lines[i][heads[i] + 1]) < tonumber(lines[from][heads[from] + 1])) then
+          from = i
+        end
+      end
+    end
+    if not from then break end
+    picked[#picked + 1] = lines[from][heads[from]]
+    heads[from] = heads[from] + 2
+  end
+  if #picked > 0 then count('turn', #picked) end
+  return picked
+end
+
+local picked = pick()
+if #picked == 0 then return { redis.call('ZCARD', HOMES.s) } end
+load(picked)
+local data = collect('HMGET', DATA, picked)
+local claimed = {}
+for i = 1, #picked do
+  local id = picked[i]
+  local s = jobs[id]
+  if s and data[i] then
+    s.place, s.token, s.worker, s.startedAt = 'r', token, worker, now
+    s.attempts, s.leaseUntil = s.attempts + 1, now + leaseMs
+    if s.firstClaimedAt == 0 then s.firstClaimedAt = now end
+    setSlot(s, '', id)
+    change(id, s)
+    claimed[#claimed + 1] = id
+  elseif s then
+    s.error = ARGV[7]
+    setSlot(s, '', nil)
+    finish(id, s, 'f')
+  end
+end
+commit()
+redis.call('SET', claimKey, cmsgpack.pack(claimed), 'PX', leaseMs)
+return answer(claimed)

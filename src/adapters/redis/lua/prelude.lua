@@ -1,0 +1,352 @@
+-- What every queue script begins with: a unit of work over the queue's keys.
+--
+-- A job is read once, changed as a Lua table, and written by commit(), the last thing a script does. So no write
+-- comes before something that may fail, and the ZSET a job is in always follows from its state.
+--
+-- A job is in one place: h, n, l wait by priority; s waits to be run alone (it has crashed a worker); p waits for
+-- the running job of its key to end; d waits for its time; r runs; c completed; f is a dead letter; x is
+-- cancelled; a is no job but the id of an enqueue that another job absorbed.
+local JOBS, DATA, SLOTS, PRODUCTS, META, RATES, DEAD_CODES = unpack(KEYS, 1, 7)
+local HOMES = {
+  h = KEYS[8], n = KEYS[9], l = KEYS[10], s = KEYS[11], p = KEYS[12], d = KEYS[13], r = KEYS[14],
+  c = KEYS[15], x = KEYS[15], f = KEYS[16], a = KEYS[17],
+}
+local FIXED_KEYS = 17
+local LINES = { 'h', 'n', 'l' }
+local PENDING = { h = true, n = true, l = true, s = true, p = true, d = true, r = true }
+local MAX_HISTORY = 10
+local SEPARATOR = '\0'
+
+-- The server's clock, always: a worker's may be wrong.
+local clock = redis.call('TIME')
+local second = tonumber(clock[1])
+local micros = second * 1000000 + tonumber(clock[2])
+local now = math.floor(micros / 1000)
+
+local function decode(raw)
+  local v = cmsgpack.unpack(raw)
+  return {
+    key = v[1], product = v[2], image = v[3], version = v[4], priority = v[5], place = v[6], order = v[7],
+    attempts = v[8], maxAttempts = v[9], crashes = v[10], enqueuedAt = v[11], availableAt = v[12],
+    firstClaimedAt = v[13], startedAt = v[14], endedAt = v[15], token = v[16], settledToken = v[17],
+    worker = v[18], cancel = v[19], processingMs = v[20], error = v[21], result = v[22], history = v[23],
+  }
+end
+
+local function encode(s)
+  return cmsgpack.pack({
+    s.key, s.product, s.image, s.version, s.priority, s.place, s.order,
+    s.attempts, s.maxAttempts, s.crashes, s.enqueuedAt, s.availableAt,
+    s.firstClaimedAt, s.startedAt, s.endedAt, s.token, s.settledToken,
+    s.worker, s.cancel, s.processingMs, s.error, s.result, s.history,
+  })
+end
+
+-- Calls in parts: Lua's stack holds some 8,000 values. Parts are even, so that pairs stay together.
+local PART = 4000
+local function send(command, key, values)
+  for first = 1, #values, PART do
+    redis.call(command, key, unpack(values, first, math.min(first + PART - 1, #values)))
+  end
+end
+
+local function collect(command, key, values)
+  local replies = {}
+  for first = 1, #values, PART do
+    local part = redis.call(command, key, unpack(values, first, math.min(first + PART - 1, #values)))
+    for i = 1, #part do replies[first + i - 1] = part[i] end
+  end
+  return replies
+end
+
+-- Jobs by id: the state, or false where there is none.
+local jobs, homes, changed, deadMembers = {}, {}, {}, {}
+
+local function deadMember(id, s)
+  return cjson.decode(s.error).code .. SEPARATOR .. string.format('%016.0f', s.order) .. SEPARATOR .. id
+end
+
+local function admit(id, raw)
+  local s = raw and decode(raw) or false
+  jobs[id] = s
+  if s then
+    homes[id] = HOMES[s.place]
+    if s.place == 'f' then deadMembers[id] = deadMember(id, s) end
+  end
+  return s
+end
+
+local function job(id)
+  local s = jobs[id]
+  if s == nil then s = admit(id, redis.call('HGET', JOBS, id)) end
+  return s
+end
+
+local function load(ids)
+  local raws = collect('HMGET', JOBS, ids)
+  for i = 1, #ids do
+    if jobs[ids[i]] == nil then admit(ids[i], raws[i]) end
+  end
+end
+
+local function change(id, s)
+  jobs[id] = s
+  changed[id] = true
+end
+
+-- Payloads: a string is stored, false is removed.
+local payloads = {}
+
+-- Slots: which job of a key waits (w) and which runs (r); '' for none.
+local slots, changedSlots = {}, {}
+
+local function admitSlot(key, raw)
+  local slot = { w = '', r = '', stored = false }
+  if raw then
+    local v = cmsgpack.unpack(raw)
+    slot.w, slot.r, slot.stored = v[1], v[2], true
+  end
+  slots[key] = slot
+  return slot
+end
+
+local function slotOf(key)
+  return slots[key] or admitSlot(key, redis.call('HGET', SLOTS, key))
+end
+
+local function loadSlots(keys)
+  local raws = collect('HMGET', SLOTS, keys)
+  for i = 1, #keys do
+    if slots[keys[i]] == nil then admitSlot(keys[i], raws[i]) end
+  end
+end
+
+local function setSlot(s, waiting, running)
+  local slot = slotOf(s.key)
+  if waiting ~= nil then slot.w = waiting end
+  if running ~= nil then slot.r = running end
+  slot.member = s.product .. SEPARATOR .. s.key
+  changedSlots[s.key] = slot
+end
+
+-- Numbers that grow: each is later than the last one, and than the clock's microseconds when that is possible.
+local lastOrder
+local function nextOrder()
+  if lastOrder == nil then lastOrder = tonumber(redis.call('HGET', META, 'last') or 0) end
+  lastOrder = math.max(lastOrder + 1, micros)
+  return lastOrder
+end
+
+local counts = {}
+local function count(name, by)
+  counts[name] = (counts[name] or 0) + by
+end
+
+-- Where a job waits that nothing else holds back.
+local function lineOf(s)
+  if s.availableAt > now then return 'd' end
+  if s.crashes > 0 then return 's' end
+  return LINES[s.priority]
+end
+
+local function record(s, outcome, failure)
+  local history = s.history
+  history[#history + 1] = { s.startedAt, now, s.worker, outcome, failure or '' }
+  if #history > MAX_HISTORY then table.remove(history, 1) end
+end
+
+-- Ends a job that waits or runs: c, f or x. Its slot is the caller's affair.
+local ENDINGS = { c = 'completed', f = 'failed', x = 'cancelled' }
+local function finish(id, s, place)
+  s.place, s.endedAt, s.token, s.availableAt = place, now, '', 0
+  if place == 'f' then
+    s.order = nextOrder()
+  else
+    payloads[id] = false
+  end
+  count(ENDINGS[place], 1)
+  change(id, s)
+end
+
+-- The running job of a key has left: its follow-up may be claimed. Gives the follow-up's id, or ''.
+local function vacate(s)
+  local slot = slotOf(s.key)
+  setSlot(s, nil, '')
+  if slot.w ~= '' then
+    local follower = job(slot.w)
+    follower.place = lineOf(follower)
+    change(slot.w, follower)
+  end
+  return slot.w
+end
+
+-- A running job goes back to wait, unless it was cancelled or a newer one waits for it to go.
+local function requeue(id, s)
+  s.token = ''
+  local follower = vacate(s)
+  if s.cancel == 1 or follower ~= '' then
+    finish(id, s, 'x')
+    return follower
+  end
+  s.place = lineOf(s)
+  setSlot(s, id, nil)
+  change(id, s)
+  return ''
+end
+
+-- Per-second counts of the last minute, in a ring.
+local RING = 64
+local ended, completed = 0, 0
+local function rates()
+  local done, all = 0, 0
+  local raws = redis.call('HVALS', RATES)
+  for i = 1, #raws do
+    local v = cmsgpack.unpack(raws[i])
+    if v[1] > second - 60 and v[1] <= second then
+      done, all = done + v[2], all + v[3]
+    end
+  end
+  return done, all
+end
+
+local function score(s)
+  local place = s.place
+  if place == 'd' then return s.availableAt end
+  if place == 'r' then return s.leaseUntil end
+  if place == 'c' or place == 'x' or place == 'a' then return s.endedAt end
+  return s.order
+end
+
+local function append(lists, key, a, b)
+  local list = lists[key]
+  if list == nil then
+    list = {}
+    lists[key] = list
+  end
+  list[#list + 1] = a
+  if b ~= nil then list[#list + 1] = b end
+end
+
+local function commitJobs()
+  local packed, gone, out, into, deadIn, deadOut = {}, {}, {}, {}, {}, {}
+  for id in pairs(changed) do
+    local s, from = jobs[id], homes[id]
+    local to = s and HOMES[s.place]
+    if s then
+      packed[#packed + 1] = id
+      packed[#packed + 1] = encode(s)
+      local at = score(s)
+      if at ~= nil then append(into, to, at, id) end
+    else
+      gone[#gone + 1] = id
+    end
+    if from and from ~= to then append(out, from, id) end
+    local member = s and s.place == 'f' and deadMember(id, s) or nil
+    local before = deadMembers[id]
+    if before and before ~= member then deadOut[#deadOut + 1] = before end
+    if member and before ~= member then
+      deadIn[#deadIn + 1] = 0
+      deadIn[#deadIn + 1] = member
+    end
+    homes[id] = to or nil
+  end
+  for key, members in pairs(out) do send('ZREM', key, members) end
+  for key, members in pairs(into) do send('ZADD', key, members) end
+  send('ZREM', DEAD_CODES, deadOut)
+  send('ZADD', DEAD_CODES, deadIn)
+  send('HDEL', JOBS, gone)
+  send('HSET', JOBS, packed)
+end
+
+local function commit()
+  commitJobs()
+  local packed, gone = {}, {}
+  for id, payload in pairs(payloads) do
+    if payload then
+      packed[#packed + 1] = id
+      packed[#packed + 1] = payload
+    else
+      gone[#gone + 1] = id
+    end
+  end
+  send('HSET', DATA, packed)
+  send('HDEL', DATA, gone)
+
+  local held, freed, arrived, left = {}, {}, {}, {}
+  for key, slot in pairs(changedSlots) do
+    if slot.w ~= '' or slot.r ~= '' then
+      held[#held + 1] = key
+      held[#held + 1] = cmsgpack.pack({ slot.w, slot.r })
+      if not slot.stored then
+        arrived[#arrived + 1] = 0
+        arrived[#arrived + 1] = slot.member
+      end
+    elseif slot.stored then
+      freed[#freed + 1] = key
+      left[#left + 1] = slot.member
+    end
+  end
+  send('HSET', SLOTS, held)
+  send('HDEL', SLOTS, freed)
+  send('ZADD', PRODUCTS, arrived)
+  send('ZREM', PRODUCTS, left)
+
+  if lastOrder ~= nil then redis.call('HSET', META, 'last', lastOrder) end
+  for name, by in pairs(counts) do redis.call('HINCRBY', META, name, by) end
+  if ended > 0 then
+    local field, v = second % RING, { second, 0, 0 }
+    local raw = redis.call('HGET', RATES, field)
+    if raw then
+      local stored = cmsgpack.unpack(raw)
+      if stored[1] == second then v = stored end
+    end
+    redis.call('HSET', RATES, field, cmsgpack.pack({ second, v[2] + completed, v[3] + ended }))
+  end
+end
+
+-- Moves delayed jobs whose time has come into line, and writes that at once: what follows reads the lines.
+local function promote()
+  local due = redis.call('ZRANGE', HOMES.d, '-inf', now, 'BYSCORE', 'LIMIT', 0, 1000)
+  if #due == 0 then return end
+  load(due)
+  for i = 1, #due do
+    local s = jobs[due[i]]
+    if s and s.place == 'd' then
+      s.order = s.availableAt * 1000
+      s.availableAt = 0
+      s.place = lineOf(s)
+      change(due[i], s)
+    end
+  end
+  commitJobs()
+  changed = {}
+end
+
+-- Places in the order in which they are served; every eighth turn goes to the oldest of all, which is left out.
+local function position(id, s)
+  local place = s.place
+  if place ~= 'h' and place ~= 'n' and place ~= 'l' and place ~= 's' then return -1 end
+  local ahead = redis.call('ZRANK', HOMES[place], id)
+  if not ahead then return -1 end
+  if place == 'n' or place == 'l' then ahead = ahead + redis.call('ZCARD', HOMES.h) end
+  if place == 'l' then ahead = ahead + redis.call('ZCARD', HOMES.n) end
+  return ahead + 1
+end
+
+local STATUS = {
+  h = 'queued', n = 'queued', l = 'queued', s = 'queued', p = 'queued', d = 'delayed', r = 'processing',
+  c = 'completed', f = 'failed', x = 'cancelled',
+}
+local function statusOf(s)
+  if s.place == 'p' and s.availableAt > now then return 'delayed' end
+  return STATUS[s.place]
+end
+
+-- A job as the reply of a script; -1 and '' stand for null.
+local function view(id, s)
+  return {
+    id, s.key, s.product, s.image, statusOf(s), s.priority, s.version, position(id, s),
+    s.attempts, s.maxAttempts, s.crashes, s.enqueuedAt, s.availableAt, s.startedAt, s.endedAt,
+    s.processingMs, s.worker, s.error, s.result, s.cancel, s.history,
+  }
+end

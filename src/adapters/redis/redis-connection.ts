@@ -1,0 +1,175 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Cluster, Redis } from 'ioredis';
+import { VitrineError } from '../../domain/errors.ts';
+import type { Logger } from '../../observability/logger.ts';
+import type { Script } from './redis-scripts.ts';
+import type { RedisTarget } from './redis-url.ts';
+
+/** Strings, integers and lists of them: what the scripts give. */
+export type Reply = string | number | null | readonly Reply[];
+export type Argument = string | number;
+
+/**
+ * One connection to Redis. A call is sent again while its reply is lost and its time lasts, never afterwards:
+ * what is sent must bear a repetition.
+ */
+export interface RedisConnection extends AsyncDisposable {
+  /** @throws VitrineError `queue_unavailable`, or `queue_full` when Redis has no memory left */
+  run(script: Script, keys: readonly string[], args: readonly Argument[]): Promise<Reply>;
+  /** Any other command. @throws as `run` */
+  call(command: string, ...args: Argument[]): Promise<Reply>;
+  /** INFO of each master. */
+  info(): Promise<readonly string[]>;
+}
+
+export interface ConnectionSettings {
+  readonly target: RedisTarget;
+  readonly commandTimeoutMs: number;
+  readonly logger: Logger;
+}
+
+/** Calls wait this long for a broken connection to come back before they fail; later ones fail at once. */
+const GRACE_MS = 1_000;
+const PAUSE_MS = 50;
+
+/** Replies after which the same call may succeed on the next connection or a moment later. */
+const TRANSIENT = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|BUSY |NOREPLICAS|UNBLOCKED)/;
+const LOST =
+  /Connection is closed|Stream isn't writeable|Cluster isn't ready|Failed to refresh slots|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|All sentinels/;
+
+export function createRedisConnection(settings: ConnectionSettings): RedisConnection {
+  const { commandTimeoutMs, logger } = settings;
+  const client = createClient(settings.target);
+  let downSince: number | null = performance.now();
+  let closed = false;
+  client.on('error', (error: Error) => logger.debug({ error }, 'redis connection failed'));
+  client.on('ready', () => {
+    if (downSince !== null) logger.info('redis connected');
+    downSince = null;
+  });
+  client.on('close', () => {
+    if (downSince !== null || closed) return;
+    downSince = performance.now();
+    logger.warn('redis connection lost');
+  });
+
+  function whenReady(deadline: number): Promise<void> {
+    if (client.status === 'ready') return Promise.resolve();
+    const limit = Math.min(
+      deadline,
+      Math.max(performance.now(), (downSince ?? performance.now()) + GRACE_MS),
+    );
+    return new Promise((resolve, reject) => {
+      const onReady = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      const timer = setTimeout(
+        () => {
+          client.off('ready', onReady);
+          reject(new Error('Connection is closed'));
+        },
+        Math.max(0, limit - performance.now()),
+      );
+      client.once('ready', onReady);
+    });
+  }
+
+  async function attempt<T>(deadline: number, send: () => Promise<T>): Promise<T> {
+    await whenReady(deadline);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      const expire = () => {
+        // A server that answers nothing may be behind a dead connection: the next call gets a new one.
+        client.disconnect(true);
+        reject(new Error(`no answer within ${commandTimeoutMs} ms`));
+      };
+      timer = setTimeout(expire, Math.max(0, deadline - performance.now()));
+    });
+    try {
+      return await Promise.race([send(), late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async function send<T>(command: () => Promise<T>): Promise<T> {
+    const deadline = performance.now() + commandTimeoutMs;
+    for (;;) {
+      try {
+        return await attempt(deadline, command);
+      } catch (error) {
+        if (closed || !isTransient(error) || performance.now() + PAUSE_MS >= deadline)
+          throw toQueueError(error);
+        if (downSince !== null && performance.now() > downSince + GRACE_MS) throw toQueueError(error);
+        // The address may lead to another server now: a replica that was a master, say.
+        if (isReadOnly(error)) client.disconnect(true);
+        await sleep(PAUSE_MS);
+      }
+    }
+  }
+
+  return {
+    run: (script, keys, args) =>
+      send(async () => {
+        const rest = [keys.length, ...keys, ...args];
+        try {
+          return (await client.call('EVALSHA', [script.sha, ...rest])) as Reply;
+        } catch (error) {
+          if (!isNoScript(error)) throw error;
+          return (await client.call('EVAL', [script.body, ...rest])) as Reply;
+        }
+      }),
+    call: (command, ...args) => send(async () => (await client.call(command, args)) as Reply),
+    info: () =>
+      send(() =>
+        Promise.all(
+          (client instanceof Cluster ? client.nodes('master') : [client]).map((node) => node.info()),
+        ),
+      ),
+    async [Symbol.asyncDispose]() {
+      closed = true;
+      client.disconnect();
+    },
+  };
+}
+
+function createClient(target: RedisTarget): Redis | Cluster {
+  const retryStrategy = (times: number) => Math.min(50 * 2 ** Math.min(times, 6), 1_000);
+  const common = {
+    ...target.options,
+    protocol: 2 as const,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    maxRetriesPerRequest: null,
+    connectTimeout: 5_000,
+    keepAlive: 10_000,
+  };
+  if (target.kind === 'cluster') {
+    const { enableOfflineQueue, ...redisOptions } = common;
+    return new Cluster([...target.nodes], {
+      redisOptions,
+      enableOfflineQueue,
+      clusterRetryStrategy: retryStrategy,
+    });
+  }
+  return new Redis({ ...common, retryStrategy, sentinelRetryStrategy: retryStrategy });
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+const isNoScript = (error: unknown): boolean => messageOf(error).startsWith('NOSCRIPT');
+const isReadOnly = (error: unknown): boolean => messageOf(error).startsWith('READONLY');
+const isTransient = (error: unknown): boolean =>
+  TRANSIENT.test(messageOf(error)) || LOST.test(messageOf(error));
+
+function toQueueError(error: unknown): VitrineError {
+  if (error instanceof VitrineError) return error;
+  if (messageOf(error).startsWith('OOM')) {
+    return new VitrineError('queue_full', 'Redis has no memory left for another job.', {
+      cause: error,
+      suggestion: 'Wait until workers have drained the queue, add workers, or raise maxmemory of Redis.',
+      retryAfterMs: 10_000,
+    });
+  }
+  return new VitrineError('queue_unavailable', 'Redis did not answer as it should.', { cause: error });
+}

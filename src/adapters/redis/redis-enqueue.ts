@@ -1,0 +1,133 @@
+import { VitrineError } from '../../domain/errors.ts';
+import type { EnqueuedJob, NewJob } from '../../ports/job-queue.ts';
+import { groupCalls } from '../group-calls.ts';
+import type { Argument, RedisConnection, Reply } from './redis-connection.ts';
+import type { QueueKeys } from './redis-keys.ts';
+import { asList, asNumber, toEnqueuedJob, toPriorityRank } from './redis-replies.ts';
+import { SCRIPTS } from './redis-scripts.ts';
+
+/** One script call holds Redis for some milliseconds at most: no more jobs or payload than this. */
+const MAX_JOBS = 256;
+const MAX_CHARS = 1_000_000;
+
+type Answer = readonly EnqueuedJob[];
+
+/**
+ * Enqueues on Redis. Calls of one turn of the event loop go together. A call of many jobs is sent in parts, in
+ * order; whether all of them find room is asked first. Ids come from the caller, so that a call which broke off
+ * half way can be repeated.
+ */
+export function createEnqueue(
+  connection: RedisConnection,
+  keys: QueueKeys,
+  maxPending: number,
+): (jobs: readonly NewJob[]) => Promise<Answer> {
+  async function sendCalls(calls: readonly (readonly NewJob[])[], limit: number): Promise<readonly Reply[]> {
+    const args: Argument[] = [limit, calls.length, ...calls.map((jobs) => jobs.length)];
+    for (const jobs of calls) for (const job of jobs) pushArguments(args, job);
+    return asList(await connection.run(SCRIPTS.enqueue, keys.fixed, args));
+  }
+
+  const enqueueSmall = groupCalls<readonly NewJob[], Answer>(async (calls) => {
+    const groups = split(
+      calls,
+      (jobs) => jobs.length,
+      (jobs) => jobs.reduce((sum, job) => sum + sizeOf(job), 0),
+    );
+    const replies: (Answer | Error)[] = [];
+    for (const group of groups) {
+      // A part that fails fails its own calls only: the others are stored.
+      const answers = await sendCalls(group, maxPending).catch((error: unknown) => error);
+      for (const index of group.keys()) replies.push(toOutcome(answers, index));
+    }
+    return replies;
+  });
+
+  function toOutcome(answers: unknown, index: number): Answer | Error {
+    if (!Array.isArray(answers)) return answers instanceof Error ? answers : new Error('no answer');
+    const answer = answers[index] as Reply;
+    return answer === 0 ? queueFull() : asList(answer).map(toEnqueuedJob);
+  }
+
+  async function requireRoom(jobs: readonly NewJob[]): Promise<void> {
+    const firstOfKey = [...new Map(jobs.toReversed().map((job) => [job.key, job])).values()];
+    let added = 0;
+    let pending = 0;
+    for (const part of split(
+      firstOfKey,
+      () => 1,
+      () => 0,
+    )) {
+      const args = part.flatMap((job): Argument[] => [job.id, job.key, job.version ?? '']);
+      const [now, more] = asList(await connection.run(SCRIPTS.countNew, keys.fixed, args));
+      pending = asNumber(now);
+      added += asNumber(more);
+    }
+    if (added > 0 && pending + added > maxPending) throw queueFull();
+  }
+
+  async function enqueueLarge(
+    parts: readonly (readonly NewJob[])[],
+    jobs: readonly NewJob[],
+  ): Promise<Answer> {
+    if (maxPending > 0) await requireRoom(jobs);
+    const answers: EnqueuedJob[] = [];
+    for (const part of parts) {
+      const [answer] = await sendCalls([part], 0);
+      answers.push(...asList(answer).map(toEnqueuedJob));
+    }
+    return answers;
+  }
+
+  return async (jobs) => {
+    if (jobs.length === 0) return [];
+    const parts = split(jobs, () => 1, sizeOf);
+    return parts.length === 1 ? enqueueSmall(jobs) : enqueueLarge(parts, jobs);
+  };
+}
+
+function pushArguments(args: Argument[], job: NewJob): void {
+  const { notBefore } = job;
+  const [kind, delayMs]: [string, number] =
+    notBefore === undefined
+      ? ['', 0]
+      : 'delayMs' in notBefore
+        ? ['in', Math.ceil(notBefore.delayMs)]
+        : ['at', Math.ceil(notBefore.atMs)];
+  args.push(
+    job.id,
+    job.key,
+    job.data.productId,
+    job.data.imageId,
+    JSON.stringify(job.data),
+    toPriorityRank(job.priority),
+    job.maxAttempts,
+    job.version ?? '',
+    kind,
+    delayMs,
+  );
+}
+
+const sizeOf = ({ data }: NewJob): number => (data.image.kind === 'inline' ? data.image.base64.length : 0);
+
+/** Parts in order, each within the limits unless it is a single item. */
+function split<T>(items: readonly T[], jobsOf: (item: T) => number, charsOf: (item: T) => number): T[][] {
+  const parts: T[][] = [];
+  let [jobs, chars] = [0, 0];
+  for (const item of items) {
+    jobs += jobsOf(item);
+    chars += charsOf(item);
+    const part = parts.at(-1);
+    if (part === undefined || jobs > MAX_JOBS || chars > MAX_CHARS) {
+      parts.push([item]);
+      [jobs, chars] = [jobsOf(item), charsOf(item)];
+    } else {
+      part.push(item);
+    }
+  }
+  return parts;
+}
+
+function queueFull(): VitrineError {
+  return new VitrineError('queue_full', 'The queue holds as many jobs as it may.', { retryAfterMs: 10_000 });
+}

@@ -1,0 +1,100 @@
+import { ERRORS, type ErrorCode } from '../../domain/errors.ts';
+import {
+  type JobData,
+  type JobError,
+  type JobResult,
+  type JobStatus,
+  PRIORITIES,
+  type Priority,
+} from '../../domain/job.ts';
+import type { AttemptRecord, ClaimedJob, EnqueuedJob, JobView } from '../../ports/job-queue.ts';
+import type { Reply } from './redis-connection.ts';
+
+/** What the Lua scripts give, as the port's types. Each list is as its script's first comment says. */
+export const asList = (reply: Reply | undefined): readonly Reply[] => (Array.isArray(reply) ? reply : []);
+export const asNumber = (reply: Reply | undefined): number => Number(reply);
+export const asText = (reply: Reply | undefined): string => String(reply ?? '');
+
+const toPriority = (rank: number): Priority => PRIORITIES[rank - 1] ?? 'normal';
+const toRank = (reply: Reply | undefined): number | null => (asNumber(reply) < 0 ? null : asNumber(reply));
+const toInstant = (reply: Reply | undefined): number | null => asNumber(reply) || null;
+const parse = <T>(reply: Reply | undefined): T | null =>
+  reply === '' ? null : (JSON.parse(asText(reply)) as T);
+
+export const toPriorityRank = (priority: Priority): number => PRIORITIES.indexOf(priority) + 1;
+
+export function toEnqueuedJob(reply: Reply): EnqueuedJob {
+  const [id, status, position, replaced, superseded, version] = asList(reply);
+  return {
+    id: asText(id),
+    status: asText(status) as JobStatus,
+    position: toRank(position),
+    replaced: replaced === 1,
+    superseded: superseded === 1,
+    version: asNumber(version),
+  };
+}
+
+export function toClaimedJob(reply: Reply, token: string): ClaimedJob {
+  const [id, key, data, version, priority, attempt, maxAttempts, crashes, age] = asList(reply);
+  return {
+    id: asText(id),
+    token,
+    key: asText(key),
+    data: JSON.parse(asText(data)) as JobData,
+    version: asNumber(version),
+    priority: toPriority(asNumber(priority)),
+    attempt: asNumber(attempt),
+    maxAttempts: asNumber(maxAttempts),
+    crashes: asNumber(crashes),
+    sinceFirstClaimMs: asNumber(age),
+  };
+}
+
+/** @param completedPerSecond null when unknown: then no wait is estimated */
+export function toJobView(reply: Reply, completedPerSecond: number | null): JobView {
+  const v = asList(reply);
+  const position = toRank(v[7]);
+  return {
+    id: asText(v[0]),
+    key: asText(v[1]),
+    productId: asText(v[2]),
+    imageId: asText(v[3]),
+    status: asText(v[4]) as JobStatus,
+    priority: toPriority(asNumber(v[5])),
+    version: asNumber(v[6]),
+    position,
+    etaMs:
+      position === null || !completedPerSecond ? null : Math.round((position / completedPerSecond) * 1000),
+    attempts: asNumber(v[8]),
+    maxAttempts: asNumber(v[9]),
+    crashes: asNumber(v[10]),
+    enqueuedAt: asNumber(v[11]),
+    availableAt: toInstant(v[12]),
+    startedAt: toInstant(v[13]),
+    endedAt: toInstant(v[14]),
+    processingMs: toRank(v[15]),
+    workerId: asText(v[16]) || null,
+    lastError: parse<JobError>(v[17]),
+    result: parse<JobResult>(v[18]),
+    cancelRequested: v[19] === 1,
+    history: asList(v[20]).map(toAttempt),
+  };
+}
+
+function toAttempt(reply: Reply): AttemptRecord {
+  const [startedAt, endedAt, workerId, outcome, error] = asList(reply);
+  const failure = parse<JobError>(error);
+  return {
+    startedAt: asNumber(startedAt),
+    endedAt: asNumber(endedAt),
+    workerId: asText(workerId),
+    outcome: asText(outcome) as AttemptRecord['outcome'],
+    ...(failure === null ? {} : { error: failure }),
+  };
+}
+
+/** A queue's own error, as JSON for a script. */
+export function toStoredError(code: ErrorCode, message: string): string {
+  return JSON.stringify({ code, message, suggestion: ERRORS[code].suggestion } satisfies JobError);
+}

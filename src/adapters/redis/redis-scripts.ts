@@ -1,0 +1,47 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+
+/** A Lua script as Redis gets it: the shared beginning, then its own file. */
+export interface Script {
+  readonly name: string;
+  readonly body: string;
+  /** What EVALSHA calls it by. */
+  readonly sha: string;
+}
+
+const read = (name: string): string => readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), 'utf8');
+const PRELUDE = read('prelude');
+
+/**
+ * A queue script. Only enqueueing may be refused when Redis is full: all else frees memory in the end, and a
+ * queue that can't be drained stays full.
+ */
+function queueScript(name: string, mayBeRefused = false): Script {
+  return script(name, `${mayBeRefused ? '#!lua' : '#!lua flags=allow-oom'}\n${PRELUDE}\n${read(name)}`);
+}
+
+function script(name: string, body: string): Script {
+  return { name, body, sha: createHash('sha1').update(body).digest('hex') };
+}
+
+export const SCRIPTS = {
+  enqueue: queueScript('enqueue', true),
+  countNew: queueScript('count-new'),
+  claim: queueScript('claim'),
+  renew: queueScript('renew'),
+  settle: queueScript('settle'),
+  reap: queueScript('reap'),
+  view: queueScript('view'),
+  active: queueScript('active'),
+  stats: queueScript('stats'),
+  cancel: queueScript('cancel'),
+  dead: queueScript('dead'),
+  emptyDead: queueScript('empty-dead'),
+  forgetProduct: queueScript('forget-product'),
+  flush: queueScript('flush'),
+  pause: queueScript('pause'),
+  auditJobs: queueScript('audit-jobs'),
+  auditSlots: queueScript('audit-slots'),
+  beat: script('beat', `#!lua flags=allow-oom\n${read('beat')}`),
+  listWorkers: script('list-workers', `#!lua flags=allow-oom\n${read('list-workers')}`),
+} as const;
