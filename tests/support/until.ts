@@ -1,19 +1,18 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 
-/**
- * The first answer of `probe` that isn't undefined, asked again and again. No speed is asserted: the deadline is
- * only there so that a broken test ends.
- */
+/** Waits until the probe gives something else than undefined, null or false; fails after a generous deadline. */
 export async function until<T>(
   what: string,
-  probe: () => Promise<T | undefined> | T | undefined,
-  deadlineMs = 60_000,
-): Promise<T> {
+  probe: () => Promise<T> | T,
+  deadlineMs = 20_000,
+): Promise<Exclude<T, undefined | null | false>> {
   const end = performance.now() + deadlineMs;
   for (;;) {
-    const answer = await probe();
-    if (answer !== undefined) return answer;
-    if (performance.now() > end) throw new Error(`Waited ${deadlineMs} ms in vain for: ${what}`);
-    await delay(50);
+    const found = await probe();
+    if (found !== undefined && found !== null && found !== false) {
+      return found as Exclude<T, undefined | null | false>;
+    }
+    if (performance.now() > end) throw new Error(`waited ${deadlineMs} ms in vain until ${what}`);
+    await sleep(10);
   }
 }
