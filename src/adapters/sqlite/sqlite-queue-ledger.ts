@@ -90,7 +90,10 @@ export function createLedger(database: DatabaseSync) {
     ahead: database.prepare(
       'SELECT count(*) AS n FROM (SELECT 1 FROM jobs WHERE place = ? AND ord < ? ORDER BY ord DESC LIMIT ?)',
     ),
-    ends: database.prepare('SELECT min(ord) AS first, max(ord) AS last FROM jobs WHERE place = ?'),
+    // Two queries: SQLite looks at the end of an index only for a single min or max.
+    ends: database.prepare(
+      'SELECT (SELECT min(ord) FROM jobs WHERE place = ?1) AS first, (SELECT max(ord) FROM jobs WHERE place = ?1) AS last',
+    ),
   };
   const find = (id: string) => sql.find.get(id) as JobRecord | undefined;
   const meta = (name: Meta) => (sql.meta.get(name) as { value: number }).value;
