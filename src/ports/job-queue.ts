@@ -1,10 +1,21 @@
 import type { JobData, JobError, JobResult, JobStatus, Priority } from '../domain/job.ts';
 
-/** A job as its producer hands it over. */
+/**
+ * A job as its producer hands it over. At most one waiting and one running job share a key:
+ * - While one waits, it carries the newer data from now on, under its own id: attempts begin anew, the higher
+ *   priority of both holds, it keeps its place in line, and is claimable now unless the newer asks for a delay.
+ *   Its crashes stay counted: the image may be the same.
+ * - While one runs, the newer one is its follow-up, and claimable only after the running one has left. When that
+ *   is to be retried, is released or has crashed, it ends as cancelled instead: the follow-up makes it needless.
+ * - An explicit version older than the waiting one's, or the running one's, is superseded and changes nothing.
+ */
 export interface NewJob {
-  /** Made by the caller: a repeated enqueue with the same id gives the first answer and adds nothing. */
+  /**
+   * Made by the caller. An enqueue repeated with the same id within 24 hours adds nothing and gives the first
+   * answer, with the status and position of now.
+   */
   readonly id: string;
-  /** The product image's point id: at most one waiting and one running job share it. */
+  /** The product image's point id. */
   readonly key: string;
   readonly data: JobData;
   readonly priority: Priority;
@@ -19,11 +30,14 @@ export interface EnqueuedJob {
   /** Of the job that now carries the data: the replaced job's own id when one was waiting. */
   readonly id: string;
   readonly status: JobStatus;
-  /** How many jobs will be claimed before it, plus one; null unless it is queued. */
+  /**
+   * How many jobs are before it in line, plus one, if none of a higher priority comes; the turns of the oldest
+   * (see AGED_TURN) are left out. Null unless it is claimable. SQLite estimates it beyond the first 500 of a line.
+   */
   readonly position: number | null;
   /** True when a waiting job of the same product image now carries this data. */
   readonly replaced: boolean;
-  /** True when a waiting job already carries a newer version, so that this data was dropped. */
+  /** True when a waiting or running job carries a newer version, so that this data was dropped. */
   readonly superseded: boolean;
   readonly version: number;
 }
@@ -69,7 +83,7 @@ export type Renewal = 'renewed' | 'cancel' | 'lost';
 export type Settlement = Lease &
   (
     | { readonly kind: 'complete'; readonly result: JobResult; readonly processingMs: number }
-    /** A failed attempt that is worth another one after the delay. */
+    /** A failed attempt that is worth another one after the delay; without attempts left it counts as `fail`. */
     | {
         readonly kind: 'retry';
         readonly error: JobError;
@@ -126,15 +140,12 @@ export interface JobView {
 }
 
 export interface QueueStats {
-  /** Claimable now, by priority. */
+  /** All that wait for nothing but a worker, or for the running job of their product image, by priority. */
   readonly waiting: Readonly<Record<Priority, number>>;
-  /** Claimable now, to be run alone: they have crashed a worker. */
-  readonly suspects: number;
-  /** Follow-ups, which become claimable when the running job of their product image ends. */
-  readonly parked: number;
   readonly delayed: number;
   readonly processing: number;
   readonly dead: number;
+  /** Totals since the queue began. */
   readonly completed: number;
   readonly failed: number;
   readonly cancelled: number;
@@ -196,12 +207,18 @@ export interface JobQueue extends AsyncDisposable {
   reap(): Promise<ReapResult>;
   status(id: string): Promise<JobView | null>;
   stats(): Promise<QueueStats>;
-  /** `requested`: it runs, and stops within one renewal. */
+  /**
+   * `cancelled`: it is, now or before. `requested`: it runs and stops within one renewal, and whatever else its
+   * worker settles it with, but `complete`, ends it as cancelled.
+   */
   cancel(id: string): Promise<'cancelled' | 'requested' | 'ended' | 'unknown'>;
   /** Jobs that are leased now, longest first. */
   active(limit: number): Promise<readonly JobView[]>;
   dead(page: { readonly code?: string; readonly limit: number; readonly cursor?: string }): Promise<DeadPage>;
-  /** Puts dead letters back in the queue with fresh attempts; gives how many. */
+  /**
+   * Puts dead letters back in the queue with fresh attempts and their old versions; gives how many. One whose
+   * product image has a newer job ends as cancelled.
+   */
   redrive(selection: DeadSelection): Promise<number>;
   /** Removes dead letters for good; gives how many. */
   purgeDead(selection: DeadSelection): Promise<number>;

@@ -69,7 +69,7 @@ export function describeDelivery(harness: QueueHarness): void {
       await queue.settle([complete(jobs[0]!)]);
       await until('the completed job is forgotten', async () => {
         await queue.reap();
-        return (await queue.status(done.id)) === null;
+        return (await queue.status(done.id)) === null || undefined;
       });
       expect(await queue.status(waiting.id)).toMatchObject({ status: 'queued' });
     });

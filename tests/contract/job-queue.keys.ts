@@ -60,7 +60,7 @@ export function describeKeys(harness: QueueHarness): void {
       const newest = newJob('a', { url: 'http://images.example/3' });
       expect(await queue.enqueue([newest])).toMatchObject([{ id: follow.id, replaced: true }]);
       expect((await claim(queue)).jobs).toEqual([]);
-      expect(await queue.stats()).toMatchObject({ parked: 1, processing: 1 });
+      expect(await queue.stats()).toMatchObject({ waiting: { normal: 1 }, processing: 1 });
       await queue.settle([complete(jobs[0]!)]);
       expect((await claim(queue)).jobs).toMatchObject([{ id: follow.id, data: newest.data }]);
     });

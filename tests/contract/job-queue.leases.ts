@@ -74,7 +74,7 @@ export function describeLeases(harness: QueueHarness): void {
       expect(ordinary).toMatchObject({ jobs: [{ id: fresh.id }], suspectsWaiting: 2 });
       const suspect = await claim(queue, { suspect: true, max: 10 });
       expect(suspect).toMatchObject({ jobs: [{ id: one.id, attempt: 1, crashes: 1 }], suspectsWaiting: 1 });
-      expect(await queue.stats()).toMatchObject({ suspects: 1 });
+      expect(await queue.stats()).toMatchObject({ waiting: { normal: 1 }, processing: 2 });
     });
 
     it('takes a job for poison after three crashes, its batch-mates unharmed', async () => {

@@ -43,7 +43,7 @@ export function describeWorkerRegistry(name: string, harness: QueueHarness): voi
       await registry.beat(report('stays'), 60_000);
       await registry.remove('stops');
       await registry.remove('unheard of');
-      await until('the silent one is gone', async () => (await registry.list()).length === 1);
+      await until('the silent one is gone', async () => (await registry.list()).length === 1 || undefined);
       expect(await registry.list()).toMatchObject([{ id: 'stays' }]);
     });
   });

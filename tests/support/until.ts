@@ -1,18 +1,19 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 
-/** Waits until the probe gives something else than undefined, null or false; fails after a generous deadline. */
+/**
+ * The first answer of `probe` that isn't undefined, asked again and again. No speed is asserted: the deadline is
+ * only there so that a broken test ends.
+ */
 export async function until<T>(
   what: string,
-  probe: () => Promise<T> | T,
-  deadlineMs = 20_000,
-): Promise<Exclude<T, undefined | null | false>> {
+  probe: () => Promise<T | undefined> | T | undefined,
+  deadlineMs = 60_000,
+): Promise<T> {
   const end = performance.now() + deadlineMs;
   for (;;) {
-    const found = await probe();
-    if (found !== undefined && found !== null && found !== false) {
-      return found as Exclude<T, undefined | null | false>;
-    }
-    if (performance.now() > end) throw new Error(`waited ${deadlineMs} ms in vain until ${what}`);
-    await sleep(10);
+    const answer = await probe();
+    if (answer !== undefined) return answer;
+    if (performance.now() > end) throw new Error(`Waited ${deadlineMs} ms in vain for: ${what}`);
+    await delay(50);
   }
 }

@@ -45,15 +45,18 @@ export function readStats(
   const { n: recentlyDead } = database
     .prepare("SELECT count(*) AS n FROM jobs WHERE place = 'f' AND ord >= ?")
     .get((now - RECENTLY_DEAD_MS) * 1_000) as { n: number };
+  // Suspects and follow-ups wait with the others of their priority.
+  const asides = database
+    .prepare("SELECT priority, count(*) AS n FROM jobs WHERE place IN ('s', 'p') GROUP BY priority")
+    .all() as unknown as { priority: number; n: number }[];
+  const aside = (rank: number) => asides.find(({ priority }) => priority === rank)?.n ?? 0;
   const oldest = ['h', 'n', 'l', 's'].flatMap((place) => {
     const row = database.prepare('SELECT min(ord) AS ord FROM jobs WHERE place = ?').get(place);
     const ord = (row as { ord: number | null }).ord;
     return ord === null ? [] : [ord];
   });
   return {
-    waiting: { high: byPlace.h, normal: byPlace.n, low: byPlace.l },
-    suspects: byPlace.s,
-    parked: byPlace.p,
+    waiting: { high: byPlace.h + aside(1), normal: byPlace.n + aside(2), low: byPlace.l + aside(3) },
     delayed: byPlace.d,
     processing: byPlace.r,
     dead: byPlace.f,

@@ -1,9 +1,18 @@
--- Gives high, normal, low, suspects, parked, delayed, running, dead, completed, failed, cancelled, completed and
+-- Gives high, normal, low, delayed, running, dead, completed, failed, cancelled, completed and
 -- ended attempts of the last minute, dead letters of the last five minutes, age of the oldest claimable (ms or
 -- -1), paused.
 promote()
 local reply = {}
-for place in ('hnlspdrf'):gmatch('.') do reply[#reply + 1] = redis.call('ZCARD', HOMES[place]) end
+for place in ('hnldrf'):gmatch('.') do reply[#reply + 1] = redis.call('ZCARD', HOMES[place]) end
+-- Suspects and follow-ups are few; they wait with the others of their priority.
+for place in ('sp'):gmatch('.') do
+  local ids = redis.call('ZRANGE', HOMES[place], 0, -1)
+  load(ids)
+  for i = 1, #ids do
+    local s = jobs[ids[i]]
+    if s then reply[s.priority] = reply[s.priority] + 1 end
+  end
+end
 local totals = redis.call('HMGET', META, 'completed', 'failed', 'cancelled', 'paused')
 for i = 1, 3 do reply[#reply + 1] = tonumber(totals[i] or 0) end
 local done, all = rates()
