@@ -39,10 +39,7 @@ export interface EnqueuedJob {
   readonly replaced: boolean;
   /** True when a waiting or running job carries a newer version, so that this data was dropped. */
   readonly superseded: boolean;
-  /** Null while the job is spooled: the queue gives it when the job arrives there. */
-  readonly version: number | null;
-  /** True when the queue is away, and the job was kept durably to be forwarded. */
-  readonly spooled?: boolean;
+  readonly version: number;
 }
 
 export interface ClaimRequest {
@@ -121,8 +118,7 @@ export interface JobView {
   readonly imageId: string;
   readonly status: JobStatus;
   readonly priority: Priority;
-  /** Null while the job is spooled. */
-  readonly version: number | null;
+  readonly version: number;
   readonly position: number | null;
   /** Estimated wait until it is claimed, from the present rate; null when unknown. */
   readonly etaMs: number | null;
@@ -161,8 +157,6 @@ export interface QueueStats {
   readonly recentlyDead: number;
   /** Age of the job that has waited longest among the claimable, in ms; null when none waits. */
   readonly oldestWaitingMs: number | null;
-  /** Jobs that were accepted while the queue was away and are not forwarded yet; absent without a spool. */
-  readonly spooled?: number;
   readonly paused: boolean;
 }
 
@@ -238,6 +232,8 @@ export interface JobQueue extends AsyncDisposable {
   flush(): Promise<number>;
   /** The first answer kept under the key, or null after storing this one for `ttlMs`. */
   remember(key: string, answer: string, ttlMs: number): Promise<string | null>;
+  /** The answer kept under the key, or null. */
+  recall(key: string): Promise<string | null>;
   /** @throws VitrineError `queue_unavailable` */
   ping(): Promise<void>;
 }

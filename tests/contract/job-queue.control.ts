@@ -147,14 +147,16 @@ export function describeControl(harness: QueueHarness): void {
       });
       const [after] = await queue.enqueue([newJob('a')]);
       expect(after).toMatchObject({ replaced: false, position: 1 });
-      expect(after!.version).toBeGreaterThan(before!.version ?? Infinity);
+      expect(after!.version).toBeGreaterThan(before!.version);
       expect(await queue.cleanup()).toMatchObject({ mended: 0 });
     });
 
     it('remembers the first answer under a key, for its time', async () => {
       await using backend = await harness.open();
       const { queue } = backend;
+      expect(await queue.recall('key')).toBeNull();
       expect(await queue.remember('key', 'first', 60_000)).toBeNull();
+      expect(await queue.recall('key')).toBe('first');
       expect(await queue.remember('key', 'second', 60_000)).toBe('first');
       expect(await queue.remember('other', 'x', 1)).toBeNull();
       await until(

@@ -166,6 +166,11 @@ export function createRedisQueue(
       return first === null ? null : asText(first);
     },
 
+    async recall(key) {
+      const answer: Reply = await connection.call('GET', keys.remembered(key));
+      return answer === null ? null : asText(answer);
+    },
+
     async ping() {
       await connection.call('PING');
     },

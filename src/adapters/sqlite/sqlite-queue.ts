@@ -253,6 +253,9 @@ export function createSqliteQueue(
         return null;
       }),
 
+    recall: (key) =>
+      write((now) => (sql.answer.get(key, now) as { answer: string } | undefined)?.answer ?? null),
+
     ping: () => write(() => undefined),
   };
 }
