@@ -71,7 +71,6 @@ const schema = z.object({
     .string()
     .regex(/^[\w.-]{1,255}$/, { error: 'must be 1 to 255 letters, digits, dots, dashes or underscores' })
     .default('products'),
-  QDRANT_TIMEOUT_MS: integer(30_000, 100, 600_000),
 
   MODEL: z.string().min(1).default('builtin'),
   MODELS_DIR: folder('./models/weights'),
@@ -92,6 +91,10 @@ const schema = z.object({
   JOB_HARD_TIMEOUT_MS: integer(3_600_000, 1_000, 604_800_000),
   MAX_PENDING: integer(0, 0, 1_000_000_000),
   ALLOW_FLUSH: flag(false),
+  ALERT_BACKLOG: integer(10_000, 0, 1_000_000_000),
+  ALERT_OLDEST_WAITING_MS: integer(300_000, 0, 604_800_000),
+  ALERT_FAILURE_RATE: fraction(0.2, 0, 1),
+  ALERT_DEAD_LETTERS: integer(10, 0, 1_000_000_000),
 
   IMAGE_ROOTS: list,
   IMAGE_ALLOW_HOSTS: list,
@@ -123,12 +126,20 @@ export interface Config {
       readonly jitter: number;
     };
   };
+  /** An alert is given when its value is greater; 0: never. */
+  readonly alerts: {
+    /** Jobs that have not ended. */
+    readonly backlog: number;
+    readonly oldestWaitingMs: number;
+    /** Failed attempts of all of the last minute, 0 to 1. */
+    readonly failureRate: number;
+    /** Dead letters of the last five minutes. */
+    readonly recentlyDead: number;
+  };
   readonly store: {
     readonly qdrantUrl: string | undefined;
     readonly qdrantApiKey: string | undefined;
     readonly collection: string;
-    /** Deadline of one call, its retries included. */
-    readonly timeoutMs: number;
   };
   readonly model: {
     readonly id: string;
@@ -200,11 +211,16 @@ function toConfig(settings: Settings): Config {
         jitter: settings.RETRY_JITTER,
       },
     },
+    alerts: {
+      backlog: settings.ALERT_BACKLOG,
+      oldestWaitingMs: settings.ALERT_OLDEST_WAITING_MS,
+      failureRate: settings.ALERT_FAILURE_RATE,
+      recentlyDead: settings.ALERT_DEAD_LETTERS,
+    },
     store: {
       qdrantUrl: settings.QDRANT_URL,
       qdrantApiKey: settings.QDRANT_API_KEY,
       collection: settings.QDRANT_COLLECTION,
-      timeoutMs: settings.QDRANT_TIMEOUT_MS,
     },
     model: {
       id: settings.MODEL,
