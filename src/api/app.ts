@@ -8,6 +8,8 @@ import { VitrineError } from '../domain/errors.ts';
 import { createErrorHandler, toProblemResponse } from './problem.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
 import { type ApiEnv, type ApiRouter, createRouter } from './router.ts';
+import { createDeadRoutes } from './routes/dead.ts';
+import { createEnqueueRoutes } from './routes/enqueue.ts';
 import { createHealthRoutes } from './routes/health.ts';
 import { createJobRoutes } from './routes/jobs.ts';
 import { createPageRoutes } from './routes/pages.ts';
@@ -20,12 +22,9 @@ export function createApp(context: Context, readiness: Readiness = createReadine
   const app = createRouter();
   app.use(requestId({ limitLength: 128, generator: () => uuidv7() }));
   app.use(logAccess(context));
-  app.use(
-    secureHeaders({
-      strictTransportSecurity: false,
-      contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
-    }),
-  );
+  // No HSTS: whoever puts TLS in front decides that for the whole host.
+  app.use(secureHeaders({ strictTransportSecurity: false }));
+  app.use(limitContent);
   app.use(
     methodNotAllowed({
       app,
@@ -41,8 +40,10 @@ export function createApp(context: Context, readiness: Readiness = createReadine
     toProblemResponse(c, new VitrineError('route_not_found', 'Nothing is at this address.')),
   );
 
+  app.route('/', createEnqueueRoutes(context));
   app.route('/', createJobRoutes(context));
   app.route('/', createQueueRoutes(context));
+  app.route('/', createDeadRoutes(context));
   app.route('/', createSearchRoutes(context, readiness));
   app.route('/', createProductRoutes(context, readiness));
   app.route('/', createHealthRoutes(context, readiness));
@@ -70,6 +71,13 @@ function logAccess({ clock, logger }: Context): MiddlewareHandler<ApiEnv> {
     logger[PROBES.has(c.req.path) ? 'debug' : 'info'](entry, 'request');
   };
 }
+
+/** Answers may load and frame nothing, in a browser that is shown one; a page brings its own policy. */
+const limitContent: MiddlewareHandler<ApiEnv> = async (c, next) => {
+  await next();
+  if (c.res.headers.has('Content-Security-Policy')) return;
+  c.header('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
+};
 
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
 

@@ -1,5 +1,6 @@
-import { type ErrorCode, toVitrineError } from '../domain/errors.ts';
+import { type ErrorCode, toVitrineError, VitrineError } from '../domain/errors.ts';
 import type { JobQueue, NewJob } from '../ports/job-queue.ts';
+import type { JobDraft } from './idempotency.ts';
 
 /** Jobs a call of the queue: large enough to be quick, small enough that others get their turn between. */
 const CHUNK_JOBS = 500;
@@ -11,53 +12,49 @@ export interface Rejection {
   readonly detail: string;
 }
 
-export interface BatchOutcome {
-  readonly jobIds: readonly string[];
-  readonly rejected: readonly Rejection[];
-}
-
-/** Collects the jobs of a batch, the bad ones by their place, and stores the good ones at the end. */
+/** The jobs of a batch: the good ones, and the bad ones by their place. */
 export interface Batch {
-  /** Takes the next job; `make` may throw, which rejects it. */
-  add(make: () => NewJob): void;
-  size(): number;
-  /**
-   * Stores the jobs in order. Where the queue takes no more in the middle, the rest is rejected with its reason.
-   * @throws VitrineError of the queue when it takes none at all
-   */
-  enqueue(queue: JobQueue): Promise<BatchOutcome>;
+  readonly good: { readonly index: number; readonly draft: JobDraft }[];
+  readonly rejected: Rejection[];
+  size: number;
 }
 
-export function createBatch(): Batch {
-  const good: { readonly index: number; readonly job: NewJob }[] = [];
-  const rejected: Rejection[] = [];
-  let size = 0;
-  return {
-    add(make) {
-      const index = size++;
-      try {
-        good.push({ index, job: make() });
-      } catch (error) {
-        const { code, message } = toVitrineError(error);
-        rejected.push({ index, code, detail: message });
-      }
-    },
-    size: () => size,
-    async enqueue(queue) {
-      const jobIds: string[] = [];
-      while (jobIds.length < good.length) {
-        const chunk = good.slice(jobIds.length, jobIds.length + CHUNK_JOBS);
-        try {
-          const enqueued = await queue.enqueue(chunk.map(({ job }) => job));
-          jobIds.push(...enqueued.map(({ id }) => id));
-        } catch (error) {
-          const { code, message } = toVitrineError(error);
-          if (jobIds.length === 0) throw error;
-          rejected.push(...good.slice(jobIds.length).map(({ index }) => ({ index, code, detail: message })));
-          break;
-        }
-      }
-      return { jobIds, rejected: rejected.toSorted((one, other) => one.index - other.index) };
-    },
-  };
+export const createBatch = (): Batch => ({ good: [], rejected: [], size: 0 });
+
+/**
+ * Takes the next job; `make` may throw, which rejects it.
+ * @throws VitrineError `body_too_large` when the batch already has `maxJobs`
+ */
+export function addToBatch(batch: Batch, maxJobs: number, make: () => JobDraft): void {
+  if (batch.size === maxJobs)
+    throw new VitrineError('body_too_large', `A batch has at most ${maxJobs} jobs.`);
+  const index = batch.size++;
+  try {
+    batch.good.push({ index, draft: make() });
+  } catch (error) {
+    const { code, message } = toVitrineError(error);
+    batch.rejected.push({ index, code, detail: message });
+  }
+}
+
+/**
+ * Stores the jobs in order, some at a time. Where the queue takes no more in the middle, `stopped` has its reason
+ * and the jobs from there on are not stored.
+ * @throws VitrineError of the queue when it takes none at all
+ */
+export async function enqueueInChunks(
+  queue: JobQueue,
+  jobs: readonly NewJob[],
+): Promise<{ readonly ids: readonly string[]; readonly stopped: VitrineError | null }> {
+  const ids: string[] = [];
+  while (ids.length < jobs.length) {
+    try {
+      const enqueued = await queue.enqueue(jobs.slice(ids.length, ids.length + CHUNK_JOBS));
+      ids.push(...enqueued.map(({ id }) => id));
+    } catch (error) {
+      if (ids.length === 0) throw error;
+      return { ids, stopped: toVitrineError(error) };
+    }
+  }
+  return { ids, stopped: null };
 }

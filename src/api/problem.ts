@@ -44,6 +44,9 @@ export function problems(...codes: readonly ErrorCode[]): Record<never, never> {
   );
 }
 
+const WORTH_WAITING = new Set([429, 503]);
+const DEFAULT_WAIT_MS = 5000;
+
 /** Every failure of every route ends here. */
 export function createErrorHandler(logger: Logger) {
   return (thrown: unknown, c: HonoContext<ApiEnv>): Response => {
@@ -73,7 +76,8 @@ export function toProblemResponse(c: HonoContext<ApiEnv>, error: VitrineError): 
     request_id: c.get('requestId'),
     ...(error.faults === undefined ? {} : { faults: [...error.faults] }),
   };
-  if (error.retryAfterMs !== undefined) c.header('Retry-After', String(Math.ceil(error.retryAfterMs / 1000)));
+  const waitMs = error.retryAfterMs ?? (WORTH_WAITING.has(error.status) ? DEFAULT_WAIT_MS : undefined);
+  if (waitMs !== undefined) c.header('Retry-After', String(Math.ceil(waitMs / 1000)));
   return c.body(JSON.stringify(body), error.status as ContentfulStatusCode, {
     'Content-Type': 'application/problem+json',
   });

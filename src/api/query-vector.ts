@@ -1,4 +1,5 @@
 import pLimit from 'p-limit';
+import { TEXT_MODEL_IDS } from '../../models/registry.ts';
 import { prepareImage } from '../../workers/stages/prepare-image.ts';
 import type { Context } from '../context.ts';
 import { VitrineError } from '../domain/errors.ts';
@@ -40,7 +41,9 @@ export function createQueryVectors({ config, embedder, images, store }: Context)
     },
     async ofText(text) {
       if (!embedder.model.hasText) {
-        throw new VitrineError('text_not_supported', `The model ${embedder.model.id} knows no words.`);
+        throw new VitrineError('text_not_supported', `The model ${embedder.model.id} knows no words.`, {
+          suggestion: `Search by image or product_id, or set MODEL to one of ${TEXT_MODEL_IDS.join(', ')}.`,
+        });
       }
       return toOnly(await embedder.embedTexts([text]));
     },

@@ -2,13 +2,13 @@ import type { Config } from '../config/config.ts';
 import type { RetryPolicy } from '../domain/job.ts';
 import { type ImageRef, type ProductFields, toPointId } from '../domain/product-image.ts';
 import type { NewJob } from '../ports/job-queue.ts';
+import type { JobDraft } from './idempotency.ts';
 import type { JobFields } from './schemas/job-request.ts';
 
 /** A validated request and its image as the queue takes them. */
-export function toNewJob(request: JobFields, image: ImageRef, id: string, config: Config): NewJob {
+export function toJobDraft(request: JobFields, image: ImageRef, config: Config): JobDraft {
   const retry = toRetry(request.retry);
   return {
-    id,
     key: toPointId(request.product_id, request.image_id),
     priority: request.priority,
     maxAttempts: retry?.attempts ?? config.queue.retry.attempts,

@@ -1,11 +1,12 @@
 import type { z } from '@hono/zod-openapi';
 import type { JobError } from '../domain/job.ts';
 import type { SearchFilter } from '../domain/search-filter.ts';
-import type { AttemptRecord, EnqueuedJob, JobView, QueueStats } from '../ports/job-queue.ts';
+import type { AttemptRecord, CleanupReport, EnqueuedJob, JobView, QueueStats } from '../ports/job-queue.ts';
 import type { Hit, PointPayload, StoredPoint } from '../ports/vector-store.ts';
 import type { SeenWorker } from '../ports/worker-registry.ts';
+import { type Alert, toPending } from './alerts.ts';
 import type { enqueuedJob, jobView } from './schemas/job-view.ts';
-import type { queueStats, worker } from './schemas/queue.ts';
+import type { cleanupReport, queueStats, worker } from './schemas/queue.ts';
 import type { payload, productView, searchReply, WireSearchFilter } from './schemas/search.ts';
 
 // The one place where the code's camelCase meets the wire's snake_case. Field by field: what is new in a view
@@ -23,7 +24,6 @@ export function toWireEnqueued(job: EnqueuedJob): z.input<typeof enqueuedJob> {
     status_url: `/queue/status/${job.id}`,
     replaced: job.replaced,
     superseded: job.superseded,
-    spooled: job.spooled ?? false,
     version: job.version,
   };
 }
@@ -72,14 +72,17 @@ function toWireAttempt(attempt: AttemptRecord): z.input<typeof jobView>['history
   };
 }
 
-export function toWireStats(stats: QueueStats, workersAlive: number): z.input<typeof queueStats> {
-  const { high, normal, low } = stats.waiting;
+export function toWireStats(
+  stats: QueueStats,
+  workersAlive: number,
+  alerts: readonly Alert[],
+): z.input<typeof queueStats> {
   return {
-    waiting: { high, normal, low },
+    waiting: { ...stats.waiting },
     delayed: stats.delayed,
     processing: stats.processing,
     dead: stats.dead,
-    total_pending: high + normal + low + stats.delayed + stats.processing,
+    total_pending: toPending(stats),
     completed: stats.completed,
     failed: stats.failed,
     cancelled: stats.cancelled,
@@ -89,7 +92,13 @@ export function toWireStats(stats: QueueStats, workersAlive: number): z.input<ty
     oldest_waiting_ms: stats.oldestWaitingMs,
     workers_alive: workersAlive,
     paused: stats.paused,
+    alerts: alerts.map((alert) => ({ ...alert })),
   };
+}
+
+export function toWireCleanup(report: CleanupReport): z.input<typeof cleanupReport> {
+  const { checked, recovered, poisoned, mended } = report;
+  return { checked, recovered, poisoned, mended };
 }
 
 export function toWireWorker(seen: SeenWorker): z.input<typeof worker> {

@@ -1,10 +1,18 @@
-import { createRoute } from '@hono/zod-openapi';
+import { createRoute, z } from '@hono/zod-openapi';
 import type { Context } from '../../context.ts';
 import { VitrineError } from '../../domain/errors.ts';
+import { toAlerts } from '../alerts.ts';
 import { problems } from '../problem.ts';
 import { type ApiRouter, createRouter } from '../router.ts';
-import { queueStats, removedJobs, workerList } from '../schemas/queue.ts';
-import { toWireStats, toWireWorker } from '../wire.ts';
+import {
+  cleanupReport,
+  jobList,
+  pausedState,
+  queueStats,
+  removedJobs,
+  workerList,
+} from '../schemas/queue.ts';
+import { toWireCleanup, toWireJob, toWireStats, toWireWorker } from '../wire.ts';
 
 const statsRoute = createRoute({
   method: 'get',
@@ -42,12 +50,61 @@ const flushRoute = createRoute({
   },
 });
 
+const activeRoute = createRoute({
+  method: 'get',
+  path: '/queue/active',
+  tags: ['Queue'],
+  summary: 'The jobs that run now',
+  description: 'The one that has run longest first.',
+  request: { query: z.object({ limit: z.coerce.number().int().min(1).max(1000).default(100) }) },
+  responses: {
+    200: { description: 'The jobs', content: { 'application/json': { schema: jobList } } },
+    ...problems('invalid_request', 'queue_unavailable'),
+  },
+});
+
+const cleanupRoute = createRoute({
+  method: 'post',
+  path: '/queue/cleanup',
+  tags: ['Queue'],
+  summary: 'Recover stale leases and mend the queue now',
+  description: 'Checks that every job is in exactly one place. Workers recover stale leases by themselves.',
+  responses: {
+    200: { description: 'What was done', content: { 'application/json': { schema: cleanupReport } } },
+    ...problems('queue_unavailable'),
+  },
+});
+
+const pauseRoute = createRoute({
+  method: 'post',
+  path: '/queue/pause',
+  tags: ['Queue'],
+  summary: 'Let workers claim nothing more',
+  description: 'What they hold is finished; jobs are still accepted.',
+  responses: {
+    200: { description: 'Paused', content: { 'application/json': { schema: pausedState } } },
+    ...problems('queue_unavailable'),
+  },
+});
+
+const resumeRoute = createRoute({
+  method: 'post',
+  path: '/queue/resume',
+  tags: ['Queue'],
+  summary: 'Let workers claim again',
+  responses: {
+    200: { description: 'Running', content: { 'application/json': { schema: pausedState } } },
+    ...problems('queue_unavailable'),
+  },
+});
+
 export function createQueueRoutes({ config, logger, queue, registry }: Context): ApiRouter {
   const routes = createRouter();
 
   routes.openapi(statsRoute, async (c) => {
     const [stats, workers] = await Promise.all([queue.stats(), registry.list()]);
-    return c.json(toWireStats(stats, workers.length), 200);
+    const alerts = toAlerts(stats, workers.length, config.alerts);
+    return c.json(toWireStats(stats, workers.length, alerts), 200);
   });
 
   routes.openapi(workersRoute, async (c) => {
@@ -60,6 +117,29 @@ export function createQueueRoutes({ config, logger, queue, registry }: Context):
     const removed = await queue.flush();
     logger.warn({ request_id: c.get('requestId'), removed }, 'queue flushed');
     return c.json({ removed }, 200);
+  });
+
+  routes.openapi(activeRoute, async (c) => {
+    const jobs = await queue.active(c.req.valid('query').limit);
+    return c.json({ jobs: jobs.map(toWireJob), count: jobs.length }, 200);
+  });
+
+  routes.openapi(cleanupRoute, async (c) => {
+    const report = await queue.cleanup();
+    logger.info({ request_id: c.get('requestId'), ...report }, 'queue cleaned up');
+    return c.json(toWireCleanup(report), 200);
+  });
+
+  routes.openapi(pauseRoute, async (c) => {
+    await queue.pause();
+    logger.warn({ request_id: c.get('requestId') }, 'queue paused');
+    return c.json({ paused: true }, 200);
+  });
+
+  routes.openapi(resumeRoute, async (c) => {
+    await queue.resume();
+    logger.info({ request_id: c.get('requestId') }, 'queue resumed');
+    return c.json({ paused: false }, 200);
   });
 
   return routes;

@@ -1,6 +1,15 @@
 import { z } from '@hono/zod-openapi';
 import { PRIORITIES } from '../../domain/job.ts';
+import { ALERTS } from '../alerts.ts';
 import { count, durationMs } from './common.ts';
+import { jobView } from './job-view.ts';
+
+const alert = z.object({
+  code: z.enum(ALERTS),
+  message: z.string(),
+  value: z.number(),
+  threshold: z.number(),
+});
 
 export const queueStats = z
   .object({
@@ -8,7 +17,9 @@ export const queueStats = z
     delayed: count,
     processing: count,
     dead: count.openapi({ description: 'Jobs in the dead letter now.' }),
-    total_pending: count.openapi({ description: 'waiting + delayed + processing' }),
+    total_pending: count.openapi({
+      description: 'waiting + delayed + processing',
+    }),
     completed: count.openapi({ description: 'Since the queue was made or flushed.' }),
     failed: count.openapi({ description: 'Since the queue was made or flushed.' }),
     cancelled: count.openapi({ description: 'Since the queue was made or flushed.' }),
@@ -20,8 +31,24 @@ export const queueStats = z
     oldest_waiting_ms: durationMs.nullable().openapi({ description: 'Of the jobs that may be claimed.' }),
     workers_alive: count,
     paused: z.boolean(),
+    alerts: z.array(alert).openapi({ description: 'What to look at now, by the thresholds ALERT_*.' }),
   })
   .openapi('QueueStats');
+
+export const jobList = z.object({ jobs: z.array(jobView), count }).openapi('JobList');
+
+export const cleanupReport = z
+  .object({
+    checked: count.openapi({ description: 'Jobs that were looked at.' }),
+    recovered: count.openapi({ description: 'Jobs whose lease had run out and that wait again.' }),
+    poisoned: count.openapi({
+      description: 'Jobs that ended their worker too often and are now dead letters.',
+    }),
+    mended: count.openapi({ description: 'Jobs that were in no place, in several or in the wrong one.' }),
+  })
+  .openapi('CleanupReport');
+
+export const pausedState = z.object({ paused: z.boolean() }).openapi('PausedState');
 
 export const worker = z
   .object({
