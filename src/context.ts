@@ -1,11 +1,22 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { resolveModel } from '../models/resolve.ts';
+import { createThreadEmbedder } from '../workers/thread-embedder.ts';
+import { createImageSource } from './adapters/images/image-source.ts';
+import { createQdrantVectorStore } from './adapters/qdrant/qdrant-vector-store.ts';
+import { createRedisBackend } from './adapters/redis/redis-backend.ts';
+import { createSpooledQueue } from './adapters/sqlite/spooled-queue.ts';
+import { createSqliteBackend } from './adapters/sqlite/sqlite-queue-backend.ts';
+import { createSqliteVectorStore } from './adapters/sqlite/sqlite-vector-store.ts';
 import type { Config } from './config/config.ts';
-import type { Logger } from './observability/logger.ts';
+import { createLogger, type Logger } from './observability/logger.ts';
 import type { Clock } from './ports/clock.ts';
 import type { Embedder } from './ports/embedder.ts';
 import type { ImageSource } from './ports/image-source.ts';
 import type { JobQueue } from './ports/job-queue.ts';
 import type { VectorStore } from './ports/vector-store.ts';
 import type { WorkerRegistry } from './ports/worker-registry.ts';
+import { systemClock } from './system-clock.ts';
 
 /** Everything that the API, the workers and the commands are made of. Disposing it closes all of it. */
 export interface Context extends AsyncDisposable {
@@ -17,4 +28,66 @@ export interface Context extends AsyncDisposable {
   readonly store: VectorStore;
   readonly embedder: Embedder;
   readonly images: ImageSource;
+}
+
+/** Parts that stand in for those the configuration would choose. They stay their owner's: the context doesn't close them. */
+export type ContextOverrides = Partial<Omit<Context, 'config' | typeof Symbol.asyncDispose>>;
+
+/**
+ * The composition root: chooses the adapter behind each port by the configuration. Connects lazily where the
+ * backend allows it; loads no model before `embedder.start()`.
+ * @throws VitrineError `model_unavailable` when the model's folder or entry can't be found
+ */
+export async function createContext(config: Config, overrides: ContextOverrides = {}): Promise<Context> {
+  await using stack = new AsyncDisposableStack();
+  const logger = overrides.logger ?? createLogger(config.log);
+  mkdirSync(config.dataDir, { recursive: true });
+
+  const clock = overrides.clock ?? systemClock;
+
+  const { queue, registry } =
+    overrides.queue !== undefined && overrides.registry !== undefined
+      ? { queue: overrides.queue, registry: overrides.registry }
+      : { ...(await openBackend(config, logger, clock, stack)), ...overrides };
+  const store = overrides.store ?? stack.use(createStore(config, logger));
+  const embedder = overrides.embedder ?? stack.use(await createEmbedder(config, logger));
+  const images = overrides.images ?? stack.use(createImageSource(config.images));
+
+  const parts = stack.move();
+  return {
+    config,
+    logger,
+    clock,
+    queue,
+    registry,
+    store,
+    embedder,
+    images,
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  };
+}
+
+async function openBackend(config: Config, logger: Logger, clock: Clock, stack: AsyncDisposableStack) {
+  const { redisUrl, prefix, maxPending } = config.queue;
+  if (redisUrl === undefined) {
+    return stack.use(createSqliteBackend({ file: join(config.dataDir, 'queue.sqlite'), maxPending, logger }));
+  }
+  const { queue, registry } = stack.use(
+    await createRedisBackend({ url: redisUrl, prefix, maxPending, logger }),
+  );
+  const file = join(config.dataDir, 'spool.sqlite');
+  return { queue: stack.use(createSpooledQueue(queue, { file, maxPending, clock, logger })), registry };
+}
+
+function createStore(config: Config, logger: Logger): VectorStore {
+  const { qdrantUrl, qdrantApiKey, collection, timeoutMs } = config.store;
+  return qdrantUrl === undefined
+    ? createSqliteVectorStore({ file: join(config.dataDir, 'vectors.sqlite'), collection })
+    : createQdrantVectorStore({ url: qdrantUrl, apiKey: qdrantApiKey, collection, timeoutMs, logger });
+}
+
+async function createEmbedder(config: Config, logger: Logger): Promise<Embedder> {
+  const { id, dir, threads, intraOpThreads, maxProcessMemoryBytes } = config.model;
+  const definition = await resolveModel(id, { dir });
+  return createThreadEmbedder({ definition, threads, intraOpThreads, maxProcessMemoryBytes, logger });
 }

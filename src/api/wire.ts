@@ -24,6 +24,7 @@ export function toWireEnqueued(job: EnqueuedJob): z.input<typeof enqueuedJob> {
     status_url: `/queue/status/${job.id}`,
     replaced: job.replaced,
     superseded: job.superseded,
+    spooled: job.spooled ?? false,
     version: job.version,
   };
 }

@@ -71,6 +71,7 @@ const schema = z.object({
     .string()
     .regex(/^[\w.-]{1,255}$/, { error: 'must be 1 to 255 letters, digits, dots, dashes or underscores' })
     .default('products'),
+  QDRANT_TIMEOUT_MS: integer(30_000, 100, 600_000),
 
   MODEL: z.string().min(1).default('builtin'),
   MODELS_DIR: folder('./models/weights'),
@@ -140,6 +141,8 @@ export interface Config {
     readonly qdrantUrl: string | undefined;
     readonly qdrantApiKey: string | undefined;
     readonly collection: string;
+    /** Deadline of one call, its retries included. */
+    readonly timeoutMs: number;
   };
   readonly model: {
     readonly id: string;
@@ -221,6 +224,7 @@ function toConfig(settings: Settings): Config {
       qdrantUrl: settings.QDRANT_URL,
       qdrantApiKey: settings.QDRANT_API_KEY,
       collection: settings.QDRANT_COLLECTION,
+      timeoutMs: settings.QDRANT_TIMEOUT_MS,
     },
     model: {
       id: settings.MODEL,

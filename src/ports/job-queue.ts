@@ -39,7 +39,10 @@ export interface EnqueuedJob {
   readonly replaced: boolean;
   /** True when a waiting or running job carries a newer version, so that this data was dropped. */
   readonly superseded: boolean;
-  readonly version: number;
+  /** Null while the job is spooled: the queue gives it when the job arrives there. */
+  readonly version: number | null;
+  /** True when the queue is away, and the job was kept durably to be forwarded. */
+  readonly spooled?: boolean;
 }
 
 export interface ClaimRequest {
@@ -118,7 +121,8 @@ export interface JobView {
   readonly imageId: string;
   readonly status: JobStatus;
   readonly priority: Priority;
-  readonly version: number;
+  /** Null while the job is spooled. */
+  readonly version: number | null;
   readonly position: number | null;
   /** Estimated wait until it is claimed, from the present rate; null when unknown. */
   readonly etaMs: number | null;
@@ -157,6 +161,8 @@ export interface QueueStats {
   readonly recentlyDead: number;
   /** Age of the job that has waited longest among the claimable, in ms; null when none waits. */
   readonly oldestWaitingMs: number | null;
+  /** Jobs that were accepted while the queue was away and are not forwarded yet; absent without a spool. */
+  readonly spooled?: number;
   readonly paused: boolean;
 }
 

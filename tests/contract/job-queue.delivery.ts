@@ -13,7 +13,7 @@ export function describeDelivery(harness: QueueHarness): void {
       expect(stored.map(({ id }) => id)).toEqual(jobs.map(({ id }) => id));
       expect(stored.map(({ position }) => position)).toEqual([1, 2, 3]);
       expect(stored.map(({ status }) => status)).toEqual(['queued', 'queued', 'queued']);
-      expect(stored[0]!.version).toBeLessThan(stored[1]!.version);
+      expect(stored[0]!.version).toBeLessThan(stored[1]!.version ?? 0);
 
       const { jobs: claimed } = await claim(queue, { max: 2, claimId: 'token' });
       expect(claimed).toMatchObject([

@@ -18,7 +18,10 @@ export const enqueuedJob = z
     superseded: z.boolean().openapi({
       description: 'True when a waiting job already carries a newer version, so that this data was dropped.',
     }),
-    version: z.number(),
+    spooled: z.boolean().openapi({
+      description: 'True when the queue is away, and the job was kept durably to be forwarded.',
+    }),
+    version: z.number().nullable().openapi({ description: 'Null while the job is spooled.' }),
   })
   .openapi('EnqueuedJob');
 
@@ -55,7 +58,7 @@ export const jobView = z
     image_id: z.string(),
     status: z.enum(JOB_STATUSES).openapi({ description: '`failed`: it is in the dead letter.' }),
     priority: z.enum(PRIORITIES),
-    version: z.number(),
+    version: z.number().nullable().openapi({ description: 'Null while the job is spooled.' }),
     position: z.int().positive().nullable(),
     eta_ms: durationMs.nullable().openapi({ description: 'Estimated wait until it is claimed.' }),
     attempts: count,

@@ -1,0 +1,128 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createRedisBackend, type QueueBackend } from '../../src/adapters/redis/redis-backend.ts';
+import { createSpooledQueue } from '../../src/adapters/sqlite/spooled-queue.ts';
+import type { JobQueue, NewJob } from '../../src/ports/job-queue.ts';
+import { systemClock } from '../../src/system-clock.ts';
+import { createTempFolder } from '../support/context.ts';
+import { newInlineJob } from '../support/images.ts';
+import { type RedisServer, startRedis, whyNoRedis } from '../support/redis-server.ts';
+import { until } from '../support/until.ts';
+
+const reason = whyNoRedis();
+if (reason !== null) console.log(`spooled queue: skipped, ${reason}`);
+
+const logger = pino({ level: 'silent' });
+const toJobs = (from: number, to: number): NewJob[] =>
+  Array.from({ length: to - from }, (_, index) =>
+    newInlineJob(`product-${from + index}`, new Uint8Array([1])),
+  );
+
+describe.skipIf(reason !== null)('a queue with a spool', () => {
+  let stack: AsyncDisposableStack;
+  let redis: RedisServer;
+  let backend: QueueBackend;
+  let file: string;
+  const open = (changes: { maxPending?: number; file?: string } = {}): JobQueue =>
+    stack.use(
+      createSpooledQueue(backend.queue, {
+        file,
+        maxPending: 0,
+        clock: systemClock,
+        logger,
+        forwardEveryMs: 50,
+        ...changes,
+      }),
+    );
+  const spooledCount = async (queue: JobQueue) => (await queue.stats()).spooled;
+
+  beforeEach(async () => {
+    stack = new AsyncDisposableStack();
+    const folder = stack.use(await createTempFolder());
+    file = join(folder.path, 'spool.sqlite');
+    redis = stack.use(await startRedis());
+    backend = stack.use(
+      await createRedisBackend({ url: redis.url, prefix: 't', logger, maxPending: 0, commandTimeoutMs: 500 }),
+    );
+  });
+  afterEach(() => stack.disposeAsync());
+
+  test('is the queue itself while the backend is there', async () => {
+    const queue = open();
+    const [answer] = await queue.enqueue(toJobs(0, 1));
+    expect(answer).toMatchObject({ status: 'queued', position: 1 });
+    expect(answer).not.toHaveProperty('spooled', true);
+    expect(await spooledCount(queue)).toBe(0);
+  });
+
+  test('keeps jobs while the backend is away, and forwards them in their order', async () => {
+    const queue = open();
+    await redis.kill();
+    const first = toJobs(0, 3);
+    const answers = await queue.enqueue(first);
+    expect(answers.map(({ spooled, id }) => ({ spooled, id }))).toEqual(
+      first.map(({ id }) => ({ spooled: true, id })),
+    );
+    expect(await queue.status(first[1]!.id)).toMatchObject({ status: 'queued', productId: 'product-1' });
+    const second = toJobs(3, 5);
+    await queue.enqueue(second);
+
+    await redis.restart();
+    await until('the forwarding', async () =>
+      (await spooledCount(queue).catch(() => undefined)) === 0 ? true : undefined,
+    );
+    const views = await Promise.all([...first, ...second].map(({ id }) => queue.status(id)));
+    expect(views.map((view) => view?.status)).toEqual(Array(5).fill('queued'));
+    const versions = views.map((view) => view?.version ?? 0);
+    expect(versions).toEqual(versions.toSorted((a, b) => a - b));
+    expect(await queue.stats()).toMatchObject({ waiting: { normal: 5 } });
+  });
+
+  test('holds its jobs over a restart of the process', async () => {
+    await redis.kill();
+    const jobs = toJobs(0, 2);
+    {
+      await using queue = createSpooledQueue(backend.queue, {
+        file,
+        maxPending: 0,
+        clock: systemClock,
+        logger,
+      });
+      await queue.enqueue(jobs);
+    }
+    await redis.restart();
+    const queue = open();
+    await until('the forwarding', async () =>
+      (await spooledCount(queue).catch(() => undefined)) === 0 ? true : undefined,
+    );
+    expect(await queue.status(jobs[1]!.id)).toMatchObject({ status: 'queued' });
+  });
+
+  test('a spooled job can be cancelled, and is not forwarded', async () => {
+    const queue = open();
+    await redis.kill();
+    const [cancelled, kept] = toJobs(0, 2) as [NewJob, NewJob];
+    await queue.enqueue([cancelled, kept]);
+    expect(await queue.cancel(cancelled.id)).toBe('cancelled');
+    await redis.restart();
+    await until(
+      'the other',
+      async () => (await backend.queue.status(kept.id).catch(() => null)) ?? undefined,
+    );
+    expect(await backend.queue.status(cancelled.id)).toBeNull();
+  });
+
+  test('takes no more than MAX_PENDING, and nothing when the spool cannot be written either', async () => {
+    await redis.kill();
+    const small = open({ maxPending: 2 });
+    await small.enqueue(toJobs(0, 2));
+    await expect(small.enqueue(toJobs(2, 3))).rejects.toMatchObject({ code: 'queue_full' });
+
+    const folder = join(file, '..', 'a-folder');
+    mkdirSync(folder);
+    const broken = open({ file: folder });
+    await expect(broken.enqueue(toJobs(3, 4))).rejects.toMatchObject({ code: 'queue_unavailable' });
+  });
+});

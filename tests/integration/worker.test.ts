@@ -1,0 +1,238 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, describe, expect, test } from 'vitest';
+import type { Context } from '../../src/context.ts';
+import { VitrineError } from '../../src/domain/errors.ts';
+import type { JobView, NewJob } from '../../src/ports/job-queue.ts';
+import type { VectorStore } from '../../src/ports/vector-store.ts';
+import { systemClock } from '../../src/system-clock.ts';
+import { createWorker, type Worker } from '../../workers/worker.ts';
+import { createTestContext } from '../support/context.ts';
+import { drawImage, newInlineJob } from '../support/images.ts';
+import { until } from '../support/until.ts';
+
+let stack = new AsyncDisposableStack();
+afterEach(async () => {
+  await stack.disposeAsync();
+  stack = new AsyncDisposableStack();
+});
+
+/** The worker, run until the test ends. */
+function start(context: Context): Worker {
+  const worker = createWorker(context);
+  const ended = worker.run();
+  stack.defer(async () => {
+    worker.stop();
+    await ended;
+  });
+  return worker;
+}
+
+async function openContext(
+  environment: Readonly<Record<string, string>> = {},
+  overrides: Parameters<typeof createTestContext>[1] = {},
+): Promise<Context> {
+  return stack.use(await createTestContext({ RETRY_BASE_MS: '1', ...environment }, overrides));
+}
+
+const untilEnded = (context: Context, id: string): Promise<JobView> =>
+  until(`the end of job ${id}`, async () => {
+    const view = await context.queue.status(id);
+    return view !== null && view.endedAt !== null ? view : undefined;
+  });
+
+async function enqueueImages(context: Context, count: number): Promise<readonly NewJob[]> {
+  const jobs = await Promise.all(
+    Array.from({ length: count }, async (_, seed) => newInlineJob(`product-${seed}`, await drawImage(seed))),
+  );
+  await context.queue.enqueue(jobs);
+  return jobs;
+}
+
+describe('a worker', () => {
+  test('brings every image into the store, and says where', async () => {
+    const context = await openContext();
+    const jobs = await enqueueImages(context, 40);
+    const counts = await createWorker(context).run({ once: true });
+
+    expect(counts).toEqual({ done: 40, failed: 0 });
+    expect(await context.store.count()).toBe(40);
+    const view = await context.queue.status(jobs[7]!.id);
+    expect(view).toMatchObject({
+      status: 'completed',
+      attempts: 1,
+      result: { pointId: jobs[7]!.key, collection: 'products', model: 'builtin' },
+    });
+  });
+
+  test('finds an indexed image again as its own nearest', async () => {
+    const context = await openContext();
+    await enqueueImages(context, 12);
+    await createWorker(context).run({ once: true });
+    const [stored] = await context.store.getProduct('product-5');
+    const [best] = await context.store.search({ vector: stored!.vector, limit: 1, groupByProduct: true });
+    expect(best).toMatchObject({ id: stored!.id, score: expect.closeTo(1, 3) });
+  });
+
+  test('sends a damaged image to the dead letter at once, the images beside it go on', async () => {
+    const context = await openContext();
+    const damaged = newInlineJob('damaged', (await drawImage(1)).subarray(0, 60));
+    await context.queue.enqueue([damaged]);
+    await enqueueImages(context, 10);
+    const counts = await createWorker(context).run({ once: true });
+
+    expect(counts).toEqual({ done: 10, failed: 1 });
+    const view = await context.queue.status(damaged.id);
+    expect(view).toMatchObject({ status: 'failed', attempts: 1, lastError: { code: 'image_corrupt' } });
+    expect(view?.lastError?.suggestion).not.toBe('');
+  });
+
+  test('tries a failing server again, and gives up after the last attempt', async () => {
+    let asked = 0;
+    const server = createServer((_, response) => {
+      asked++;
+      response.writeHead(500).end();
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    stack.defer(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const context = await openContext({ IMAGE_ALLOW_HOSTS: '127.0.0.1' });
+    const job = newInlineJob('p', new Uint8Array());
+    const image = { kind: 'url' as const, url: `http://127.0.0.1:${port}/a.jpg` };
+    await context.queue.enqueue([{ ...job, data: { ...job.data, image } }]);
+    start(context);
+
+    const view = await untilEnded(context, job.id);
+    expect(view).toMatchObject({ status: 'failed', attempts: 3, lastError: { code: 'image_server_error' } });
+    expect(asked).toBe(3);
+  });
+
+  test('gives jobs back uncounted while the store is away, and completes them when it is back', async () => {
+    const outer = await openContext();
+    let down = true;
+    let refused = 0;
+    const store: VectorStore = {
+      ...outer.store,
+      collection: outer.store.collection,
+      async upsert(points) {
+        if (!down) return outer.store.upsert(points);
+        refused++;
+        throw new VitrineError('store_unavailable', 'The store is away.');
+      },
+      async ping() {
+        if (down) throw new VitrineError('store_unavailable', 'The store is away.');
+      },
+    };
+    const context = { ...outer, store };
+    const jobs = await enqueueImages(context, 5);
+    start(context);
+    await until('a refused write', () => (refused > 0 ? true : undefined));
+    down = false;
+
+    for (const job of jobs) {
+      expect(await untilEnded(context, job.id)).toMatchObject({ status: 'completed', attempts: 1 });
+    }
+  });
+
+  test('stopped without a grace period, gives back what it holds and leaves no heartbeat', async () => {
+    const outer = await openContext({ SHUTDOWN_GRACE_MS: '0' });
+    const arrived = Promise.withResolvers<void>();
+    const embedder = {
+      ...outer.embedder,
+      model: outer.embedder.model,
+      embedImages: () => {
+        arrived.resolve();
+        return new Promise<never>(() => undefined);
+      },
+    };
+    const context = { ...outer, embedder };
+    const jobs = await enqueueImages(context, 3);
+    const worker = createWorker(context);
+    const ended = worker.run();
+    await arrived.promise;
+    expect(await context.registry.list()).toMatchObject([
+      { id: worker.id, state: 'working', model: 'builtin' },
+    ]);
+    worker.stop();
+    await ended;
+
+    expect(await context.registry.list()).toEqual([]);
+    for (const job of jobs) {
+      expect(await context.queue.status(job.id)).toMatchObject({ status: 'queued', attempts: 0, crashes: 0 });
+    }
+  });
+
+  test('ends a job that hangs at its soft limit, and at its hard limit for good', async () => {
+    const outer = await openContext();
+    const embedder = {
+      ...outer.embedder,
+      model: outer.embedder.model,
+      embedImages: () => new Promise<never>(() => undefined),
+    };
+    const context = { ...outer, embedder };
+    const soft = newInlineJob('soft', await drawImage(1));
+    const hard = newInlineJob('hard', await drawImage(2));
+    await context.queue.enqueue([
+      { ...soft, data: { ...soft.data, softTimeoutMs: 50 } },
+      { ...hard, data: { ...hard.data, hardTimeoutMs: 50 } },
+    ]);
+    start(context);
+    expect(await untilEnded(context, soft.id)).toMatchObject({
+      status: 'failed',
+      attempts: 3,
+      lastError: { code: 'job_timed_out' },
+    });
+    expect(await untilEnded(context, hard.id)).toMatchObject({
+      status: 'failed',
+      attempts: 1,
+      lastError: { code: 'job_out_of_time' },
+    });
+  });
+
+  test('keeps its heartbeat and its leases during a long inference', async () => {
+    // Every wait a five-hundredth as long: a heartbeat and a renewal each 20 ms.
+    const clock = {
+      ...systemClock,
+      sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(ms / 500, signal),
+    };
+    const outer = await openContext({ BATCH_SIZE: '256', LEASE_MS: '30000' }, { clock });
+    await outer.embedder.start();
+    let beats = 0;
+    let renewals = 0;
+    let during: { beats: number; renewals: number } | undefined;
+    const context: Context = {
+      ...outer,
+      registry: {
+        ...outer.registry,
+        beat: (report, ttlMs) => {
+          beats++;
+          return outer.registry.beat(report, ttlMs);
+        },
+      },
+      queue: {
+        ...outer.queue,
+        renew: (leases, leaseMs) => {
+          renewals++;
+          return outer.queue.renew(leases, leaseMs);
+        },
+      },
+      embedder: {
+        ...outer.embedder,
+        model: outer.embedder.model,
+        async embedImages(images) {
+          const before = { beats, renewals };
+          // One call to the thread with the same images over and over: much longer than those waits.
+          const repeated = Array.from({ length: 200 }, (_, index) => images[index % images.length]!);
+          const vectors = await outer.embedder.embedImages(repeated);
+          during = { beats: beats - before.beats, renewals: renewals - before.renewals };
+          return vectors.slice(0, images.length);
+        },
+      },
+    };
+    const [job] = await enqueueImages(context, 1);
+    start(context);
+    expect(await untilEnded(context, job!.id)).toMatchObject({ status: 'completed', crashes: 0 });
+    expect(during?.beats).toBeGreaterThan(1);
+    expect(during?.renewals).toBeGreaterThan(1);
+  });
+});
