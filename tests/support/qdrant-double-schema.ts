@@ -1,34 +1,26 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { Ajv, type ValidateFunction } from 'ajv';
+import { Ajv } from 'ajv';
 import addFormats from 'ajv-formats';
 
 const OPENAPI = new URL('../../../shared/qdrant/openapi-1.19.json', import.meta.url);
 
-type Content = Record<string, { readonly schema: object }>;
-
 interface RawOperation {
-  readonly parameters?: readonly { readonly in: string; readonly name: string; readonly schema: object }[];
-  readonly requestBody?: { readonly content: Content };
-  readonly responses: Record<string, { readonly content?: Content }>;
+  readonly parameters?: readonly { readonly in: string; readonly name: string }[];
+  readonly requestBody?: object;
 }
 
-/** What Qdrant's own API description says of a request and of its answer. */
+/** Where something leaves Qdrant's own API description; nothing where the description is absent. */
 export interface ApiDescription {
-  /** What is wrong with the request; nothing when it is as described. */
-  requestFaults(method: string, path: string, query: URLSearchParams, body: unknown): readonly string[];
+  requestFaults(method: string, path: string, query: string, body: unknown): readonly string[];
   answerFaults(method: string, path: string, body: unknown): readonly string[];
 }
 
-/** Null where the description is absent. */
-export function readApiDescription(): ApiDescription | null {
+function readApiDescription(): ApiDescription {
   if (!existsSync(OPENAPI)) {
-    console.log(
-      'Requests to the Qdrant double are not validated: ../shared/qdrant/openapi-1.19.json is absent.',
-    );
-    return null;
+    console.log('The Qdrant double validates nothing: ../shared/qdrant/openapi-1.19.json is absent.');
+    return { requestFaults: () => [], answerFaults: () => [] };
   }
   const document = toStrict(JSON.parse(readFileSync(OPENAPI, 'utf8'))) as {
-    readonly components: object;
     readonly paths: Record<string, Record<string, RawOperation>>;
   };
   const ajv = new Ajv({ strict: false });
@@ -36,48 +28,52 @@ export function readApiDescription(): ApiDescription | null {
   for (const format of ['uint', 'uint8', 'uint16', 'uint32', 'uint64']) {
     ajv.addFormat(format, { type: 'number', validate: (value) => Number.isInteger(value) && value >= 0 });
   }
-  ajv.addSchema({ $id: 'qdrant', components: document.components });
+  ajv.addSchema(document, 'qdrant');
 
-  const validators = new Map<object, ValidateFunction>();
-  const faultsOf = (schema: object | undefined, value: unknown, where: string): readonly string[] => {
-    if (schema === undefined) return [];
-    const validate = validators.get(schema) ?? ajv.compile(withBase(schema) as object);
-    validators.set(schema, validate);
-    return validate(value) === true ? [] : [`${where}: ${ajv.errorsText(validate.errors)}`];
+  const faultsOf = (steps: readonly (string | number)[], value: unknown): readonly string[] => {
+    const pointer = steps.map((step) =>
+      encodeURIComponent(String(step).replaceAll('~', '~0').replaceAll('/', '~1')),
+    );
+    const validate = ajv.getSchema(`qdrant#/paths/${pointer.join('/')}`);
+    return validate?.(value) === true ? [] : [`${steps.join(' ')}: ${ajv.errorsText(validate?.errors)}`];
   };
-  const operations = Object.entries(document.paths).flatMap(([template, methods]) =>
-    Object.entries(methods).map(([method, raw]) => ({
-      path: new RegExp(`^${template.replaceAll(/\{[^}]+\}/g, '[^/]+')}$`),
-      method: method.toUpperCase(),
-      raw,
-    })),
-  );
-  const find = (method: string, path: string): RawOperation | undefined =>
-    operations.find((operation) => operation.method === method && operation.path.test(path))?.raw;
+  const find = (method: string, path: string): readonly [string, RawOperation | undefined] => {
+    const template = Object.keys(document.paths).find(
+      (candidate) =>
+        new RegExp(`^${candidate.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(path) &&
+        document.paths[candidate]?.[method] !== undefined,
+    );
+    return [template ?? path, document.paths[template ?? '']?.[method]];
+  };
 
   return {
     requestFaults(method, path, query, body) {
-      const operation = find(method, path);
+      const [template, operation] = find(method, path);
       if (operation === undefined) return [`Qdrant knows no ${method} ${path}`];
-      const parameters = operation.parameters?.filter((parameter) => parameter.in === 'query') ?? [];
-      const queryFaults = [...query].flatMap(([name, value]) => {
-        const parameter = parameters.find((candidate) => candidate.name === name);
-        return parameter === undefined
-          ? [`unknown parameter ${name}`]
-          : faultsOf(parameter.schema, toValue(value), name);
+      const queryFaults = [...new URLSearchParams(query)].flatMap(([name, value]) => {
+        const at = operation.parameters?.findIndex(({ name: known }) => known === name) ?? -1;
+        if (at === -1) return [`${template} ${method} knows no parameter ${name}`];
+        const typed: unknown = /^(?:true|false|\d+)$/.test(value) ? JSON.parse(value) : value;
+        return faultsOf([template, method, 'parameters', at, 'schema'], typed);
       });
-      const content = operation.requestBody?.content['application/json'];
-      return [...queryFaults, ...faultsOf(content?.schema, body, 'body')];
+      if (operation.requestBody === undefined) return queryFaults;
+      const steps = [template, method, 'requestBody', 'content', 'application/json', 'schema'];
+      return [...queryFaults, ...faultsOf(steps, body)];
     },
-    answerFaults(method, path, body) {
-      const content = find(method, path)?.responses['200']?.content?.['application/json'];
-      return faultsOf(content?.schema, body, `answer to ${method} ${path}`);
-    },
+    answerFaults: (method, path, body) =>
+      faultsOf(
+        [find(method, path)[0], method, 'responses', 200, 'content', 'application/json', 'schema'],
+        body,
+      ),
   };
 }
 
-function toValue(text: string): unknown {
-  return /^(?:true|false|\d+)$/.test(text) ? JSON.parse(text) : text;
+let description: ApiDescription | undefined;
+
+/** Read once a process: the description has half a megabyte. */
+export function apiDescription(): ApiDescription {
+  description ??= readApiDescription();
+  return description;
 }
 
 /**
@@ -95,16 +91,4 @@ function toStrict(node: unknown): unknown {
     strict['additionalProperties'] = false;
   }
   return strict;
-}
-
-/** A schema taken out of the document still refers to its components. */
-function withBase(node: unknown): unknown {
-  if (Array.isArray(node)) return node.map(withBase);
-  if (typeof node !== 'object' || node === null) return node;
-  return Object.fromEntries(
-    Object.entries(node).map(([key, value]) => [
-      key,
-      key === '$ref' ? `qdrant${String(value)}` : withBase(value),
-    ]),
-  );
 }

@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { type Body, createDoubleCollection, type DoubleCollection } from './qdrant-double-collection.ts';
 import { Refusal } from './qdrant-double-filter.ts';
-import { readApiDescription } from './qdrant-double-schema.ts';
+import { apiDescription } from './qdrant-double-schema.ts';
 
 /**
  * What may go wrong with a request: the connection is cut before it is handled (`reset`); nothing happens and
@@ -53,7 +53,7 @@ export async function startQdrantDouble({
   apiKey,
   port = 0,
 }: QdrantDoubleSettings = {}): Promise<QdrantDouble> {
-  const description = readApiDescription();
+  const description = apiDescription();
   const collections = new Map<string, DoubleCollection>();
   const requests: SeenRequest[] = [];
   const violations: string[] = [];
@@ -96,14 +96,14 @@ export async function startQdrantDouble({
   }
 
   function answer(seen: SeenRequest, fault: Fault | undefined): { status: number; body: unknown } {
-    const { method, path } = seen;
+    const { path, query } = seen;
+    const method = seen.method.toLowerCase();
     try {
-      const wrong =
-        description?.requestFaults(method, path, new URLSearchParams(seen.query), seen.body) ?? [];
-      violations.push(...wrong.map((text) => `${method} ${path}: ${text}`));
+      const wrong = description.requestFaults(method, path, query, seen.body);
+      violations.push(...wrong);
       if (wrong.length > 0) throw new Refusal(400, `Format error in JSON body: ${wrong.join('; ')}`);
       const body = { result: handle(seen, fault), status: 'ok', time: 0.001 };
-      violations.push(...(description?.answerFaults(method, path, body) ?? []));
+      violations.push(...description.answerFaults(method, path, body));
       return { status: 200, body };
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
