@@ -15,6 +15,8 @@ export interface ThreadEmbedderOptions {
   /** A thread is replaced after the batch that takes the process over this; 0: never. */
   readonly maxProcessMemoryBytes: number;
   readonly logger: Logger;
+  /** The thread's program, for tests of what happens when it fails. */
+  readonly entry?: URL;
 }
 
 type Work =
@@ -57,7 +59,7 @@ export function toThreadCounts(
  * starts a new one.
  */
 export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
-  const { definition, logger } = options;
+  const { definition, logger, entry = new URL('./embedding-thread.ts', import.meta.url) } = options;
   const counts = toThreadCounts(availableParallelism(), options.threads, options.intraOpThreads);
   const data: ThreadData = { definition, intraOpThreads: counts.intraOpThreads };
   const pool = new Set<Thread>();
@@ -74,7 +76,7 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
   };
 
   function startThread(): Thread {
-    const worker = new Worker(new URL('./embedding-thread.ts', import.meta.url), {
+    const worker = new Worker(entry, {
       workerData: data,
       name: 'embedding',
       // Options of the main program (test runners', debuggers') are not the thread's.
