@@ -1,4 +1,4 @@
-import { isAbsolute, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
   DEFAULT_IMAGE_ID,
@@ -41,7 +41,7 @@ function toImageRef(record: FeedRecord, folder: string): ImageRef {
   if (path === undefined && either === undefined)
     throw new FeedRecordError(`image_url must begin with http:// or https://.`);
   if (/^file:\/\//i.test(chosen)) return { kind: 'path', path: fileURLToPath(chosen) };
-  return { kind: 'path', path: isAbsolute(chosen) ? chosen : resolve(folder, chosen) };
+  return { kind: 'path', path: resolve(folder, chosen) };
 }
 
 function toProductFields(record: FeedRecord): ProductFields {
