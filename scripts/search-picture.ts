@@ -1,0 +1,73 @@
+// Draws docs/images/search.png: what the built-in model finds in the sample catalog, as the API answers it.
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp, { type OverlayOptions } from 'sharp';
+import { searchReply } from '../src/api/schemas/search.ts';
+import { openCatalog } from '../src/catalog/read-catalog.ts';
+import { type Client, openInProcess } from '../src/cli/client.ts';
+import { runIndex } from '../src/cli/index-command.ts';
+import { runProgram } from '../src/program.ts';
+import { createSampleCatalog } from './sample-catalog.ts';
+
+const QUERIES = ['MUG-008', 'SHO-002', 'CHR-001', 'BAG-004'];
+const HITS = 6;
+const TILE = 128;
+const GAP = 10;
+const CAPTION = 22;
+/** Between the query and its hits. */
+const BREAK = 26;
+const OUTPUT = join(import.meta.dirname, '..', 'docs', 'images', 'search.png');
+
+await runProgram(async () => {
+  const dataDir = await mkdtemp(join(tmpdir(), 'vitrine-picture-'));
+  try {
+    const { csv } = await createSampleCatalog(join(dataDir, 'sample'));
+    const environment = { DATA_DIR: dataDir };
+    const sharedFolders = [join(dataDir, 'sample')];
+    await using client = await openInProcess(environment, sharedFolders);
+    const catalog = await openCatalog(csv);
+    const { signal } = new AbortController();
+    await runIndex(
+      { catalog, client, sharedFolders },
+      { environment, stdout: process.stdout, stderr: process.stderr, signal },
+    );
+    const paths = new Map<string, string>();
+    for await (const entry of catalog.entries()) {
+      if ('image' in entry && entry.image.image.kind === 'path')
+        paths.set(entry.image.productId, entry.image.image.path);
+    }
+    await draw(client, paths);
+    return 0;
+  } finally {
+    await rm(dataDir, { recursive: true });
+  }
+});
+
+async function draw(client: Client, paths: ReadonlyMap<string, string>): Promise<void> {
+  const tiles: OverlayOptions[] = [];
+  for (const [row, query] of QUERIES.entries()) {
+    const body = { product_id: query, limit: HITS };
+    const { hits } = await client.call(searchReply, '/search', { method: 'POST', body });
+    const captions = [query, ...hits.map((hit) => hit.score.toFixed(3))];
+    for (const [column, productId] of [query, ...hits.map((hit) => hit.product_id)].entries()) {
+      const left = GAP + column * (TILE + GAP) + (column > 0 ? BREAK : 0);
+      const top = GAP + row * (TILE + CAPTION + GAP);
+      const input = await sharp(paths.get(productId)).resize(TILE).png().toBuffer();
+      tiles.push({ input, left, top }, { input: toCaption(captions[column] ?? ''), left, top: top + TILE });
+    }
+  }
+  const width = GAP + (HITS + 1) * (TILE + GAP) + BREAK;
+  const height = GAP + QUERIES.length * (TILE + CAPTION + GAP);
+  await mkdir(join(OUTPUT, '..'), { recursive: true });
+  await sharp({ create: { width, height, channels: 3, background: '#ffffff' } })
+    .composite(tiles)
+    .png({ palette: true, colours: 128, effort: 10 })
+    .toFile(OUTPUT);
+}
+
+function toCaption(text: string): Buffer {
+  return Buffer.from(
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${TILE}" height="${CAPTION}"><text x="${TILE / 2}" y="16" text-anchor="middle" font-family="sans-serif" font-size="13" fill="#333">${text}</text></svg>`,
+  );
+}
