@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { v5 as uuidv5, v7 as uuidv7 } from 'uuid';
-import { VitrineError } from '../domain/errors.ts';
+import { toVitrineError, VitrineError } from '../domain/errors.ts';
 import type { JobQueue, NewJob } from '../ports/job-queue.ts';
 
 /** A job that has no id yet. */
@@ -36,17 +36,25 @@ export async function enqueueOnce<Answer extends object>(
     return { answer, replayed: false };
   }
   const fingerprint = toFingerprint(drafts);
-  const first = await queue.remember(`request:${key}`, fingerprint, DAY_MS);
+  const first = await ifReachable(queue.remember(`request:${key}`, fingerprint, DAY_MS));
   if (first !== null && first !== fingerprint) {
     throw new VitrineError('idempotency_conflict', 'The Idempotency-Key came with other jobs before.');
   }
-  const kept = first === null ? null : await queue.recall(`answer:${key}`);
+  const kept = first === null ? null : await ifReachable(queue.recall(`answer:${key}`));
   if (kept !== null) return { answer: JSON.parse(kept) as Answer, replayed: true };
 
   const idAt = (index: number): string => uuidv5(JSON.stringify([key, fingerprint, index]), ID_NAMESPACE);
   const { answer, complete } = await enqueue(drafts.map((draft, index) => ({ ...draft, id: idAt(index) })));
-  if (complete) await queue.remember(`answer:${key}`, JSON.stringify(answer), DAY_MS);
+  if (complete) await ifReachable(queue.remember(`answer:${key}`, JSON.stringify(answer), DAY_MS));
   return { answer, replayed: false };
+}
+
+/** While the queue is away jobs are spooled, and their ids alone keep a repetition from adding any. */
+async function ifReachable(memory: Promise<string | null>): Promise<string | null> {
+  return memory.catch((error: unknown) => {
+    if (toVitrineError(error).code === 'queue_unavailable') return null;
+    throw error;
+  });
 }
 
 function toFingerprint(drafts: readonly JobDraft[]): string {

@@ -84,6 +84,7 @@ export function toWireStats(
     processing: stats.processing,
     dead: stats.dead,
     total_pending: toPending(stats),
+    spooled: stats.spooled ?? 0,
     completed: stats.completed,
     failed: stats.failed,
     cancelled: stats.cancelled,

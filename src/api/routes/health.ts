@@ -51,6 +51,8 @@ const DEADLINE_MS = 3000;
 export function createHealthRoutes(context: Context, readiness: Readiness): ApiRouter {
   const { clock, config, embedder, queue, store } = context;
   const routes = createRouter();
+  // With Redis away, jobs are accepted all the same: they are spooled.
+  const hasSpool = config.queue.redisUrl !== undefined;
   const startedAt = clock.monotonic();
 
   async function probe(kind: string, ping: () => Promise<void>, fallback: ErrorCode): Promise<Dependency> {
@@ -87,8 +89,9 @@ export function createHealthRoutes(context: Context, readiness: Readiness): ApiR
     const [queueHealth, storeHealth] = await Promise.all([probeQueue(), probeStore()]);
     const model = toModelHealth();
     const dependencies = { queue: queueHealth, store: storeHealth, model };
-    const whole = storeHealth.state === 'up' && model.state === 'ready';
-    const status = queueHealth.state === 'down' ? 'down' : whole ? 'ok' : 'degraded';
+    const whole = queueHealth.state === 'up' && storeHealth.state === 'up' && model.state === 'ready';
+    const accepting = queueHealth.state === 'up' || hasSpool;
+    const status = !accepting ? 'down' : whole ? 'ok' : 'degraded';
     const body = { status, uptime_ms: Math.round(clock.monotonic() - startedAt), dependencies } as const;
     return status === 'down' ? c.json(body, 503) : c.json(body, 200);
   });
@@ -101,7 +104,7 @@ export function createHealthRoutes(context: Context, readiness: Readiness): ApiR
     if (model.kind === 'failed') throw model.error;
     if (model.kind === 'loading') throw new VitrineError('not_ready', 'The model is being loaded.');
     await Promise.all([
-      withDeadline(queue.ping(), 'queue_unavailable'),
+      hasSpool || withDeadline(queue.ping(), 'queue_unavailable'),
       withDeadline(
         readiness.prepareStore().then(() => store.ping()),
         'store_unavailable',

@@ -16,7 +16,8 @@ export const enqueuedJob = z
       description: 'True when a waiting job of the same product image now carries this data.',
     }),
     superseded: z.boolean().openapi({
-      description: 'True when a waiting job already carries a newer version, so that this data was dropped.',
+      description:
+        'True when a waiting or running job carries a newer version, so that this data was dropped.',
     }),
     spooled: z.boolean().openapi({
       description: 'True when the queue is away, and the job was kept durably to be forwarded.',

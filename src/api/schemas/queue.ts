@@ -20,6 +20,7 @@ export const queueStats = z
     total_pending: count.openapi({
       description: 'waiting + delayed + processing',
     }),
+    spooled: count.openapi({ description: 'Accepted while the queue was away, and not forwarded yet.' }),
     completed: count.openapi({ description: 'Since the queue was made or flushed.' }),
     failed: count.openapi({ description: 'Since the queue was made or flushed.' }),
     cancelled: count.openapi({ description: 'Since the queue was made or flushed.' }),

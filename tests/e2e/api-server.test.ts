@@ -1,0 +1,84 @@
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import { expect, test } from 'vitest';
+import { startServer } from '../../src/api/server.ts';
+import { createTempFolder, createTestContext } from '../support/context.ts';
+import { startProgram } from '../support/program.ts';
+import { until } from '../support/until.ts';
+
+test('serves, becomes ready, and stops', async () => {
+  await using context = await createTestContext({ PORT: '0' });
+  const server = await startServer(context);
+  await until('readiness', async () => ((await fetch(`${server.url}/readyz`)).ok ? true : undefined));
+  const { status } = await fetch(`${server.url}/queue/enqueue`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ product_id: 'a/b', image_url: 'https://example.com/a.jpg' }),
+  });
+  expect(status).toBe(202);
+  expect((await fetch(`${server.url}/products/a%2Fb`)).status).toBe(404);
+  await server.stop();
+  await expect(fetch(`${server.url}/livez`)).rejects.toThrow();
+});
+
+test('finishes a running request before it stops, and cuts one that never ends', async () => {
+  let answer = (): void => {};
+  const asked = Promise.withResolvers<void>();
+  await using context = await createTestContext({ PORT: '0', SHUTDOWN_GRACE_MS: '1500' });
+  const stats = async () => {
+    asked.resolve();
+    await new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    return context.queue.stats();
+  };
+  const server = await startServer({ ...context, queue: { ...context.queue, stats } });
+  const { hostname, port } = new URL(server.url);
+  const stuck = connect(Number(port), hostname);
+  stuck.on('error', () => undefined).resume();
+  const cut = once(stuck, 'close');
+  stuck.write(
+    'POST /search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n',
+  );
+  const running = fetch(`${server.url}/queue/stats`);
+  await asked.promise;
+  const stopped = server.stop();
+  answer();
+  expect((await running).status).toBe(200);
+  await stopped;
+  await cut;
+});
+
+test('says plainly that the port is taken', async () => {
+  const other = createServer();
+  other.listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  try {
+    const { port } = other.address() as { port: number };
+    await using folder = await createTempFolder();
+    await using program = startProgram('src/main.ts', {
+      PORT: String(port),
+      DATA_DIR: folder.path,
+      MODEL: 'builtin',
+    });
+    expect(await program.ended).toBe(1);
+    expect(program.output).toContain(`Port ${port} on 127.0.0.1 is used by another program.`);
+    expect(program.output).not.toContain('    at ');
+  } finally {
+    other.close();
+  }
+});
+
+test('names every faulty setting, and none of their values', async () => {
+  await using program = startProgram('src/main.ts', { PORT: 'hunter2', RETRY_JITTER: '7' });
+  expect(await program.ended).toBe(1);
+  expect(program.output).toMatch(/PORT must be .*RETRY_JITTER must be/s);
+  expect(program.output).not.toContain('hunter2');
+});
+
+test('ends by itself on SIGTERM, with code 0', async () => {
+  await using folder = await createTempFolder();
+  await using program = startProgram('src/main.ts', { PORT: '0', DATA_DIR: folder.path, MODEL: 'builtin' });
+  await until('the address', () => (program.output.includes('"listening"') ? true : undefined));
+  expect(await program.stop()).toBe(0);
+});
