@@ -6,6 +6,7 @@ import { describeDeadLetters } from './job-queue.dead.ts';
 import { describeDelivery } from './job-queue.delivery.ts';
 import { describeKeys } from './job-queue.keys.ts';
 import { describeLeases } from './job-queue.leases.ts';
+import { describeRandom } from './job-queue.random.ts';
 
 export interface QueueBackend extends AsyncDisposable {
   readonly queue: JobQueue;
@@ -34,5 +35,6 @@ export function describeJobQueue(name: string, harness: QueueHarness): void {
     describeLeases(harness);
     describeDeadLetters(harness);
     describeControl(harness);
+    describeRandom(harness);
   });
 }

@@ -18,6 +18,8 @@ export function createClaim(
       "SELECT * FROM jobs WHERE place = 'd' AND availableAt <= ? ORDER BY availableAt LIMIT ?",
     ),
     line: database.prepare('SELECT id, ord FROM jobs WHERE place = ? ORDER BY ord LIMIT ?'),
+    isRepeated: database.prepare('SELECT 1 FROM claims WHERE id = ? AND until > ?'),
+    keep: database.prepare('INSERT OR REPLACE INTO claims VALUES (?, ?)'),
     held: database.prepare("SELECT * FROM jobs WHERE token = ? AND place = 'r' ORDER BY ord"),
   };
 
@@ -71,11 +73,13 @@ export function createClaim(
   }
 
   function claimJobs(request: ClaimRequest, now: number): JobRecord[] {
-    const held = sql.held.all(request.claimId) as unknown as JobRecord[];
-    if (held.length > 0) return held;
+    const { claimId, leaseMs } = request;
+    if (sql.isRepeated.get(claimId, now) !== undefined)
+      return sql.held.all(claimId) as unknown as JobRecord[];
     promote(now);
     if (ledger.meta('paused') === 1) return [];
     const picked = request.suspect === true ? pickSuspect() : pick(request.max);
+    if (picked.length > 0) sql.keep.run(claimId, now + leaseMs);
     return picked.flatMap((id) => lease(id, request, now));
   }
 

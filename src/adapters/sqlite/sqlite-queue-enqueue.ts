@@ -12,8 +12,6 @@ import {
 import { toStatus } from './sqlite-queue-views.ts';
 
 type Answer = Pick<EnqueuedJob, 'id' | 'replaced' | 'superseded' | 'version'>;
-/** `fresh`: it is at the end of its line, where this call put it. */
-type Added = Answer & { readonly fresh?: true };
 
 /** Stores new jobs; see the port for what happens to those whose key has a job already. Runs in a transaction. */
 export function createEnqueue(database: DatabaseSync, ledger: Ledger, maxPending: number) {
@@ -50,7 +48,7 @@ export function createEnqueue(database: DatabaseSync, ledger: Ledger, maxPending
     return { waiting, running, newer };
   }
 
-  function add(job: NewJob, now: number): Added {
+  function add(job: NewJob, now: number): Answer {
     const known = firstAnswer(job.id);
     if (known !== undefined) return known;
     const { waiting, running, newer } = meet(job);
@@ -71,7 +69,7 @@ export function createEnqueue(database: DatabaseSync, ledger: Ledger, maxPending
     ledger.setPayload(record.id, JSON.stringify(job.data));
     if (waiting === undefined) {
       ledger.insert(record);
-      return { id: job.id, replaced: false, superseded: false, version, fresh: true };
+      return { id: job.id, replaced: false, superseded: false, version };
     }
     ledger.save(record);
     return absorb(job.id, record, 'replaced', now);
@@ -97,27 +95,34 @@ export function createEnqueue(database: DatabaseSync, ledger: Ledger, maxPending
         });
       }
     }
+    const lastBefore = ledger.meta('last');
     return locate(
       jobs.map((job) => add(job, now)),
+      lastBefore,
       now,
     );
   }
 
-  /** Where the jobs are now. Those that this call put at the end of a line are counted from the end: it may be long. */
-  function locate(answers: readonly Added[], now: number): EnqueuedJob[] {
+  /** Where the jobs are now. Those that this call put at the end of a line are counted from its end: it may be long. */
+  function locate(answers: readonly Answer[], lastBefore: number, now: number): EnqueuedJob[] {
     const byPlace = ledger.counts();
-    const behind = { ...byPlace };
-    return answers
-      .toReversed()
-      .map(({ fresh, ...answer }): EnqueuedJob => {
-        const job = ledger.find(answer.id);
-        if (job === undefined) return { ...answer, status: 'completed', position: null };
-        const status = toStatus(job, now);
-        if (!fresh || !isInLine(job)) return { ...answer, status, position: ledger.position(job, byPlace) };
-        behind[job.place] -= 1;
-        return { ...answer, status, position: toPosition(job.place, behind[job.place], byPlace) };
-      })
-      .reverse();
+    const jobs = new Map(answers.map(({ id }) => [id, ledger.find(id)]));
+    const atEnd = [...jobs.values()].flatMap((job) =>
+      job && job.ord > lastBefore && isInLine(job) ? [job] : [],
+    );
+    const positions = new Map<string, number>();
+    const ahead = { ...byPlace };
+    for (const job of atEnd.sort((a, b) => b.ord - a.ord)) {
+      ahead[job.place] -= 1;
+      positions.set(job.id, toPosition(job.place, ahead[job.place], byPlace));
+    }
+    return answers.map((answer): EnqueuedJob => {
+      const job = jobs.get(answer.id);
+      // Only a purged dead letter is gone before those that it absorbed.
+      if (job === undefined) return { ...answer, status: 'failed', position: null };
+      const position = positions.get(job.id) ?? ledger.position(job, byPlace);
+      return { ...answer, status: toStatus(job, now), position };
+    });
   }
 
   return enqueue;

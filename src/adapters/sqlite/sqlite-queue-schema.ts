@@ -62,6 +62,10 @@ const SCHEMA = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   INSERT INTO meta VALUES ('last', 0), ('turn', 0), ('paused', 0), ('completed', 0), ('failed', 0), ('cancelled', 0);
 
+  -- Claims that were given jobs, for as long as their first leases: a repeated one gets no others.
+  CREATE TABLE claims (id TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE INDEX claimsByAge ON claims (until);
+
   CREATE TABLE rates (second INTEGER PRIMARY KEY, completed INTEGER NOT NULL, ended INTEGER NOT NULL) STRICT;
   CREATE TABLE remembered (key TEXT PRIMARY KEY, answer TEXT NOT NULL, until INTEGER NOT NULL) STRICT;
   CREATE INDEX rememberedByAge ON remembered (until);

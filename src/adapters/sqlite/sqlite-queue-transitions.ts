@@ -74,8 +74,9 @@ export function createTransitions(ledger: Ledger) {
           }
           setError(job, settlement.error);
           record(job, 'retried', now, settlement.error);
-          job.availableAt = now + Math.ceil(settlement.delayMs);
-          job.ord = job.availableAt * 1_000;
+          job.availableAt = settlement.delayMs > 0 ? now + Math.ceil(settlement.delayMs) : 0;
+          // A delayed job gets its turn when its time comes.
+          job.ord = ledger.nextOrder();
           requeue(job, now);
           break;
         case 'release':

@@ -46,6 +46,7 @@ export function createSqliteQueue(
     expired: database.prepare("SELECT * FROM jobs WHERE place = 'r' AND leaseUntil <= ? LIMIT ?"),
     forgotten: database.prepare("SELECT id FROM jobs WHERE place IN ('c', 'x') AND endedAt <= ? LIMIT ?"),
     forgetAbsorbed: database.prepare('DELETE FROM absorbed WHERE at <= ?'),
+    forgetClaims: database.prepare('DELETE FROM claims WHERE until <= ?'),
     forgetAnswers: database.prepare('DELETE FROM remembered WHERE until <= ?'),
     active: database.prepare("SELECT * FROM jobs WHERE place = 'r' ORDER BY startedAt, id LIMIT ?"),
     dead: database.prepare(
@@ -103,6 +104,7 @@ export function createSqliteQueue(
     const old = sql.forgotten.all(now - settings.endedTtlMs, PART) as unknown as { id: string }[];
     for (const { id } of old) ledger.remove(id);
     sql.forgetAbsorbed.run(now - settings.endedTtlMs);
+    sql.forgetClaims.run(now);
     sql.forgetAnswers.run(now);
     return old.length;
   }
@@ -241,7 +243,9 @@ export function createSqliteQueue(
     flush: () =>
       write(() => {
         const { n } = sql.known.get() as { n: number };
-        database.exec('DELETE FROM jobs; DELETE FROM payloads; DELETE FROM absorbed; DELETE FROM rates');
+        database.exec(`
+          DELETE FROM jobs; DELETE FROM payloads; DELETE FROM absorbed; DELETE FROM rates;
+          UPDATE meta SET value = 0 WHERE name = 'turn'`);
         return n;
       }),
 

@@ -120,7 +120,8 @@ for call = 1, calls do
     for i = 1, #answer do
       local id, replaced, superseded, version = unpack(answer[i])
       local s = job(id)
-      answer[i] = { id, s and statusOf(s) or 'completed', s and position(id, s) or -1, replaced, superseded, version }
+      -- Only a purged dead letter is gone before those that it absorbed.
+      answer[i] = { id, s and statusOf(s) or 'failed', s and position(id, s) or -1, replaced, superseded, version }
     end
   end
 end

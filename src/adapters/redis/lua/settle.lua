@@ -27,8 +27,10 @@ function settle.retry(id, s, at)
   if s.attempts >= s.maxAttempts then return settle.fail(id, s, at) end
   s.error = ARGV[at + 5]
   record(s, 'retried', s.error)
-  s.availableAt = now + tonumber(ARGV[at + 4])
-  s.order = s.availableAt * 1000
+  local delay = tonumber(ARGV[at + 4])
+  s.availableAt = delay > 0 and now + delay or 0
+  -- A delayed job gets its turn when its time comes.
+  s.order = nextOrder()
   requeue(id, s)
   ended = ended + 1
 end
