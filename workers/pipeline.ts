@@ -6,6 +6,7 @@ import type { Embedder } from '../src/ports/embedder.ts';
 import type { ImageSource } from '../src/ports/image-source.ts';
 import type { VectorStore } from '../src/ports/vector-store.ts';
 import { createEmbedStage } from './stages/embed-images.ts';
+import { fetchImage } from './stages/fetch-image.ts';
 import { prepareImage } from './stages/prepare-image.ts';
 import { createUpsertStage } from './stages/upsert-points.ts';
 
@@ -22,6 +23,8 @@ export interface PipelineSettings {
   /** Images an inference call. */
   readonly batchSize: number;
   readonly maxPixels: number;
+  /** Time that decoding one image may take: libvips can't be stopped by a signal. */
+  readonly timeoutMs: number;
 }
 
 /** The walk of one image: its bytes, its pixels, its vector, its point. */
@@ -44,12 +47,10 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
 
   return {
     async process(data, version, signal) {
-      const bytes = await fetching(() => parts.images.fetch(data.image, signal));
+      const bytes = await fetching(() => fetchImage(parts.images, data.image, signal));
       signal.throwIfAborted();
 
-      const prepared = await preparing(() =>
-        prepareImage(bytes, model.preprocessing, { maxPixels: settings.maxPixels }),
-      );
+      const prepared = await preparing(() => prepareImage(bytes, model.preprocessing, settings));
       signal.throwIfAborted();
 
       const vector = await embedding.add(prepared);

@@ -47,7 +47,12 @@ export function createWorker(context: Context): Worker {
   /** Aborted when the grace period is over: what is unsettled then is left to its leases. */
   const abandoned = new AbortController();
   const held = createHeldJobs({ queue, clock, logger, leaseMs: config.queue.leaseMs });
-  const pipeline = createPipeline(context, { concurrency, batchSize, maxPixels: config.images.maxPixels });
+  const pipeline = createPipeline(context, {
+    concurrency,
+    batchSize,
+    maxPixels: config.images.maxPixels,
+    timeoutMs: config.worker.softTimeoutMs,
+  });
   const breaker = createBreaker({ clock, probe: () => store.ping(), firstWaitMs: 500, maxWaitMs: 15_000 });
   const rate = createRate(30);
   let state: WorkerState = 'starting';
