@@ -1,29 +1,21 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { ModelDefinition } from './definition.ts';
-import { toOnnxPath } from './folder.ts';
 import { PREPROCESSING_VERSION } from './preprocessing.ts';
 
 /**
- * Hex SHA-256 of all that an image's vector depends on. The weights count by their content, not by their name or
- * revision: the same file from another mirror gives the same vectors, another file of the same name doesn't.
- * Reading them takes about a second for 350 MB, once a start, which loading them costs several times over.
+ * Hex SHA-256 of all that an image's vector depends on.
+ *
+ * @param weights which weights they are: their own SHA-256 where it is known, so that the same file from another
+ *   mirror counts as the same; else the hub's name and revision. Reading a local file of 350 MB for it takes about
+ *   a second, once a start, a fraction of what loading it takes.
  */
-export async function toFingerprint(model: Omit<ModelDefinition, 'fingerprint'>): Promise<string> {
+export function toFingerprint(model: Omit<ModelDefinition, 'fingerprint'>, weights: string): string {
   const { id, dtype, dimension, preprocessing, vision } = model;
-  const weights = await hashFile(join(model.folder, toOnnxPath(vision, dtype)));
-  const parts = [
-    PREPROCESSING_VERSION,
-    id,
-    dtype,
-    dimension,
-    toSortedEntries(preprocessing),
-    toSortedEntries(vision),
-  ];
+  const parts = [id, dtype, dimension, toSortedEntries(preprocessing), toSortedEntries(vision), weights];
   return createHash('sha256')
-    .update(JSON.stringify([...parts, weights]))
+    .update(JSON.stringify([PREPROCESSING_VERSION, ...parts]))
     .digest('hex');
 }
 

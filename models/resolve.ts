@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { VitrineError } from '../src/domain/errors.ts';
 import type { ModelDefinition } from './definition.ts';
-import { toFingerprint } from './fingerprint.ts';
+import { hashFile, toFingerprint } from './fingerprint.ts';
 import { readModelFolder, toOnnxPath } from './folder.ts';
 import { findModel, MODELS, type RegisteredModel } from './registry.ts';
 
@@ -18,21 +18,19 @@ export interface ResolveOptions {
 }
 
 /**
- * Everything the embedder needs to know of a model. `builtin` ships with Vitrine; any other id is a folder in
- * MODELS_DIR, described by its entry in the registry or, without one, by its own configuration files.
+ * Everything the embedder needs to know of a model. `builtin` ships with Vitrine. A registered id is described by
+ * its entry, so that it is known before its weights are here (`ensureModel` brings them). Any other id is a folder
+ * in MODELS_DIR, described by its own configuration files.
  * @throws VitrineError `model_unavailable` that says what to do
  */
 export async function resolveModel(id: string, { dir }: ResolveOptions): Promise<ModelDefinition> {
   const folder = toModelFolder(id, dir);
   const registered = findModel(id);
-  if (!existsSync(join(folder, 'config.json'))) throw missing(id, dir, registered);
-  const model =
-    registered === undefined
-      ? { id, folder, revision: 'local', ...(await readModelFolder(folder)) }
-      : toDefinition(registered, folder);
-  const graph = join(folder, toOnnxPath(model.vision, model.dtype));
-  if (!existsSync(graph)) throw missing(id, dir, registered);
-  return { ...model, fingerprint: await toFingerprint(model) };
+  if (registered !== undefined) return toDefinition(registered, folder);
+  if (!existsSync(join(folder, 'config.json'))) throw unknownModel(id, dir);
+  const model = { id, folder, revision: 'local', ...(await readModelFolder(folder)) };
+  const weights = await hashFile(join(folder, toOnnxPath(model.vision, model.dtype)));
+  return { ...model, fingerprint: toFingerprint(model, weights) };
 }
 
 /** The folder in which a model is or would be. @throws VitrineError `model_unavailable` for an unusable id */
@@ -46,21 +44,20 @@ export function toModelFolder(id: string, dir: string): string {
   return resolve(dir, id);
 }
 
-function toDefinition(model: RegisteredModel, folder: string): Omit<ModelDefinition, 'fingerprint'> {
-  const { id, revision, dtype, dimension, preprocessing, vision, text } = model;
-  return { id, folder, revision, dtype, dimension, preprocessing, vision, text };
+function toDefinition(registered: RegisteredModel, folder: string): ModelDefinition {
+  const { id, hubId, revision, dtype, dimension, preprocessing, vision, text, files } = registered;
+  const model = { id, folder, revision, dtype, dimension, preprocessing, vision, text };
+  const { sha256 } = files.find(({ path }) => path === toOnnxPath(vision, dtype)) ?? {};
+  return { ...model, fingerprint: toFingerprint(model, sha256 ?? `${hubId}@${revision}`) };
 }
 
-function missing(id: string, dir: string, registered: RegisteredModel | undefined): VitrineError {
-  return registered === undefined
-    ? new VitrineError(
-        'model_unavailable',
-        `There is no model ${id}: neither a known name nor a folder in ${dir}.`,
-        {
-          suggestion: `Use one of ${[BUILTIN_ID, ...MODELS.map((model) => model.id)].join(', ')}, or put a folder with config.json, preprocessor_config.json and onnx/model.onnx into MODELS_DIR.`,
-        },
-      )
-    : new VitrineError('model_unavailable', `The weights of ${id} are not in ${dir}.`, {
-        suggestion: `Get them with: npm run vitrine -- models pull ${id}`,
-      });
+function unknownModel(id: string, dir: string): VitrineError {
+  const ids = [BUILTIN_ID, ...MODELS.map((model) => model.id)].join(', ');
+  return new VitrineError(
+    'model_unavailable',
+    `There is no model ${id}: neither a known name nor a folder in ${dir}.`,
+    {
+      suggestion: `Use one of ${ids}, or put a folder with config.json, preprocessor_config.json and onnx/model.onnx into MODELS_DIR.`,
+    },
+  );
 }

@@ -75,6 +75,8 @@ const schema = z.object({
 
   MODEL: z.string().min(1).default('builtin'),
   MODELS_DIR: folder('./models/weights'),
+  MODEL_HUB_URL: url(['http:', 'https:']),
+  MODELS_OFFLINE: flag(false),
   EMBEDDING_THREADS: integer(0, 0, 64),
   INTRA_OP_THREADS: integer(0, 0, 64),
   WORKER_MEMORY_LIMIT_MB: integer(0, 0, 1_000_000),
@@ -147,6 +149,10 @@ export interface Config {
   readonly model: {
     readonly id: string;
     readonly dir: string;
+    /** From where weights are downloaded; a mirror of the hub's layout. */
+    readonly hubUrl: string;
+    /** True: nothing is downloaded. */
+    readonly offline: boolean;
     /** Inference threads; 0: by the processors this process may use. */
     readonly threads: number;
     /** Processors one inference call uses; 0: by the processors this process may use. */
@@ -229,6 +235,8 @@ function toConfig(settings: Settings): Config {
     model: {
       id: settings.MODEL,
       dir: settings.MODELS_DIR,
+      hubUrl: settings.MODEL_HUB_URL ?? 'https://huggingface.co',
+      offline: settings.MODELS_OFFLINE,
       threads: settings.EMBEDDING_THREADS,
       intraOpThreads: settings.INTRA_OP_THREADS,
       maxProcessMemoryBytes: settings.WORKER_MEMORY_LIMIT_MB * 1_000_000,
