@@ -1,5 +1,6 @@
 import type { Config } from '../src/config/config.ts';
 import { toVitrineError, VitrineError } from '../src/domain/errors.ts';
+import type { ModelIdentity } from '../src/ports/vector-store.ts';
 import { hasAllFiles, type PullProgress, pullModel } from './pull.ts';
 import { findModel, type RegisteredModel } from './registry.ts';
 import { BUILTIN_ID, toModelFolder } from './resolve.ts';
@@ -17,19 +18,20 @@ export type ModelSettings = Pick<Config['model'], 'id' | 'dir' | 'hubUrl' | 'off
  * The id that MODEL stands for. `auto` is the model of the collection, where there is one already; else CLIP,
  * when its weights are here or arrive within a few seconds; else the built-in model.
  *
- * @param collectionModelId of which model the collection's vectors are; null when there is none
+ * @param collectionModel of which model the collection's vectors are; asked for `auto` only
  * @param tell gets one line that says what was chosen and why
  */
 export async function chooseModel(
   settings: ModelSettings,
-  collectionModelId: string | null,
+  collectionModel: () => Promise<ModelIdentity | null>,
   signal: AbortSignal,
   tell: (line: string) => void,
 ): Promise<string> {
   if (settings.id !== AUTO_ID) return settings.id;
-  if (collectionModelId !== null) {
-    tell(`MODEL=auto: ${collectionModelId}, of which the collection's vectors are.`);
-    return collectionModelId;
+  const stored = await collectionModel();
+  if (stored !== null) {
+    tell(`MODEL=auto: ${stored.id}, of which the collection's vectors are.`);
+    return stored.id;
   }
   const preferred = findModel(PREFERRED_ID);
   const failure = preferred === undefined ? 'unknown' : await tryModel(preferred, settings, signal);

@@ -1,5 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { chooseModel, ensureModel } from '../models/obtain.ts';
+import type { PullProgress } from '../models/pull.ts';
 import { resolveModel } from '../models/resolve.ts';
 import { createThreadEmbedder } from '../workers/thread-embedder.ts';
 import { createImageSource } from './adapters/images/image-source.ts';
@@ -35,7 +37,8 @@ export type ContextOverrides = Partial<Omit<Context, 'config' | typeof Symbol.as
 
 /**
  * The composition root: chooses the adapter behind each port by the configuration. Connects lazily where the
- * backend allows it; loads no model before `embedder.start()`.
+ * backend allows it; loads no model before `embedder.start()`, which also brings
+ * missing weights; MODEL=auto may wait a few seconds for them.
  * @throws VitrineError `model_unavailable` when the model's folder or entry can't be found
  */
 export async function createContext(config: Config, overrides: ContextOverrides = {}): Promise<Context> {
@@ -50,7 +53,7 @@ export async function createContext(config: Config, overrides: ContextOverrides 
       ? { queue: overrides.queue, registry: overrides.registry }
       : { ...(await openBackend(config, logger, clock, stack)), ...overrides };
   const store = overrides.store ?? stack.use(createStore(config, logger));
-  const embedder = overrides.embedder ?? stack.use(await createEmbedder(config, logger));
+  const embedder = overrides.embedder ?? stack.use(await createEmbedder(config, store, logger));
   const images = overrides.images ?? stack.use(createImageSource(config.images));
 
   const parts = stack.move();
@@ -86,8 +89,42 @@ function createStore(config: Config, logger: Logger): VectorStore {
     : createQdrantVectorStore({ url: qdrantUrl, apiKey: qdrantApiKey, collection, timeoutMs, logger });
 }
 
-async function createEmbedder(config: Config, logger: Logger): Promise<Embedder> {
-  const { id, dir, threads, intraOpThreads, maxProcessMemoryBytes } = config.model;
+async function createEmbedder(config: Config, store: VectorStore, logger: Logger): Promise<Embedder> {
+  const { dir, threads, intraOpThreads, maxProcessMemoryBytes } = config.model;
+  const stop = new AbortController();
+  const id = await chooseModel(
+    config.model,
+    // While the store is away nobody can say; should the choice be wrong, the collection refuses it later.
+    () => store.collectionModel().catch(() => null),
+    stop.signal,
+    (line) => logger.info(line),
+  );
   const definition = await resolveModel(id, { dir });
-  return createThreadEmbedder({ definition, threads, intraOpThreads, maxProcessMemoryBytes, logger });
+  const embedder = createThreadEmbedder({
+    definition,
+    bringWeights: () => ensureModel(id, config.model, stop.signal, toProgressLog(id, logger)),
+    threads,
+    intraOpThreads,
+    maxProcessMemoryBytes,
+    logger,
+  });
+  return {
+    ...embedder,
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await embedder[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const LOG_PROGRESS_EVERY_MS = 5_000;
+
+/** A line when a download begins, and one every few seconds. */
+function toProgressLog(model: string, logger: Logger): (progress: PullProgress) => void {
+  let loggedAt = Number.NEGATIVE_INFINITY;
+  return ({ path, bytes, totalBytes }) => {
+    if (performance.now() - loggedAt < LOG_PROGRESS_EVERY_MS) return;
+    loggedAt = performance.now();
+    logger.info({ model, path, bytes, total_bytes: totalBytes }, 'downloading the model');
+  };
 }

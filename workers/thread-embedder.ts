@@ -8,6 +8,8 @@ import type { ThreadData, ThreadReply, ThreadRequest } from './embedding-thread.
 
 export interface ThreadEmbedderOptions {
   readonly definition: ModelDefinition;
+  /** Brings the weights where they are missing; awaited by `start` before a thread loads them. */
+  readonly bringWeights?: () => Promise<void>;
   /** 0: one thread for every four processors. */
   readonly threads: number;
   /** 0: the processors divided among the threads, at most four. */
@@ -120,6 +122,11 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
     return thread;
   }
 
+  async function startAll(): Promise<void> {
+    await options.bringWeights?.();
+    await Promise.all(Array.from({ length: counts.threads }, () => startThread().ready));
+  }
+
   function recycleIfLarge(thread: Thread): void {
     const limit = options.maxProcessMemoryBytes;
     if (limit === 0 || thread.retired || process.memoryUsage.rss() <= limit) return;
@@ -158,13 +165,10 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
   return {
     model,
     start() {
-      started ??= Promise.all(Array.from({ length: counts.threads }, () => startThread().ready)).then(
-        () => undefined,
-        (error: unknown) => {
-          started = undefined;
-          throw error;
-        },
-      );
+      started ??= startAll().catch((error: unknown) => {
+        started = undefined;
+        throw error;
+      });
       return started;
     },
     embedImages: (images) =>

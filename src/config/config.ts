@@ -73,7 +73,7 @@ const schema = z.object({
     .default('products'),
   QDRANT_TIMEOUT_MS: integer(30_000, 100, 600_000),
 
-  MODEL: z.string().min(1).default('builtin'),
+  MODEL: z.string().min(1).default('auto'),
   MODELS_DIR: folder('./models/weights'),
   MODEL_HUB_URL: url(['http:', 'https:']),
   MODELS_OFFLINE: flag(false),

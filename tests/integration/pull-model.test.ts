@@ -239,7 +239,13 @@ describe('MODEL=auto', () => {
   ) => {
     const lines: string[] = [];
     const all = { id: 'auto', dir, hubUrl: hub.url, offline: false, ...settings };
-    const id = await chooseModel(all, inCollection, never, (line) => lines.push(line));
+    const stored = inCollection === null ? null : { id: inCollection, dimension: 1, fingerprint: '' };
+    const id = await chooseModel(
+      all,
+      async () => stored,
+      never,
+      (line) => lines.push(line),
+    );
     return { id, lines };
   };
 

@@ -17,7 +17,8 @@ export interface Program extends AsyncDisposable {
 
 /**
  * @param entry path from the repository's root, `src/main.ts`
- * @param environment nothing else of this process's environment is passed on but PATH and HOME
+ * @param environment nothing else of this process's environment is passed on but PATH and HOME; no model is downloaded
+ *   unless it says so
  */
 export function startProgram(
   entry: string,
@@ -26,7 +27,7 @@ export function startProgram(
 ): Program {
   const { PATH = '', HOME = '' } = process.env;
   const child = spawn(process.execPath, [join(root, entry), ...args], {
-    env: { PATH, HOME, ...environment },
+    env: { PATH, HOME, MODELS_OFFLINE: 'true', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';
