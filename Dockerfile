@@ -1,0 +1,30 @@
+# One image for the API and the workers; docker-compose.yml starts both from it.
+FROM node:24-slim AS dependencies
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+# No install script is needed: what is native comes prebuilt, and onnxruntime's script only fetches GPU libraries.
+RUN npm ci --omit=dev --ignore-scripts
+# onnxruntime brings its libraries for every platform, and a browser build that Node never loads.
+RUN rm -rf node_modules/onnxruntime-web \
+  && find node_modules/onnxruntime-node/bin -mindepth 3 -maxdepth 3 -type d \
+    ! -path "*/linux/$(node -p process.arch)" -exec rm -rf {} +
+
+FROM node:24-slim
+ENV NODE_ENV=production \
+  HOST=0.0.0.0 \
+  DATA_DIR=/data \
+  MODELS_DIR=/models
+WORKDIR /app
+# Named volumes take the owner of the folder they are mounted over.
+RUN install -d -o node -g node /data /models
+COPY --from=dependencies /app/node_modules node_modules
+COPY package.json LICENSE ./
+COPY models models
+COPY workers workers
+COPY src src
+USER node
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT || 8000}/livez`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+# TypeScript runs as it is: there is no build step. For a worker: node workers/main.ts
+CMD ["node", "src/main.ts"]

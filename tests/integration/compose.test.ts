@@ -1,0 +1,170 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseEnv } from 'node:util';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import addFormats from 'ajv-formats';
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { parseConfig, SETTING_NAMES } from '../../src/config/config.ts';
+
+interface Service {
+  readonly image: string;
+  readonly build?: string;
+  readonly command?: readonly string[];
+  readonly environment: Record<string, string>;
+  readonly healthcheck?: object;
+  readonly networks: readonly string[];
+  readonly ports?: readonly string[];
+  readonly restart: string;
+  readonly stop_grace_period: string;
+  readonly volumes?: readonly string[];
+}
+
+const root = join(import.meta.dirname, '..', '..');
+const read = (file: string): string => readFileSync(join(root, file), 'utf8');
+
+const composeText = read('docker-compose.yml');
+const compose = parse(composeText, { merge: true }) as { readonly services: Record<string, Service> };
+const { redis, qdrant, api, worker } = compose.services;
+const dockerfile = read('Dockerfile');
+
+/** `${NAME}` with what stands behind the name, such as `:-default` and `:?message`. */
+const variables = Array.from(composeText.matchAll(/\$\{(\w+)(?::([-?])([^}]*))?\}/g), (match) => ({
+  name: match[1] ?? '',
+  operator: match[2],
+  operand: match[3] ?? '',
+}));
+
+/** All of .env.example as if every line were uncommented. */
+const example = parseEnv(read('.env.example').replaceAll(/^#(?=[A-Z_]+=)/gm, ''));
+
+/** Default by setting, as the tables of docs/configuration.md have it; an em dash is none. */
+const documented = new Map(
+  Array.from(read('docs/configuration.md').matchAll(/^\| `([A-Z_]+)` \| (?:`(.*?)`|—) \|/gm), (row) => [
+    row[1],
+    row[2] ?? '',
+  ]),
+);
+
+describe('docker-compose.yml', () => {
+  it('is what the Compose Specification allows', () => {
+    const ajv = new Ajv2020({ strict: false });
+    addFormats.default(ajv);
+    for (const format of ['duration', 'expose', 'ports', 'subnet_ip_address']) ajv.addFormat(format, true);
+    const validate = ajv.compile(JSON.parse(read('tests/fixtures/compose-spec/compose-spec.json')));
+    validate(compose);
+    expect(validate.errors).toBeNull();
+    expect(validate({ services: { redis: { ...redis, memory: '1gb' } } })).toBe(false);
+  });
+
+  it('uses only variables that are in .env.example and documented, with the same defaults', () => {
+    expect(variables.length).toBeGreaterThan(0);
+    for (const { name, operator, operand } of variables) {
+      expect(example, name).toHaveProperty(name);
+      expect([...documented.keys()], name).toContain(name);
+      // IMAGES_DIR has a volume's name for default, which is nothing a user would set.
+      if (operator === '-' && name !== 'IMAGES_DIR') expect(example[name], name).toBe(operand);
+    }
+  });
+
+  it('refuses to start without the secrets, and holds none', () => {
+    for (const name of ['REDIS_PASSWORD', 'QDRANT_API_KEY']) {
+      const uses = variables.filter((variable) => variable.name === name);
+      expect(uses.length, name).toBeGreaterThan(0);
+      expect(
+        uses.every(({ operator }) => operator === '?'),
+        name,
+      ).toBe(true);
+      expect(example[name], name).toBe('');
+    }
+  });
+
+  it('gives the queue a Redis that keeps what it was told', () => {
+    expect(redis?.image).toMatch(/^redis:[7-9]\./);
+    const command = redis?.command ?? [];
+    const optionOf = (name: string): string | undefined => command[command.indexOf(name) + 1];
+    expect(optionOf('--maxmemory-policy')).toBe('noeviction');
+    expect(optionOf('--appendonly')).toBe('yes');
+    expect(optionOf('--requirepass')).toMatch(/^\$\{REDIS_PASSWORD:\?/);
+    expect(redis?.volumes).toContain('redis-data:/data');
+  });
+
+  it('pins Qdrant, and keeps its data in a volume', () => {
+    expect(qdrant?.image).toMatch(/^qdrant\/qdrant:v1\.19\.\d+$/);
+    expect(qdrant?.volumes).toContain('qdrant-data:/qdrant/storage');
+  });
+
+  it('publishes the API alone, on the loopback address unless told otherwise', () => {
+    expect(api?.ports).toHaveLength(1);
+    expect(api?.ports?.[0]).toMatch(/^\$\{API_BIND:-127\.0\.0\.1\}:\$\{PORT:-8000\}:8000$/);
+    for (const service of [redis, qdrant, worker]) expect(service).not.toHaveProperty('ports');
+  });
+
+  it('lets workers be scaled', () => {
+    expect(worker).not.toHaveProperty('container_name');
+    expect(worker?.command).toEqual(['node', 'workers/main.ts']);
+    expect(worker?.image).toBe(api?.image);
+  });
+
+  it('restarts what ends, tells when it is well, and keeps to its own network', () => {
+    for (const [name, service] of Object.entries(compose.services)) {
+      expect(service.restart, name).toBe('unless-stopped');
+      expect(service.networks, name).toEqual(['vitrine']);
+    }
+    expect(redis?.healthcheck).toHaveProperty('test');
+    expect(qdrant?.healthcheck).toHaveProperty('test');
+    expect(worker?.healthcheck).toEqual({ disable: true });
+  });
+
+  it('gives a stopping worker longer than it takes', () => {
+    const seconds = Number(example['STOP_GRACE_PERIOD']?.replace(/s$/, ''));
+    expect(seconds * 1000).toBeGreaterThan(parseConfig({}).worker.shutdownGraceMs);
+    expect(worker?.stop_grace_period).toContain('STOP_GRACE_PERIOD');
+  });
+
+  it('starts the API and the workers with settings that are valid', () => {
+    const environment = Object.fromEntries(
+      Object.entries(api?.environment ?? {}).map(([name, value]) => [
+        name,
+        value.replaceAll(/\$\{(\w+)[^}]*\}/g, 'secret'),
+      ]),
+    );
+    const config = parseConfig(environment);
+    expect(Object.keys(environment).filter((name) => !SETTING_NAMES.includes(name))).toEqual([]);
+    expect(config.queue.redisUrl).toBe('redis://:secret@redis:6379');
+    expect(config.store.qdrantUrl).toBe('http://qdrant:6333');
+    expect(config.images.roots).toEqual(['/images']);
+  });
+});
+
+describe('Dockerfile', () => {
+  it('runs the Node of package.json as a user without rights', () => {
+    const images = Array.from(dockerfile.matchAll(/^FROM (\S+)/gm), (match) => match[1]);
+    expect(new Set(images)).toEqual(new Set(['node:24-slim']));
+    expect(dockerfile).toMatch(/^USER node$/m);
+    expect(dockerfile.indexOf('USER node')).toBeLessThan(dockerfile.indexOf('CMD ["node", "src/main.ts"]'));
+  });
+
+  it('copies only what .dockerignore lets in', () => {
+    const allowed = read('.dockerignore')
+      .split('\n')
+      .flatMap((line) => (line.startsWith('!') ? [line.slice(1)] : []));
+    const copied = Array.from(dockerfile.matchAll(/^COPY (?!--from)(.+)$/gm), (match) =>
+      (match[1] ?? '').split(' ').slice(0, -1),
+    ).flat();
+    expect([...new Set(copied)].toSorted()).toEqual(allowed.toSorted());
+  });
+});
+
+describe('settings', () => {
+  it('are all in .env.example, with their defaults', () => {
+    expect(Object.keys(example).filter((name) => SETTING_NAMES.includes(name))).toEqual(
+      expect.arrayContaining([...SETTING_NAMES]),
+    );
+    expect(parseConfig(example)).toEqual(parseConfig({}));
+  });
+
+  it('are all documented, with the same defaults, and nothing else is', () => {
+    expect(documented).toEqual(new Map(Object.entries(example)));
+  });
+});
