@@ -47,9 +47,14 @@ export function problems(...codes: readonly ErrorCode[]): Record<never, never> {
 const WORTH_WAITING = new Set([429, 503]);
 const DEFAULT_WAIT_MS = 5000;
 
+/** As nginx logs it; no client ever sees it. */
+const CLIENT_GONE = 499;
+
 /** Every failure of every route ends here. */
 export function createErrorHandler(logger: Logger) {
   return (thrown: unknown, c: HonoContext<ApiEnv>): Response => {
+    // Whoever asked has gone: nobody reads an answer, and nothing here has failed.
+    if (c.req.raw.signal.aborted) return new Response(null, { status: CLIENT_GONE });
     const error = thrown instanceof HTTPException ? fromHttpException(thrown) : toVitrineError(thrown);
     if (error.status >= 500) {
       logger.error(

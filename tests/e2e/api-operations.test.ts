@@ -116,6 +116,8 @@ describe('the dead letter', () => {
     });
     expect(await api.get('/queue/dead?limit=0')).toMatchObject({ status: 400 });
     expect(await api.get('/queue/dead?limit=many')).toMatchObject({ status: 400 });
+    // A misspelt condition must not select everything.
+    expect(await api.get('/queue/dead?cod=image_not_found')).toMatchObject({ status: 400 });
   });
 
   test('is exported as lines', async () => {

@@ -9,6 +9,7 @@ import { createWorker } from '../../workers/worker.ts';
 import { type ApiClient, createApiClient } from '../support/api-client.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
 import { drawImage } from '../support/images.ts';
+import { root } from '../support/program.ts';
 
 let context: Context;
 let api: ApiClient;
@@ -142,6 +143,40 @@ describe('POST /search', () => {
     [{ text: 'a', filters: {} }, 400, 'invalid_request'],
   ])('answers %j with %i %s', async (body, status, code) => {
     expect(await api.post('/search', body)).toMatchObject({ status, body: { code } });
+  });
+
+  test('names the models that know words, where its own does not', async () => {
+    const { body } = await api.post('/search', { text: 'a brass lamp' });
+    expect(body['suggestion']).toContain('clip-vit-base-patch32');
+  });
+
+  test('by words finds the image that the model puts nearest to them', async () => {
+    await using clip = await createTestContext({
+      MODELS_DIR: join(root, 'tests/fixtures'),
+      MODEL: 'tiny-clip',
+    });
+    const client = await createApiClient(clip);
+    const jobs = images
+      .slice(0, 4)
+      .map((bytes, at) => ({ product_id: `p${at}`, image_base64: bytes.toString('base64') }));
+    await client.post('/queue/enqueue/batch', jobs);
+    await createWorker(clip).run({ once: true });
+    const { status, body } = await client.post('/search', { text: 'a red lamp' });
+    expect(status).toBe(200);
+    expect(body['model']).toBe('tiny-clip');
+    const hits = body['hits'] as Found[];
+    const [words] = await clip.embedder.embedTexts(['a red lamp']);
+    const points = await Promise.all(
+      jobs.map(async (job) => (await clip.store.getProduct(job.product_id))[0]!),
+    );
+    const expected = points
+      .map((point) => ({
+        id: point.payload.productId,
+        score: point.vector.reduce((sum, value, at) => sum + value * words![at]!, 0),
+      }))
+      .toSorted((one, other) => other.score - one.score);
+    expect(hits.map((hit) => hit.product_id)).toEqual(expected.map(({ id }) => id));
+    expect(hits[0]!.score).toBeCloseTo(expected[0]!.score, 4);
   });
 
   test('never tells the bytes of an image', async () => {

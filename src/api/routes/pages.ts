@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import type { Context as HonoContext } from 'hono';
 import { html } from 'hono/html';
+import packageJson from '../../../package.json' with { type: 'json' };
 import { ERRORS } from '../../domain/errors.ts';
 import { type ApiRouter, createRouter } from '../router.ts';
 
@@ -10,7 +11,7 @@ const DOCUMENT_INFO = {
   openapi: '3.1.0',
   info: {
     title: 'Vitrine',
-    version: '1',
+    version: packageJson.version,
     description: 'Makes a product catalog searchable by its images.',
     license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
   },

@@ -56,7 +56,7 @@ const activeRoute = createRoute({
   tags: ['Queue'],
   summary: 'The jobs that run now',
   description: 'The one that has run longest first.',
-  request: { query: z.object({ limit: z.coerce.number().int().min(1).max(1000).default(100) }) },
+  request: { query: z.strictObject({ limit: z.coerce.number().int().min(1).max(1000).default(100) }) },
   responses: {
     200: { description: 'The jobs', content: { 'application/json': { schema: jobList } } },
     ...problems('invalid_request', 'queue_unavailable'),

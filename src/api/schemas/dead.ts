@@ -9,13 +9,13 @@ const code = z
   .openapi({ description: 'An error code.', example: 'image_not_found' });
 const MAX_IDS = 10_000;
 
-export const deadQuery = z.object({
+export const deadQuery = z.strictObject({
   code: code.optional(),
   limit: z.coerce.number().int().min(1).max(1000).default(100),
   cursor: z.string().min(1).max(500).optional().openapi({ description: '`next_cursor` of the last page.' }),
 });
 
-export const exportQuery = z.object({ code: code.optional() });
+export const exportQuery = z.strictObject({ code: code.optional() });
 
 export const deadPage = z
   .object({
@@ -37,7 +37,7 @@ export const redriveRequest = z
   .openapi('RedriveRequest', { oneOf: SELECTIONS.map((name) => ({ required: [name] })) });
 
 export const purgeQuery = z
-  .object({
+  .strictObject({
     id: z
       .union([jobId.transform((id) => [id]), z.array(jobId).min(1).max(1000)])
       .optional()
