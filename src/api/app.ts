@@ -20,8 +20,17 @@ import { createSearchRoutes } from './routes/search.ts';
 /** The whole HTTP API over a context, without a socket: `app.request(path)` answers as the server would. */
 export function createApp(context: Context, readiness: Readiness = createReadiness(context)): ApiRouter {
   const app = createRouter();
+  const onError = createErrorHandler(context.logger);
   app.use(requestId({ limitLength: 128, generator: () => uuidv7() }));
   app.use(logAccess(context));
+  app.use(async (c, next) => {
+    try {
+      await next();
+    } catch (thrown) {
+      // Hono gives only instances of Error to onError; the reason of an aborted request is text.
+      c.res = onError(thrown, c);
+    }
+  });
   // No HSTS: whoever puts TLS in front decides that for the whole host.
   app.use(secureHeaders({ strictTransportSecurity: false }));
   app.use(limitContent);
@@ -35,7 +44,7 @@ export function createApp(context: Context, readiness: Readiness = createReadine
     }),
   );
   app.use(refuseOtherSites);
-  app.onError(createErrorHandler(context.logger));
+  app.onError(onError);
   app.notFound((c) =>
     toProblemResponse(c, new VitrineError('route_not_found', 'Nothing is at this address.')),
   );

@@ -65,6 +65,11 @@ describe('every failure is a problem document', () => {
     const { status, headers, body } = await ask('/queue/stats', {}, { queue: { ...context.queue, stats } });
     expect({ status, body }).toMatchObject({ status: 503, body: { code: 'queue_unavailable' } });
     expect(headers.get('retry-after')).toBe('2');
+    const ping = async (): Promise<never> => {
+      throw new VitrineError('queue_unavailable', 'Redis is away.');
+    };
+    const unready = await ask('/queue/stats', {}, { queue: { ...context.queue, stats: ping } });
+    expect(unready.headers.get('retry-after')).toBe('5');
   });
 
   test('what nobody foresaw, without a word of the inside', async () => {

@@ -125,6 +125,12 @@ describe('POST /search', () => {
     const byMain = await search({ product_id: 'p3', limit: 100 });
     expect(byMain.map((hit) => hit.product_id)).not.toContain('p3');
     expect(byMain[0]).toMatchObject({ product_id: 'many', image_id: 'a' });
+    const byItsMainImage = await search({ image_base64: toBase64(2), limit: 100 });
+    expect(await search({ product_id: 'p2', limit: 100 })).toEqual(
+      byItsMainImage
+        .filter((hit) => hit.product_id !== 'p2')
+        .map((hit) => ({ ...hit, score: expect.closeTo(hit.score, 4) })),
+    );
     const byMean = await search({ product_id: 'many', limit: 100 });
     expect(byMean.map((hit) => hit.product_id)).not.toContain('many');
     expect(byMean[0]).toMatchObject({ product_id: 'p3' });
@@ -244,6 +250,26 @@ describe('/products/{product_id}', () => {
       }),
       { numRuns: 200 },
     );
+  });
+
+  test('a deleted product does not come back by a job that runs', async () => {
+    await api.post('/queue/enqueue', { product_id: 'runs', image_base64: toBase64(0) });
+    const claim = { workerId: 'w', claimId: 'claim-of-runs', max: 1, leaseMs: 60_000 };
+    const [running] = (await context.queue.claim(claim)).jobs;
+    expect(running).toMatchObject({ data: { productId: 'runs' } });
+    expect(await api.ask('DELETE', '/products/runs')).toMatchObject({
+      status: 200,
+      body: { deleted_images: 0 },
+    });
+    // The worker was already beyond the point where it learns of the deletion.
+    const vector = new Float32Array(context.embedder.model.dimension).fill(
+      1 / Math.sqrt(context.embedder.model.dimension),
+    );
+    const { key, version } = running!;
+    const payload = { productId: 'runs', imageId: 'main', version, indexedAt: 0 };
+    await context.store.upsert([{ id: key, vector, payload }]);
+    expect(await api.get('/products/runs')).toMatchObject({ status: 404 });
+    await context.queue.settle([{ kind: 'cancel', id: running!.id, token: running!.token }]);
   });
 
   test('a deleted product does not come back by a job that waited', async () => {
