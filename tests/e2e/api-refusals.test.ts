@@ -1,8 +1,9 @@
-import { pino } from 'pino';
+import { type LoggerOptions, pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createApp } from '../../src/api/app.ts';
 import type { Context } from '../../src/context.ts';
 import { VitrineError } from '../../src/domain/errors.ts';
+import { createLogger } from '../../src/observability/logger.ts';
 import { type ApiClient, createApiClient } from '../support/api-client.ts';
 import { createTestContext } from '../support/context.ts';
 
@@ -65,11 +66,11 @@ describe('every failure is a problem document', () => {
     const { status, headers, body } = await ask('/queue/stats', {}, { queue: { ...context.queue, stats } });
     expect({ status, body }).toMatchObject({ status: 503, body: { code: 'queue_unavailable' } });
     expect(headers.get('retry-after')).toBe('2');
-    const ping = async (): Promise<never> => {
+    const away = async (): Promise<never> => {
       throw new VitrineError('queue_unavailable', 'Redis is away.');
     };
-    const unready = await ask('/queue/stats', {}, { queue: { ...context.queue, stats: ping } });
-    expect(unready.headers.get('retry-after')).toBe('5');
+    const unknown = await ask('/queue/stats', {}, { queue: { ...context.queue, stats: away } });
+    expect(unknown.headers.get('retry-after')).toBe('5');
   });
 
   test('what nobody foresaw, without a word of the inside', async () => {
@@ -84,12 +85,14 @@ describe('every failure is a problem document', () => {
 
 test('the log has a line a request, without the query, and without passwords of failures', async () => {
   const lines: Record<string, unknown>[] = [];
-  const { createLogger } = await import('../../src/observability/logger.ts');
-  const { write } = { write: (line: string) => lines.push(JSON.parse(line) as Record<string, unknown>) };
-  const serializers = createLogger({ level: 'silent', file: undefined })[
-    pino.symbols.serializersSym as never
-  ] as never;
-  const logger = pino({ serializers }, { write });
+  const ours = createLogger({ level: 'silent', file: undefined });
+  // The same serializers, for they take the passwords out; only the destination is the test's.
+  const { [pino.symbols.serializersSym]: serializers } = ours as unknown as Record<
+    symbol,
+    LoggerOptions['serializers']
+  >;
+  const write = (line: string) => lines.push(JSON.parse(line) as Record<string, unknown>);
+  const logger = pino({ serializers: serializers! }, { write });
   const stats = async (): Promise<never> => {
     throw new Error('redis://user:hunter2@host/ is away');
   };
