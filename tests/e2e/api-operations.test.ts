@@ -1,3 +1,4 @@
+import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createApp } from '../../src/api/app.ts';
 import type { Context } from '../../src/context.ts';
@@ -56,7 +57,7 @@ describe('POST /queue/jobs/{job_id}/cancel', () => {
 
   test('asks a running job to stop', async () => {
     const id = await enqueue('c2');
-    await context.queue.claim({ workerId: 'w', claimId: unknownId, max: 1, leaseMs: 60_000 });
+    await context.queue.claim({ workerId: 'w', claimId: uuidv7(), max: 1, leaseMs: 60_000 });
     expect(await api.post(`/queue/jobs/${id}/cancel`)).toMatchObject({
       status: 202,
       body: { status: 'processing', cancel_requested: true },
@@ -169,7 +170,7 @@ describe('the queue', () => {
   test('shows what runs', async () => {
     const id = await enqueue('a1');
     expect((await api.get('/queue/active')).body).toEqual({ jobs: [], count: 0 });
-    await context.queue.claim({ workerId: 'w7', claimId: unknownId, max: 5, leaseMs: 60_000 });
+    await context.queue.claim({ workerId: 'w7', claimId: uuidv7(), max: 5, leaseMs: 60_000 });
     expect((await api.get('/queue/active?limit=5')).body).toMatchObject({
       count: 1,
       jobs: [{ job_id: id, status: 'processing', worker_id: 'w7' }],
@@ -189,7 +190,7 @@ describe('the queue', () => {
 
   test('is cleaned up: a stale lease is recovered now', async () => {
     const id = await enqueue('s1');
-    await context.queue.claim({ workerId: 'w', claimId: unknownId, max: 1, leaseMs: 1 });
+    await context.queue.claim({ workerId: 'w', claimId: uuidv7(), max: 1, leaseMs: 1 });
     await new Promise((resolve) => setTimeout(resolve, 20));
     expect((await api.post('/queue/cleanup')).body).toMatchObject({ recovered: 1, poisoned: 0, mended: 0 });
     expect((await api.get(`/queue/status/${id}`)).body).toMatchObject({ status: 'queued', crashes: 1 });
