@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
 import { toPointId } from '../../src/domain/product-image.ts';
 import type { SearchFilter } from '../../src/domain/search-filter.ts';
-import type { ModelIdentity, Point, PointPayload, VectorStore } from '../../src/ports/vector-store.ts';
+import type { Point, VectorStore } from '../../src/ports/vector-store.ts';
+import { AXIS, TEST_MODEL, toPoint } from '../support/points.ts';
 
 /** A place where collections can be: a file, a server. */
 export interface VectorStoreBackend {
@@ -11,24 +12,6 @@ export interface VectorStoreBackend {
   /** Removes a collection that the suite has made. */
   drop(collection: string): Promise<void>;
 }
-
-export const TEST_MODEL: ModelIdentity = { id: 'test-model', dimension: 4, fingerprint: 'f1' };
-
-/** A point whose vector lies at the angle, in degrees, from the first axis: cos(angle) is its score for AXIS. */
-export function toPoint(
-  productId: string,
-  angle: number,
-  { imageId = 'main', version = 1, ...fields }: Partial<PointPayload> = {},
-): Point {
-  const radians = (angle * Math.PI) / 180;
-  return {
-    id: toPointId(productId, imageId),
-    vector: Float32Array.of(Math.cos(radians), Math.sin(radians), 0, 0),
-    payload: { productId, imageId, version, indexedAt: 1_700_000_000_000, ...fields },
-  };
-}
-
-export const AXIS = Float32Array.of(1, 0, 0, 0);
 
 /** What every vector store must do, whatever keeps the vectors. */
 export function describeVectorStore(name: string, backend: VectorStoreBackend): void {

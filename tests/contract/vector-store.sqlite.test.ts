@@ -1,8 +1,11 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { createSqliteVectorStore } from '../../src/adapters/sqlite/sqlite-vector-store.ts';
+import { TEST_MODEL, toPoint } from '../support/points.ts';
 import { describeVectorStore } from './vector-store.contract.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'vitrine-store-'));
@@ -12,6 +15,45 @@ describeVectorStore('SQLite', {
   open: (collection) => createSqliteVectorStore({ file, collection }),
   // All collections share the file, as they do in use: the folder goes with all of them.
   drop: async () => undefined,
+});
+
+describe('a file', () => {
+  it('is shared by processes that make it and write to it at the same time', async () => {
+    const shared = join(folder, 'new folder', 'shared.db');
+    const [processes, points] = [4, 25];
+    const script = join(import.meta.dirname, '..', 'support', 'vector-store-child.ts');
+    const codes = await Promise.all(
+      Array.from({ length: processes }, async (_, index) => {
+        const args = ['--disable-warning=ExperimentalWarning', script, shared, 'c', `p${index}`, `${points}`];
+        const [code] = await once(
+          spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] }),
+          'exit',
+        );
+        return code;
+      }),
+    );
+    expect(codes).toEqual(Array(processes).fill(0));
+    await using store = createSqliteVectorStore({ file: shared, collection: 'c' });
+    expect(await store.count()).toBe(processes * points + 1);
+    expect((await store.getProduct('shared'))[0]?.payload.version).toBe(points - 1);
+  });
+
+  it('that is no database is store_unavailable', () => {
+    const text = join(folder, 'text.db');
+    writeFileSync(text, 'This is text, and a good deal of it. '.repeat(100));
+    expect(() => createSqliteVectorStore({ file: text, collection: 'c' })).toThrow(
+      expect.objectContaining({ code: 'store_unavailable' }),
+    );
+  });
+
+  it('that was closed is store_unavailable, and may be closed twice', async () => {
+    const store = createSqliteVectorStore({ file, collection: 'closed' });
+    await store.ensureCollection(TEST_MODEL);
+    await store[Symbol.asyncDispose]();
+    await store[Symbol.asyncDispose]();
+    await expect(store.upsert([toPoint('p', 0)])).rejects.toMatchObject({ code: 'store_unavailable' });
+    await expect(store.ping()).rejects.toMatchObject({ code: 'store_unavailable' });
+  });
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

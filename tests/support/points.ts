@@ -1,0 +1,20 @@
+import { toPointId } from '../../src/domain/product-image.ts';
+import type { ModelIdentity, Point, PointPayload } from '../../src/ports/vector-store.ts';
+
+export const TEST_MODEL: ModelIdentity = { id: 'test-model', dimension: 4, fingerprint: 'f1' };
+
+export const AXIS = Float32Array.of(1, 0, 0, 0);
+
+/** A point whose vector lies at the angle, in degrees, from AXIS: cos(angle) is its score. */
+export function toPoint(
+  productId: string,
+  angle: number,
+  { imageId = 'main', version = 1, ...fields }: Partial<PointPayload> = {},
+): Point {
+  const radians = (angle * Math.PI) / 180;
+  return {
+    id: toPointId(productId, imageId),
+    vector: Float32Array.of(Math.cos(radians), Math.sin(radians), 0, 0),
+    payload: { productId, imageId, version, indexedAt: 1_700_000_000_000, ...fields },
+  };
+}
