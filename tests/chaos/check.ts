@@ -1,0 +1,131 @@
+import type { Redis } from 'ioredis';
+import { ENDED_STATUSES, type JobStatus } from '../../src/domain/job.ts';
+import type { JobQueue, JobView } from '../../src/ports/job-queue.ts';
+import type { VectorStore } from '../../src/ports/vector-store.ts';
+import { findPointFaults, type Ledger } from './ledger.ts';
+import type { Tally } from './tally.ts';
+
+export interface Outcome {
+  readonly accepted: number;
+  readonly completed: number;
+  readonly dead: number;
+  /** Of the dead: innocent ones whose workers were killed three times. */
+  readonly poison: number;
+  readonly cancelled: number;
+  readonly lost: readonly string[];
+  readonly points: number;
+}
+
+/** After quiescence: has every accepted job ended, once, and does the store hold what it should? */
+export async function check(
+  parts: {
+    readonly ledger: Ledger;
+    readonly queue: JobQueue;
+    readonly store: VectorStore;
+    readonly redis: Redis;
+    readonly prefix: string;
+  },
+  tally: Tally,
+): Promise<Outcome> {
+  const views = await readJobs(parts.queue, parts.ledger);
+  const outcome = checkJobs(parts.ledger, views, tally);
+  const points = await checkPoints(parts.ledger, parts.store, views, tally);
+  await checkKeys(parts.redis, parts.prefix, tally);
+  const { mended, recovered, poisoned } = await parts.queue.cleanup();
+  if (mended + recovered + poisoned > 0)
+    tally.find(`cleanup had ${mended + recovered + poisoned} jobs to mend`);
+  return { ...outcome, points };
+}
+
+async function readJobs(queue: JobQueue, ledger: Ledger): Promise<ReadonlyMap<string, JobView>> {
+  const views = new Map<string, JobView>();
+  for (const id of ledger.acceptedIds) {
+    const view = await queue.status(id);
+    if (view !== null) views.set(id, view);
+  }
+  return views;
+}
+
+function checkJobs(
+  ledger: Ledger,
+  views: ReadonlyMap<string, JobView>,
+  tally: Tally,
+): Omit<Outcome, 'points'> {
+  const lost = [...ledger.acceptedIds].filter((id) => {
+    const view = views.get(id);
+    return view === undefined || !ENDED_STATUSES.includes(view.status);
+  });
+  for (const id of lost) tally.find(`lost: job ${id} is ${views.get(id)?.status ?? 'unknown'}`);
+  for (const id of ledger.cancelledIds) {
+    const status = views.get(id)?.status;
+    if (status !== 'cancelled') tally.find(`job ${id} was cancelled, and is ${status ?? 'unknown'}`);
+  }
+  const count = (status: JobStatus) => [...views.values()].filter((view) => view.status === status).length;
+  const poison = [...views.values()].filter(
+    ({ status, lastError }) => status === 'failed' && lastError?.code === 'job_poison',
+  ).length;
+  return {
+    accepted: ledger.acceptedIds.size,
+    completed: count('completed'),
+    dead: count('failed'),
+    poison,
+    cancelled: count('cancelled'),
+    lost,
+  };
+}
+
+async function checkPoints(
+  ledger: Ledger,
+  store: VectorStore,
+  views: ReadonlyMap<string, JobView>,
+  tally: Tally,
+): Promise<number> {
+  let expected = 0;
+  for (const [productId, images] of Map.groupBy(ledger.images, (image) => image.productId)) {
+    const points = await store.getProduct(productId);
+    expected += points.length;
+    for (const image of images) {
+      const own = points.filter(({ payload }) => payload.imageId === image.imageId);
+      for (const fault of findPointFaults(image, own, views)) tally.find(fault);
+    }
+  }
+  const count = await store.count();
+  if (count !== expected) tally.find(`the store has ${count} points, but ${expected} of known products`);
+  return count;
+}
+
+/** Reads the keys themselves: nothing waits, each ended job is in one place, and all else expires. */
+async function checkKeys(redis: Redis, prefix: string, tally: Tally): Promise<void> {
+  const key = (name: string) => `{${prefix}}:${name}`;
+  const kept = ['jobs', 'data', 'meta', 'rates', 'ended', 'dead', 'dead-codes', 'absorbed', 'workers'].map(
+    key,
+  );
+  const keys: string[] = [];
+  for await (const part of redis.scanStream({ count: 1_000 })) keys.push(...(part as string[]));
+  for (const name of keys.filter((each) => !kept.includes(each))) {
+    const ttlMs = await redis.pttl(name);
+    // −2: it went while we looked.
+    if (ttlMs === -1) tally.find(`the key ${name} belongs to nothing, and stays`);
+  }
+
+  const places = new Map<string, string[]>();
+  for (const place of ['ended', 'dead', 'absorbed']) {
+    for (const id of await redis.zrange(key(place), '0', '-1'))
+      places.set(id, [...(places.get(id) ?? []), place]);
+  }
+  const jobs = await redis.hkeys(key('jobs'));
+  for (const id of jobs) {
+    const found = places.get(id) ?? [];
+    if (found.length !== 1) tally.find(`job ${id} is in ${found.length} places: ${found.join(', ')}`);
+  }
+  if (places.size !== jobs.length)
+    tally.find(`${places.size} jobs are in places, but ${jobs.length} are known`);
+
+  const dead = (await redis.zrange(key('dead'), '0', '-1')).toSorted();
+  const payloads = (await redis.hkeys(key('data'))).toSorted();
+  if (dead.join() !== payloads.join()) {
+    tally.find(`${payloads.length} payloads are kept for ${dead.length} dead letters`);
+  }
+  const codes = await redis.zcard(key('dead-codes'));
+  if (codes !== dead.length) tally.find(`${codes} dead letters have a code, of ${dead.length}`);
+}

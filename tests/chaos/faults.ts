@@ -1,0 +1,122 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { QdrantDouble } from '../support/qdrant-double.ts';
+import type { RedisServer } from '../support/redis-server.ts';
+import type { TcpProxy } from '../support/tcp-proxy.ts';
+import type { Random } from './random.ts';
+
+/** Something that goes wrong for a while, and is well again when it resolves. */
+export interface Fault {
+  readonly name: string;
+  /** True when jobs can't move meanwhile. */
+  readonly isOutage: boolean;
+  inflict(random: Random): Promise<void>;
+}
+
+export function createRedisFaults(redis: RedisServer, proxy: TcpProxy): readonly Fault[] {
+  return [
+    {
+      name: 'Redis: killed and restarted',
+      isOutage: true,
+      async inflict(random) {
+        await redis.kill();
+        await delay(random.between(100, 3_000));
+        await redis.restart();
+      },
+    },
+    {
+      name: 'Redis: SCRIPT FLUSH',
+      isOutage: false,
+      inflict: async () => void (await redis.client.call('SCRIPT', 'FLUSH')),
+    },
+    {
+      name: 'Redis: connections cut (CLIENT KILL)',
+      isOutage: false,
+      inflict: async () =>
+        void (await redis.client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')),
+    },
+    {
+      name: 'Redis: replies lost',
+      isOutage: true,
+      async inflict(random) {
+        proxy.loseReplies();
+        // At times for longer than any call waits.
+        await delay(random.chance(0.2) ? random.between(5_500, 7_000) : random.between(200, 2_000));
+        await proxy.heal();
+      },
+    },
+    {
+      name: 'Redis: memory full',
+      isOutage: false,
+      async inflict(random) {
+        await redis.client.config('SET', 'maxmemory', '1');
+        await delay(random.between(500, 3_000));
+        await redis.client.config('SET', 'maxmemory', '0');
+      },
+    },
+  ];
+}
+
+export function createStoreFaults(
+  store: QdrantDouble,
+  proxy: TcpProxy,
+  requestTimeoutMs: number,
+): readonly Fault[] {
+  const isUpsert = ({ method, path }: { method: string; path: string }) =>
+    method === 'PUT' && path.endsWith('/points');
+  return [
+    {
+      name: 'Store: stopped',
+      isOutage: true,
+      async inflict(random) {
+        await proxy.refuse();
+        await delay(random.between(500, 4_000));
+        await proxy.heal();
+      },
+    },
+    {
+      name: 'Store: slow',
+      isOutage: true,
+      async inflict(random) {
+        proxy.slowDown(random.between(100, 600));
+        await delay(random.between(1_000, 4_000));
+        await proxy.heal();
+      },
+    },
+    {
+      name: 'Store: applies after its client has given up',
+      isOutage: true,
+      async inflict(random) {
+        proxy.slowDown(requestTimeoutMs + random.between(0, 1_000));
+        await delay(random.between(500, 2_000));
+        await proxy.heal();
+      },
+    },
+    {
+      name: 'Store: applies and never answers',
+      isOutage: true,
+      async inflict(random) {
+        store.fail('late', { times: Math.ceil(random.between(0, 4)), only: isUpsert });
+        await delay(requestTimeoutMs);
+      },
+    },
+  ];
+}
+
+/** Inflicts all of them in a random order, and again, until the signal is aborted; each at least once. */
+export async function inflictAll(
+  faults: readonly Fault[],
+  options: {
+    readonly random: Random;
+    readonly pauseMs: readonly [number, number];
+    readonly signal: AbortSignal;
+    readonly note: (fault: Fault, run: () => Promise<void>) => Promise<void>;
+  },
+): Promise<void> {
+  const { random, pauseMs, signal, note } = options;
+  do {
+    for (const fault of random.shuffle(faults)) {
+      await delay(random.between(...pauseMs));
+      await note(fault, () => fault.inflict(random));
+    }
+  } while (!signal.aborted);
+}

@@ -1,0 +1,210 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { pino } from 'pino';
+import { createQdrantVectorStore } from '../../src/adapters/qdrant/qdrant-vector-store.ts';
+import { createRedisBackend } from '../../src/adapters/redis/redis-backend.ts';
+import type { JobQueue } from '../../src/ports/job-queue.ts';
+import { createTempFolder } from '../support/context.ts';
+import { drawImage } from '../support/images.ts';
+import { root, startProgram } from '../support/program.ts';
+import { startQdrantDouble } from '../support/qdrant-double.ts';
+import { freePort, startRedis } from '../support/redis-server.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { startApi } from './api.ts';
+import { check, type Outcome } from './check.ts';
+import { createRedisFaults, createStoreFaults, type Fault, inflictAll } from './faults.ts';
+import { startFleet } from './fleet.ts';
+import { createImageRecord, createLedger, type Ledger } from './ledger.ts';
+import { produce } from './producer.ts';
+import { createRandom } from './random.ts';
+import { createRecovery, type Recovery } from './recovery.ts';
+import { createTally, type Tally } from './tally.ts';
+
+export interface ChaosOptions {
+  readonly kills: number;
+  readonly seed: number;
+  readonly leaseMs: number;
+  /** True: workers are killed, and nothing else goes wrong. */
+  readonly killsOnly: boolean;
+  /** Redis's `appendfsync`. */
+  readonly appendFsync: string;
+  /** Then it ends, whatever has been reached. */
+  readonly deadlineMs: number;
+  readonly signal: AbortSignal;
+  progress(line: string): void;
+}
+
+export interface ChaosReport {
+  readonly tally: Tally;
+  readonly ledger: Ledger;
+  readonly recovery: Recovery;
+  readonly kills: number;
+  readonly outcome: Outcome;
+  readonly seconds: number;
+}
+
+const PREFIX = 'chaos';
+const STORE_TIMEOUT_MS = 6_000;
+/** The adapter gives a request a third of its time. */
+const STORE_REQUEST_MS = STORE_TIMEOUT_MS / 3;
+const QUIET_WITHIN_MS = 240_000;
+const PRODUCTS = 120;
+const PICTURES = 16;
+
+/** Starts everything, breaks it until all kills are given, waits until nothing moves, and checks what is left. */
+export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
+  const { kills, leaseMs, seed } = options;
+  const startedAt = performance.now();
+  const random = createRandom(seed);
+  const tally = createTally();
+  await using stack = new AsyncDisposableStack();
+  const calm = new AbortController();
+  const deadline = AbortSignal.any([options.signal, AbortSignal.timeout(options.deadlineMs)]);
+  deadline.addEventListener('abort', () => calm.abort(), { once: true });
+  stack.defer(() => calm.abort());
+
+  const folder = stack.use(await createTempFolder());
+  const redis = stack.use(await startRedis(['--appendfsync', options.appendFsync]));
+  const redisProxy = stack.use(await startTcpProxy(redis.port));
+  const double = stack.use(await startQdrantDouble());
+  const storeProxy = stack.use(await startTcpProxy(Number(new URL(double.url).port)));
+  const environment = {
+    HOST: '127.0.0.1',
+    PORT: String(await freePort()),
+    DATA_DIR: join(folder.path, 'data'),
+    IMAGE_ROOTS: folder.path,
+    REDIS_URL: `redis://127.0.0.1:${redisProxy.port}`,
+    QUEUE_PREFIX: PREFIX,
+    QDRANT_URL: `http://127.0.0.1:${storeProxy.port}`,
+    QDRANT_TIMEOUT_MS: String(STORE_TIMEOUT_MS),
+    MODEL: 'tiny-clip',
+    MODELS_DIR: join(root, 'tests', 'fixtures'),
+    EMBEDDING_THREADS: '1',
+    INTRA_OP_THREADS: '1',
+    WORKER_CONCURRENCY: '2',
+    BATCH_SIZE: '2',
+    SHUTDOWN_GRACE_MS: '3000',
+    LEASE_MS: String(leaseMs),
+    // A thousand processes start the quicker.
+    NODE_COMPILE_CACHE: join(folder.path, 'compiled'),
+  };
+  const pictures = await drawPictures(folder.path);
+  // Its orderly end fills the compile cache.
+  await startProgram('workers/main.ts', environment, ['--once'], { folder: folder.path }).ended;
+
+  const logger = pino({ level: 'silent' });
+  const direct = { logger, maxPending: 0, prefix: PREFIX };
+  const { queue } = stack.use(await createRedisBackend({ ...direct, url: redis.url }));
+  const store = stack.use(
+    createQdrantVectorStore({ url: double.url, collection: 'products', timeoutMs: 30_000, logger }),
+  );
+  const api = stack.use(await startApi(environment, folder.path, tally));
+  const recovery = createRecovery(queue);
+  const ledger = createLedger(
+    Array.from({ length: PRODUCTS }, (_, index) =>
+      (index % 3 === 0 ? ['main', 'back'] : ['main']).map((imageId) =>
+        createImageRecord(`product-${index}`, imageId, index % 4 === 0),
+      ),
+    ).flat(),
+  );
+  const fleet = stack.use(
+    startFleet({
+      environment,
+      folder: folder.path,
+      leaseMs,
+      kills,
+      random,
+      tally,
+      recovery,
+      calm: calm.signal,
+    }),
+  );
+
+  const watching = new AbortController();
+  stack.defer(() => watching.abort());
+  const watch = recovery.watch(watching.signal);
+  const producing = produce({
+    url: api.url,
+    ledger,
+    random: random.fork('producer'),
+    tally,
+    ...pictures,
+    signal: calm.signal,
+  });
+
+  const note = async (fault: Fault, run: () => Promise<void>) => {
+    tally.count(fault.name);
+    await (fault.isOutage ? recovery.during(run) : run());
+  };
+  const inflict = (name: string, faults: readonly Fault[], pauseMs: readonly [number, number]) =>
+    inflictAll(faults, { random: random.fork(name), pauseMs, signal: calm.signal, note });
+  const faults = options.killsOnly
+    ? []
+    : [
+        inflict('redis', createRedisFaults(redis, redisProxy), [1_000, 12_000]),
+        inflict('store', createStoreFaults(double, storeProxy, STORE_REQUEST_MS), [1_000, 12_000]),
+        inflict('api', [api.fault], [8_000, 40_000]),
+      ];
+  const progress = setInterval(() => {
+    options.progress(`${fleet.killed} of ${kills} kills, ${ledger.acceptedIds.size} jobs accepted`);
+    // The double keeps all requests for other tests; here they are too many.
+    double.requests.length = 0;
+  }, 10_000);
+  stack.defer(() => clearInterval(progress));
+
+  const aborted = new Promise<void>((resolve) => calm.signal.addEventListener('abort', () => resolve()));
+  await Promise.race([fleet.harmed, aborted]);
+  calm.abort();
+  options.signal.throwIfAborted();
+  await Promise.all([producing, ...faults]);
+  if (fleet.killed < kills) tally.find(`only ${fleet.killed} of ${kills} kills were given in time`);
+
+  options.progress('waiting until nothing moves');
+  await untilQuiet(api.url, queue, options.signal).catch((error: unknown) => tally.find(String(error)));
+  options.signal.throwIfAborted();
+  // What of the last kill is not back yet by now is lost, and will be found below.
+  watching.abort();
+  await watch;
+  await fleet.stop();
+  await api.stop();
+  const outcome = await check({ ledger, queue, store, redis: redis.client, prefix: PREFIX }, tally);
+  // Requests that a killed process left half sent are its own; the others must be as Qdrant wants them.
+  const violations = double.violations.filter((text) => /^(GET|PUT|POST|DELETE) /.test(text));
+  for (const text of violations) tally.find(`Qdrant would refuse: ${text}`);
+  const seconds = (performance.now() - startedAt) / 1_000;
+  return { tally, ledger, recovery, kills: fleet.killed, outcome, seconds };
+}
+
+async function drawPictures(folder: string) {
+  const paths = join(folder, 'pictures');
+  await mkdir(paths);
+  const pictures = await Promise.all(
+    Array.from({ length: PICTURES }, async (_, seed) => {
+      const bytes = await drawImage(seed, 48);
+      if (seed % 2 === 0) return { image_base64: bytes.toString('base64') };
+      const path = join(paths, `${seed}.png`);
+      await writeFile(path, bytes);
+      return { image_path: path };
+    }),
+  );
+  const brokenPicture = { image_base64: Buffer.from('no picture at all').toString('base64') };
+  return { pictures: pictures as Record<string, string>[], brokenPicture };
+}
+
+/** Until no job waits or runs, in the queue or in the spool. */
+async function untilQuiet(url: string, queue: JobQueue, signal: AbortSignal): Promise<void> {
+  const end = performance.now() + QUIET_WITHIN_MS;
+  let last = 'nothing was answered';
+  while (performance.now() < end && !signal.aborted) {
+    const stats = await fetch(`${url}/queue/stats`, { signal: AbortSignal.timeout(10_000) })
+      .then((response) => response.json() as Promise<Record<string, unknown>>)
+      .catch(() => null);
+    if (stats !== null) last = JSON.stringify(stats);
+    const { waiting, delayed, processing } = await queue.stats();
+    const pending = waiting.high + waiting.normal + waiting.low + delayed + processing;
+    if (pending === 0 && stats?.['total_pending'] === 0 && (stats['spooled'] ?? 0) === 0) return;
+    await delay(500);
+  }
+  throw new Error(`jobs still move after ${QUIET_WITHIN_MS} ms: ${last}`);
+}

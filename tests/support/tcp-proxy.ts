@@ -1,0 +1,94 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** A network that can fail between a client and a server on loopback. */
+export interface TcpProxy extends AsyncDisposable {
+  readonly port: number;
+  /** From now on what the server answers is dropped, while what the clients send arrives. */
+  loseReplies(): void;
+  /** Each piece is forwarded so much later, in both directions, even when its sender has gone meanwhile. */
+  slowDown(delayMs: number): void;
+  /** Nobody listens any more, and every connection is cut. */
+  refuse(): Promise<void>;
+  /** Passes everything on again. Connections that have lost something are cut first. */
+  heal(): Promise<void>;
+}
+
+type Mode = 'pass' | 'lose-replies' | 'refuse';
+
+export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
+  let mode: Mode = 'pass';
+  let delayMs = 0;
+  const sockets = new Set<Socket>();
+
+  function forward(from: Socket, to: Socket, isReply: boolean): void {
+    let turn = Promise.resolve();
+    const later = (work: () => void) => {
+      const dueAt = performance.now() + delayMs;
+      turn = turn.then(async () => {
+        const waitMs = dueAt - performance.now();
+        if (waitMs > 0) await delay(waitMs, undefined, { ref: false });
+        if (!to.destroyed) work();
+      });
+    };
+    from.on('data', (bytes) => {
+      if (isReply && mode === 'lose-replies') return;
+      later(() => to.write(bytes));
+    });
+    // What was sent before the end still arrives: a server acts on requests whose sender is gone.
+    from.on('close', () => later(() => to.end()));
+  }
+
+  const server = createServer({ noDelay: true }, (client) => {
+    const upstream = connect({ port: targetPort, host: '127.0.0.1', noDelay: true });
+    for (const socket of [client, upstream]) {
+      sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => sockets.delete(socket));
+    }
+    forward(client, upstream, false);
+    forward(upstream, client, true);
+  });
+
+  async function listen(port: number): Promise<number> {
+    server.listen(port, '127.0.0.1');
+    await once(server, 'listening');
+    return (server.address() as AddressInfo).port;
+  }
+
+  function cut(): void {
+    for (const socket of sockets) socket.destroy();
+  }
+
+  async function close(): Promise<void> {
+    if (!server.listening) return;
+    const closed = once(server, 'close');
+    server.close();
+    cut();
+    await closed;
+  }
+
+  const port = await listen(0);
+  return {
+    port,
+    loseReplies() {
+      mode = 'lose-replies';
+    },
+    slowDown(ms) {
+      delayMs = ms;
+    },
+    async refuse() {
+      mode = 'refuse';
+      await close();
+    },
+    async heal() {
+      const before = mode;
+      mode = 'pass';
+      delayMs = 0;
+      if (before === 'lose-replies') cut();
+      if (!server.listening) await listen(port);
+    },
+    [Symbol.asyncDispose]: close,
+  };
+}
