@@ -211,11 +211,13 @@ export interface JobQueue extends AsyncDisposable {
   settle(settlements: readonly Settlement[]): Promise<readonly Settled[]>;
   /** Takes back jobs whose lease ran out. Any worker may call it at any time. */
   reap(): Promise<ReapResult>;
+  /** Null for an id that is unknown or forgotten. The id of an enqueue that replaced a job's data gives that job. */
   status(id: string): Promise<JobView | null>;
   stats(): Promise<QueueStats>;
   /**
    * `cancelled`: it is, now or before. `requested`: it runs and stops within one renewal, and whatever else its
-   * worker settles it with, but `complete`, ends it as cancelled.
+   * worker settles it with, but `complete`, ends it as cancelled. The id of an enqueue that replaced a job's data
+   * stands for that job, until newer data replace them: then it is `ended`.
    */
   cancel(id: string): Promise<'cancelled' | 'requested' | 'ended' | 'unknown'>;
   /** Jobs that are leased now, longest first. */

@@ -18,9 +18,31 @@ export function describeKeys(harness: QueueHarness): void {
         status: 'queued',
         position: 1,
       });
-      expect(await queue.status(newer.id)).toBeNull();
+      expect(await queue.status(newer.id)).toMatchObject({ id: old.id, status: 'queued' });
       const { jobs } = await claim(queue);
       expect(jobs).toMatchObject([{ id: old.id, data: newer.data, maxAttempts: 5 }, { id: other.id }]);
+    });
+
+    it('takes the id of an absorbed enqueue for the job that carries its data', async () => {
+      await using backend = await harness.open();
+      const { queue } = backend;
+      const [first, second, third] = [newJob('a'), newJob('a'), newJob('a')];
+      await queue.enqueue([first]);
+      await queue.enqueue([second]);
+      await queue.enqueue([third]);
+      expect(await queue.status(second.id)).toMatchObject({ id: first.id });
+      // Its data were replaced by newer ones, which nobody asked to cancel.
+      expect(await queue.cancel(second.id)).toBe('ended');
+      expect(await queue.cancel(third.id)).toBe('cancelled');
+      expect(await queue.cancel(third.id)).toBe('cancelled');
+      expect(await queue.status(third.id)).toMatchObject({ id: first.id, status: 'cancelled' });
+
+      await queue.enqueue([newJob('b', { version: 2 })]);
+      const stale = newJob('b', { version: 1 });
+      const [{ id } = { id: '' }] = await queue.enqueue([stale]);
+      expect(await queue.status(stale.id)).toMatchObject({ id, version: 2 });
+      expect(await queue.cancel(stale.id)).toBe('ended');
+      expect(await queue.status(id)).toMatchObject({ status: 'queued' });
     });
 
     it('lets the replaced job keep the higher priority', async () => {

@@ -16,16 +16,13 @@ type Answer = Pick<EnqueuedJob, 'id' | 'replaced' | 'superseded' | 'version'>;
 /** Stores new jobs; see the port for what happens to those whose key has a job already. Runs in a transaction. */
 export function createEnqueue(database: DatabaseSync, ledger: Ledger, maxPending: number) {
   const sql = {
-    absorbed: database.prepare('SELECT * FROM absorbed WHERE id = ?'),
     absorb: database.prepare('INSERT INTO absorbed VALUES (?, ?, ?, ?, ?, ?)'),
   };
 
   function firstAnswer(id: string): Answer | undefined {
     const job = ledger.find(id);
     if (job !== undefined) return { id, replaced: false, superseded: false, version: job.version };
-    const row = sql.absorbed.get(id) as
-      | { target: string; version: number; replaced: number; superseded: number }
-      | undefined;
+    const row = ledger.absorbed(id);
     if (row === undefined) return undefined;
     const { target, version, replaced, superseded } = row;
     return { id: target, replaced: replaced === 1, superseded: superseded === 1, version };

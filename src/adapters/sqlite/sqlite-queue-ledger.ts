@@ -37,6 +37,14 @@ export interface JobRecord {
   history: string;
 }
 
+/** An enqueue whose data another job took, or that was too old: `version` is of the other job then. */
+export interface AbsorbedRecord {
+  readonly target: string;
+  readonly version: number;
+  readonly replaced: number;
+  readonly superseded: number;
+}
+
 export type Total = 'completed' | 'failed' | 'cancelled' | 'turn';
 type Meta = Total | 'last' | 'paused';
 
@@ -79,6 +87,7 @@ export function createLedger(database: DatabaseSync) {
     save: database.prepare(
       `UPDATE jobs SET ${COLUMNS.slice(FIXED_COLUMNS).map((name) => `${name} = :${name}`)} WHERE id = :id`,
     ),
+    absorbed: database.prepare('SELECT target, version, replaced, superseded FROM absorbed WHERE id = ?'),
     remove: database.prepare('DELETE FROM jobs WHERE id = ?'),
     payload: database.prepare('SELECT data FROM payloads WHERE id = ?'),
     setPayload: database.prepare('INSERT OR REPLACE INTO payloads VALUES (?, ?)'),
@@ -112,6 +121,7 @@ export function createLedger(database: DatabaseSync) {
 
   return {
     find,
+    absorbed: (id: string) => sql.absorbed.get(id) as AbsorbedRecord | undefined,
     counts,
     meta,
     waiting: (key: string) => sql.waiting.get(key) as JobRecord | undefined,

@@ -181,7 +181,7 @@ export function createSqliteQueue(
     status: (id) =>
       write((now) => {
         promote(now);
-        const job = ledger.find(id);
+        const job = ledger.find(id) ?? ledger.find(ledger.absorbed(id)?.target ?? '');
         return job === undefined ? null : view(job, now);
       }),
 
@@ -193,7 +193,10 @@ export function createSqliteQueue(
 
     cancel: (id) =>
       write((now) => {
-        const job = ledger.find(id);
+        const absorbed = ledger.absorbed(id);
+        const job = ledger.find(absorbed?.target ?? id);
+        // What took its data may carry newer data by now.
+        if (absorbed?.superseded === 1 || (absorbed && job && job.version !== absorbed.version)) return 'ended';
         return job === undefined ? 'unknown' : transitions.cancel(job, now);
       }),
 

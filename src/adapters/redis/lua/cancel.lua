@@ -1,7 +1,14 @@
 -- ARGV: id. Gives cancelled, requested, ended or unknown.
 local id = ARGV[1]
 local s = job(id)
-if not s or s.place == 'a' then return 'unknown' end
+if s and s.place == 'a' then
+  -- The job that took its data, unless that carries newer data by now.
+  local absorbed = s
+  id = absorbed.key
+  s = job(id)
+  if absorbed.maxAttempts == 1 or s and s.version ~= absorbed.version then return 'ended' end
+end
+if not s then return 'unknown' end
 if s.place == 'x' then return 'cancelled' end
 if not PENDING[s.place] then return 'ended' end
 if s.place == 'r' then
