@@ -196,7 +196,8 @@ export function createSqliteQueue(
         const absorbed = ledger.absorbed(id);
         const job = ledger.find(absorbed?.target ?? id);
         // What took its data may carry newer data by now.
-        if (absorbed?.superseded === 1 || (absorbed && job && job.version !== absorbed.version)) return 'ended';
+        if (absorbed?.superseded === 1 || (absorbed && job && job.version !== absorbed.version))
+          return 'ended';
         return job === undefined ? 'unknown' : transitions.cancel(job, now);
       }),
 
