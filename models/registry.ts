@@ -94,7 +94,8 @@ export const MODELS: readonly RegisteredModel[] = [
     vision: PROJECTED_VISION,
     text: PROJECTED_TEXT,
     licence: 'MIT (openai/CLIP)',
-    choose: 'The all-rounder: any kind of product, search by words in English, fast on a CPU.',
+    choose:
+      'The all-rounder: any kind of product, search by words in English, the least work of the large ones.',
     sources: [
       'https://huggingface.co/Xenova/clip-vit-base-patch32/blob/5cc7f82c9a885a73d718909a342c037d6f7e8134/preprocessor_config.json',
       'https://huggingface.co/Xenova/clip-vit-base-patch32/blob/4c1807b705b1d015fb032789cc4d221b23025a6f/onnx/vision_model.onnx',
@@ -131,7 +132,7 @@ export const MODELS: readonly RegisteredModel[] = [
     vision: POOLED_VISION,
     text: POOLED_TEXT,
     licence: 'Apache-2.0 (google/siglip-base-patch16-224)',
-    choose: 'Closer to words than CLIP, in English; a general model for mixed catalogs.',
+    choose: 'A general model for mixed catalogs, trained to match words in English one by one.',
     sources: [
       'https://huggingface.co/Xenova/siglip-base-patch16-224/blob/65a4a3071a821054207f0a80eaa35fb2ed6d46f0/preprocessor_config.json',
       'https://huggingface.co/Xenova/siglip-base-patch16-224/blob/main/config.json',
@@ -150,7 +151,7 @@ export const MODELS: readonly RegisteredModel[] = [
     vision: POOLED_VISION,
     text: POOLED_TEXT,
     licence: 'Apache-2.0 (google/siglip2-base-patch16-224)',
-    choose: 'Words in many languages; the strongest of the general models here, and the largest download.',
+    choose: 'Words in many languages; a general model, trained later than siglip-base-patch16-224.',
     sources: [
       'https://huggingface.co/google/siglip2-base-patch16-224/blob/main/config.json',
       'https://huggingface.co/AXERA-TECH/siglip2-base-patch16-224/blob/main/tokenizer/preprocessor_config.json',
@@ -220,7 +221,7 @@ export const MODELS: readonly RegisteredModel[] = [
     vision: PROJECTED_VISION,
     text: PROJECTED_TEXT,
     licence: "Apple's sample code licence (apple-ascl); read it before you use it commercially",
-    choose: 'Little memory and few processors: near CLIP with a vision tower of a tenth of the size.',
+    choose: 'Little memory and few processors: made for phones; words in English.',
     sources: [
       'https://huggingface.co/Xenova/mobileclip_s0/blob/9db4e77d9bbdeb1c1e8c1efa9702047e8d2d5ec2/preprocessor_config.json',
       'https://huggingface.co/apple/MobileCLIP-S0/commit/3d22d55fff32f091c79bf0f762198c72aa5b760f (the licence)',

@@ -3,6 +3,7 @@ import { deadCommand } from './dead.ts';
 import { doctorCommand } from './doctor.ts';
 import { indexCommand } from './index-command.ts';
 import { cancelCommand, retryCommand } from './jobs.ts';
+import { modelsCommand } from './models.ts';
 import { pauseCommand, resumeCommand } from './pause.ts';
 import { searchCommand } from './search.ts';
 import { serveCommand } from './serve.ts';
@@ -23,5 +24,6 @@ export const COMMANDS: readonly Command[] = [
   retryCommand,
   pauseCommand,
   resumeCommand,
+  modelsCommand,
   doctorCommand,
 ];
