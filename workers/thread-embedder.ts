@@ -1,4 +1,4 @@
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import type { ModelDefinition } from '../models/definition.ts';
 import { VitrineError } from '../src/domain/errors.ts';
@@ -14,7 +14,10 @@ export interface ThreadEmbedderOptions {
   readonly threads: number;
   /** 0: the processors divided among the threads, at most four. */
   readonly intraOpThreads: number;
-  /** A thread is replaced after the batch that takes the process over this; 0: never. */
+  /**
+   * A thread is replaced after the batch that takes the process over this. 0: four fifths of the container's limit,
+   * and never where there is none.
+   */
   readonly maxProcessMemoryBytes: number;
   readonly logger: Logger;
   /** The thread's program, for tests of what happens when it fails. */
@@ -55,6 +58,14 @@ export function toThreadCounts(
   return { threads: count, intraOpThreads: each };
 }
 
+/** The memory at which a thread is replaced; Infinity: never. A constraint beyond the machine's memory is none. */
+export function toMemoryLimit(askedBytes: number, constrainedBytes: number, machineBytes: number): number {
+  if (askedBytes > 0) return askedBytes;
+  return constrainedBytes > 0 && constrainedBytes < machineBytes
+    ? constrainedBytes * 0.8
+    : Number.POSITIVE_INFINITY;
+}
+
 /**
  * The Embedder that infers in threads of its own, since onnxruntime blocks the thread it runs in: heartbeats,
  * leases and downloads go on meanwhile. A crash of a thread fails only what that thread held; the next batch
@@ -63,6 +74,7 @@ export function toThreadCounts(
 export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
   const { definition, logger, entry = new URL('./embedding-thread.ts', import.meta.url) } = options;
   const counts = toThreadCounts(availableParallelism(), options.threads, options.intraOpThreads);
+  const memoryLimit = toMemoryLimit(options.maxProcessMemoryBytes, process.constrainedMemory(), totalmem());
   const data: ThreadData = { definition, intraOpThreads: counts.intraOpThreads };
   const pool = new Set<Thread>();
   let nextId = 1;
@@ -128,10 +140,10 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
   }
 
   function recycleIfLarge(thread: Thread): void {
-    const limit = options.maxProcessMemoryBytes;
-    if (limit === 0 || thread.retired || process.memoryUsage.rss() <= limit) return;
+    const rssBytes = process.memoryUsage.rss();
+    if (thread.retired || rssBytes <= memoryLimit) return;
     logger.warn(
-      { rssBytes: process.memoryUsage.rss(), limit },
+      { rss_bytes: rssBytes, limit_bytes: memoryLimit },
       'embedding thread replaced: memory over its limit',
     );
     thread.retired = true;

@@ -157,7 +157,7 @@ export interface Config {
     readonly threads: number;
     /** Processors one inference call uses; 0: by the processors this process may use. */
     readonly intraOpThreads: number;
-    /** The embedding thread is replaced when the process uses more; 0: never. */
+    /** The embedding thread is replaced when the process uses more; 0: by the container's limit. */
     readonly maxProcessMemoryBytes: number;
   };
   readonly worker: {

@@ -5,6 +5,7 @@ import type { Embedder, PreparedImage } from '../../src/ports/embedder.ts';
 import {
   createThreadEmbedder,
   type ThreadEmbedderOptions,
+  toMemoryLimit,
   toThreadCounts,
 } from '../../workers/thread-embedder.ts';
 import { CRASH_BYTE } from '../support/crashing-thread.ts';
@@ -111,4 +112,13 @@ test.each([
   { processors: 8, threads: 3, intraOpThreads: 1, expected: { threads: 3, intraOpThreads: 1 } },
 ])('$processors processors, asked for $threads × $intraOpThreads: $expected', (given) => {
   expect(toThreadCounts(given.processors, given.threads, given.intraOpThreads)).toEqual(given.expected);
+});
+
+test.each([
+  ['what was asked for', 5, 100, 1000, 5],
+  ["four fifths of the container's", 0, 100, 1000, 80],
+  ['none, where the constraint is beyond the machine', 0, 2 ** 64, 1000, Number.POSITIVE_INFINITY],
+  ['none, where the constraint is unknown', 0, 0, 1000, Number.POSITIVE_INFINITY],
+])('the memory limit is %s', (_, asked, constrained, machine, expected) => {
+  expect(toMemoryLimit(asked, constrained, machine)).toBe(expected);
 });
