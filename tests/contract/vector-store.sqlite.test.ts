@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createSqliteVectorStore } from '../../src/adapters/sqlite/sqlite-vector-store.ts';
 import { TEST_MODEL, toPoint } from '../support/points.ts';
@@ -36,6 +37,24 @@ describe('a file', () => {
     await using store = createSqliteVectorStore({ file: shared, collection: 'c' });
     expect(await store.count()).toBe(processes * points + 1);
     expect((await store.getProduct('shared'))[0]?.payload.version).toBe(points - 1);
+  });
+
+  it('that another process is just making is waited for', async () => {
+    const fresh = join(folder, 'fresh.db');
+    // Holds the write lock of a file that is not in WAL mode yet, where SQLite's own busy timeout doesn't apply.
+    const holder = new Worker(
+      `const { parentPort, workerData } = require('node:worker_threads');
+       const { DatabaseSync } = require('node:sqlite');
+       const database = new DatabaseSync(workerData);
+       database.exec('BEGIN IMMEDIATE; CREATE TABLE t (a)');
+       parentPort.postMessage('held');
+       setTimeout(() => database.exec('COMMIT'), 200);`,
+      { eval: true, workerData: fresh },
+    );
+    await once(holder, 'message');
+    await using store = createSqliteVectorStore({ file: fresh, collection: 'c' });
+    await expect(store.ensureCollection(TEST_MODEL)).resolves.toBeUndefined();
+    await once(holder, 'exit');
   });
 
   it('that is no database is store_unavailable', () => {
