@@ -121,7 +121,7 @@ export interface JobView {
   readonly imageId: string;
   readonly status: JobStatus;
   readonly priority: Priority;
-  /** Null while the job is spooled. */
+  /** Null while the job is spooled, unless its producer gave it. */
   readonly version: number | null;
   readonly position: number | null;
   /** Estimated wait until it is claimed, from the present rate; null when unknown. */

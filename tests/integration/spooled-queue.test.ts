@@ -100,18 +100,56 @@ describe.skipIf(reason !== null)('a queue with a spool', () => {
     expect(await queue.status(jobs[1]!.id)).toMatchObject({ status: 'queued' });
   });
 
-  test('a spooled job can be cancelled, and is not forwarded', async () => {
-    const queue = open();
+  test('a spooled job can be cancelled: it is not forwarded, and its end is remembered', async () => {
     await redis.kill();
-    const [cancelled, kept] = toJobs(0, 2) as [NewJob, NewJob];
-    await queue.enqueue([cancelled, kept]);
-    expect(await queue.cancel(cancelled.id)).toBe('cancelled');
+    const [sent, cancelled, kept] = toJobs(0, 3) as [NewJob, NewJob, NewJob];
+    {
+      const queue = open();
+      // The first may have arrived, for all that is known: only its answer may have been lost.
+      await queue.enqueue([sent]);
+      await queue.enqueue([cancelled, kept]);
+      expect(await queue.cancel(cancelled.id)).toBe('cancelled');
+      expect(await queue.cancel(cancelled.id)).toBe('cancelled');
+      expect(await queue.status(cancelled.id)).toMatchObject({ status: 'cancelled' });
+      expect(await queue.cancel(sent.id)).toBe('requested');
+    }
     await redis.restart();
-    await until(
-      'the other',
-      async () => (await backend.queue.status(kept.id).catch(() => null)) ?? undefined,
+    const queue = open();
+    await until('the forwarding', async () =>
+      (await spooledCount(queue).catch(() => undefined)) === 0 ? true : undefined,
     );
+    const statuses = [sent, cancelled, kept].map(async ({ id }) => (await queue.status(id))?.status);
+    expect(await Promise.all(statuses)).toEqual(['cancelled', 'cancelled', 'queued']);
     expect(await backend.queue.status(cancelled.id)).toBeNull();
+    expect(await queue.stats()).toMatchObject({ waiting: { normal: 1 }, spooled: 0 });
+  });
+
+  test('cancelling a job whose enqueueing was answered to nobody cancels it in the queue', async () => {
+    const [job] = toJobs(0, 1) as [NewJob];
+    const queue = open();
+    await backend.queue.enqueue([job]);
+    await redis.kill();
+    await queue.enqueue([job]);
+    expect(await queue.cancel(job.id)).toBe('requested');
+    expect(await queue.status(job.id)).toMatchObject({ status: 'queued', cancelRequested: true });
+    await redis.restart();
+    await until('the cancelling', async () => {
+      const status = (await backend.queue.status(job.id).catch(() => null))?.status;
+      return status === 'cancelled' ? true : undefined;
+    });
+  });
+
+  test('a spooled job that replaces a waiting one is known by its own id too', async () => {
+    const queue = open();
+    const [older, newer] = [toJobs(0, 1), toJobs(0, 1)].flat() as [NewJob, NewJob];
+    await queue.enqueue([older]);
+    await redis.kill();
+    await queue.enqueue([newer]);
+    await redis.restart();
+    await until('the forwarding', async () =>
+      (await spooledCount(queue).catch(() => undefined)) === 0 ? true : undefined,
+    );
+    expect(await queue.status(newer.id)).toMatchObject({ id: older.id, status: 'queued' });
   });
 
   test('takes no more than MAX_PENDING, and nothing when the spool cannot be written either', async () => {

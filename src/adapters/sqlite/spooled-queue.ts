@@ -45,14 +45,14 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
   }
   const count = () => read(() => spool.count(), 0);
 
-  function add(jobs: readonly NewJob[]): readonly EnqueuedJob[] {
+  function add(jobs: readonly NewJob[], isSent: boolean): readonly EnqueuedJob[] {
     if (maxPending > 0 && count() + jobs.length > maxPending) {
       throw new VitrineError('queue_full', `${maxPending} jobs wait for the queue to come back.`, {
         retryAfterMs: 30_000,
       });
     }
     try {
-      spool.add(jobs, clock.now());
+      spool.add(jobs, clock.now(), isSent);
     } catch (cause) {
       throw new VitrineError('queue_unavailable', 'Neither the queue nor the spool can be written.', {
         cause,
@@ -74,10 +74,21 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
     for (;;) {
       const batch = spool.first(FORWARD_BATCH);
       if (batch.length === 0) return;
-      await queue.enqueue(batch.map((entry) => toForwardedJob(entry, clock.now())));
-      spool.remove(batch.map(({ job }) => job.id));
+      // While the queue is surely away, nothing is noted as sent: such jobs can be cancelled for good.
+      await queue.ping();
+      const live = batch.filter(({ cancelledAt }) => cancelledAt === null);
+      const ids = live.map(({ job }) => job.id);
+      spool.markSent(ids);
+      await queue.enqueue(live.map((entry) => toForwardedJob(entry, clock.now())));
+      spool.remove(ids);
+      for (const { job, cancelledAt } of batch) if (cancelledAt !== null) await forwardCancel(job.id);
       logger.info({ forwarded: batch.length, left: count() }, 'forwarded spooled jobs');
     }
+  }
+
+  async function forwardCancel(id: string): Promise<void> {
+    if ((await queue.cancel(id)) === 'unknown') spool.settle(id);
+    else spool.remove([id]);
   }
 
   let wake = Promise.withResolvers<void>();
@@ -97,21 +108,28 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
   return {
     ...queue,
     async enqueue(jobs) {
-      if (count() > 0) return add(jobs);
+      if (count() > 0) return add(jobs, false);
       try {
         return await queue.enqueue(jobs);
       } catch (error) {
         if (!isAway(error)) throw error;
         // Should only the reply have been lost: the ids are the same when it is forwarded, and nothing is added.
-        return add(jobs);
+        return add(jobs, true);
       }
     },
     async status(id) {
       const spooled = read(() => spool.find(id), null);
-      return spooled === null ? queue.status(id) : toView(spooled);
+      if (spooled === null) return queue.status(id);
+      const known = spooled.isSent ? await queue.status(id).catch(() => null) : null;
+      return known ?? toView(spooled);
     },
     cancel: (id) =>
-      inTurn(async () => (spool.remove([id]) ? ('cancelled' as const) : await queue.cancel(id))),
+      inTurn(async () => {
+        const spooled = read(() => spool.cancel(id, clock.now()), null);
+        if (spooled === null) return queue.cancel(id);
+        wake.resolve();
+        return spooled.isSent ? 'requested' : 'cancelled';
+      }),
     async forgetProduct(productId) {
       // What is spooled is older than the deletion, and must reach the queue before it.
       await inTurn(forwardAll);
@@ -139,13 +157,14 @@ function toForwardedJob({ job, spooledAt }: SpooledJob, nowMs: number): NewJob {
   return { ...job, notBefore: { delayMs: Math.max(0, job.notBefore.delayMs - waitedMs) } };
 }
 
-function toView({ job, spooledAt }: SpooledJob): JobView {
+function toView({ job, spooledAt, isSent, cancelledAt }: SpooledJob): JobView {
+  const isCancelled = cancelledAt !== null && !isSent;
   return {
     id: job.id,
     key: job.key,
     productId: job.data.productId,
     imageId: job.data.imageId,
-    status: job.notBefore === undefined ? 'queued' : 'delayed',
+    status: isCancelled ? 'cancelled' : job.notBefore === undefined ? 'queued' : 'delayed',
     priority: job.priority,
     version: job.version,
     position: null,
@@ -156,12 +175,12 @@ function toView({ job, spooledAt }: SpooledJob): JobView {
     enqueuedAt: spooledAt,
     availableAt: null,
     startedAt: null,
-    endedAt: null,
+    endedAt: isCancelled ? cancelledAt : null,
     processingMs: null,
     workerId: null,
     lastError: null,
     result: null,
-    cancelRequested: false,
+    cancelRequested: cancelledAt !== null,
     history: [],
   };
 }
