@@ -102,21 +102,32 @@ export function createStoreFaults(
   ];
 }
 
-/** Inflicts all of them in a random order, and again, until the signal is aborted; each at least once. */
-export async function inflictAll(
-  faults: readonly Fault[],
-  options: {
-    readonly random: Random;
-    readonly pauseMs: readonly [number, number];
-    readonly signal: AbortSignal;
-    readonly note: (fault: Fault, run: () => Promise<void>) => Promise<void>;
-  },
-): Promise<void> {
-  const { random, pauseMs, signal, note } = options;
+export interface StormOptions {
+  readonly random: Random;
+  /** Between two faults of one thing. */
+  readonly pauseMs: readonly [number, number];
+  /** After all of them, when workers are killed and all else is well. */
+  readonly lullMs: number;
+  readonly signal: AbortSignal;
+  note(fault: Fault, run: () => Promise<void>): Promise<void>;
+}
+
+/**
+ * Inflicts every fault of every group once, in a random order, the groups beside each other; then leaves a lull, and
+ * begins again, until the signal is aborted. The first round is always finished.
+ */
+export async function storm(groups: readonly (readonly Fault[])[], options: StormOptions): Promise<void> {
+  const { random, pauseMs, lullMs, signal, note } = options;
+  const rounds = groups.map((faults, index) => ({ faults, random: random.fork(`faults ${index}`) }));
   do {
-    for (const fault of random.shuffle(faults)) {
-      await delay(random.between(...pauseMs));
-      await note(fault, () => fault.inflict(random));
-    }
+    await Promise.all(
+      rounds.map(async ({ faults, random: own }) => {
+        for (const fault of own.shuffle(faults)) {
+          await delay(own.between(...pauseMs));
+          await note(fault, () => fault.inflict(own));
+        }
+      }),
+    );
+    await delay(lullMs, undefined, { signal }).catch(() => {});
   } while (!signal.aborted);
 }

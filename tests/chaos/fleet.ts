@@ -109,7 +109,7 @@ export function startFleet(parts: FleetParts): Fleet {
       return kill(worker);
     }
     if (!(await untilReady(worker))) return;
-    await rest(random.between(100, 3_000));
+    await rest(random.between(100, 2_500));
     if (calm.aborted || killed >= parts.kills) return;
     if (fate === 'freeze') await freeze(worker, random);
     if (fate === 'terminate') await terminate(worker);

@@ -20,7 +20,7 @@ interface Answer {
 }
 
 /** Requests under way at once. */
-const STREAMS = 6;
+const STREAMS = 8;
 /** Enough waits: more would only make the end later. */
 const MAX_PENDING = 120;
 const REQUEST_TIMEOUT_MS = 15_000;
@@ -200,7 +200,7 @@ export async function produce(parts: ProducerParts): Promise<void> {
   async function stream(): Promise<void> {
     while (!signal.aborted) {
       if (!crowded) await step();
-      await delay(random.between(100, 500));
+      await delay(random.between(50, 400));
     }
   }
 

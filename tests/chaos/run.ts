@@ -13,7 +13,7 @@ import { freePort, startRedis } from '../support/redis-server.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { startApi } from './api.ts';
 import { check, type Outcome } from './check.ts';
-import { createRedisFaults, createStoreFaults, type Fault, inflictAll } from './faults.ts';
+import { createRedisFaults, createStoreFaults, type Fault, storm } from './faults.ts';
 import { startFleet } from './fleet.ts';
 import { createImageRecord, createLedger, type Ledger } from './ledger.ts';
 import { produce } from './producer.ts';
@@ -49,6 +49,8 @@ const STORE_TIMEOUT_MS = 6_000;
 /** The adapter gives a request a third of its time. */
 const STORE_REQUEST_MS = STORE_TIMEOUT_MS / 3;
 const QUIET_WITHIN_MS = 240_000;
+/** Long enough for most jobs that are lost in it to come back in it: their recovery is told apart. */
+const LULL_MS = 40_000;
 const PRODUCTS = 120;
 const PICTURES = 16;
 
@@ -137,14 +139,17 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     tally.count(fault.name);
     await (fault.isOutage ? recovery.during(run) : run());
   };
-  const inflict = (name: string, faults: readonly Fault[], pauseMs: readonly [number, number]) =>
-    inflictAll(faults, { random: random.fork(name), pauseMs, signal: calm.signal, note });
   const faults = options.killsOnly
     ? []
     : [
-        inflict('redis', createRedisFaults(redis, redisProxy), [1_000, 12_000]),
-        inflict('store', createStoreFaults(double, storeProxy, STORE_REQUEST_MS), [1_000, 12_000]),
-        inflict('api', [api.fault], [8_000, 40_000]),
+        storm(
+          [
+            createRedisFaults(redis, redisProxy),
+            createStoreFaults(double, storeProxy, STORE_REQUEST_MS),
+            [api.fault],
+          ],
+          { random, pauseMs: [500, 8_000], lullMs: LULL_MS, signal: calm.signal, note },
+        ),
       ];
   const progress = setInterval(() => {
     options.progress(`${fleet.killed} of ${kills} kills, ${ledger.acceptedIds.size} jobs accepted`);
