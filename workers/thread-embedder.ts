@@ -38,6 +38,8 @@ interface Thread {
   readonly worker: Worker;
   readonly pending: Map<number, Pending>;
   readonly ready: Promise<void>;
+  /** It replaced a thread that was ended for its memory. */
+  readonly followsRecycled: boolean;
   /** Takes no more work: it is being replaced, or has ended. */
   retired: boolean;
 }
@@ -78,6 +80,7 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
   const data: ThreadData = { definition, intraOpThreads: counts.intraOpThreads };
   const pool = new Set<Thread>();
   let nextId = 1;
+  let recycledInVain = false;
   let stopped = false;
   let started: Promise<void> | undefined;
 
@@ -89,7 +92,7 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
     hasText: definition.text !== null,
   };
 
-  function startThread(): Thread {
+  function startThread(followsRecycled = false): Thread {
     const worker = new Worker(entry, {
       workerData: data,
       name: 'embedding',
@@ -98,7 +101,7 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
     });
     const pending = new Map<number, Pending>();
     const ready = Promise.withResolvers<void>();
-    const thread: Thread = { worker, pending, ready: ready.promise, retired: false };
+    const thread: Thread = { worker, pending, ready: ready.promise, followsRecycled, retired: false };
     // Whoever sends work waits for it; a thread that fails before is reported to them, not as unhandled.
     ready.promise.catch(() => undefined);
     const end = (error: VitrineError) => {
@@ -141,14 +144,19 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
 
   function recycleIfLarge(thread: Thread): void {
     const rssBytes = process.memoryUsage.rss();
-    if (thread.retired || rssBytes <= memoryLimit) return;
-    logger.warn(
-      { rss_bytes: rssBytes, limit_bytes: memoryLimit },
-      'embedding thread replaced: memory over its limit',
-    );
+    const memory = { rss_bytes: rssBytes, limit_bytes: memoryLimit };
+    if (rssBytes <= memoryLimit) recycledInVain = false;
+    else if (thread.followsRecycled && !recycledInVain) {
+      // What fills the memory isn't the thread's: replacing one after the other would only cost time.
+      recycledInVain = true;
+      logger.error(memory, 'memory stays over its limit with a new embedding thread');
+    }
+    if (thread.retired || rssBytes <= memoryLimit || recycledInVain) return;
+    logger.warn(memory, 'embedding thread replaced: memory over its limit');
     thread.retired = true;
     pool.delete(thread);
     thread.worker.postMessage('stop');
+    startThread(true);
   }
 
   function chooseThread(): Thread {
