@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 
 /** A real redis-server of a test's own. Disposing it ends the process and removes its files. */
@@ -39,20 +40,36 @@ export async function freePort(): Promise<number> {
 }
 
 /** With AOF (each write synced every second) unless `options` say otherwise, e.g. `['--maxmemory', '10mb']`. */
-export async function startRedis(options: readonly string[] = []): Promise<RedisServer> {
+export function startRedis(options: readonly string[] = []): Promise<RedisServer> {
+  return start([...['--appendonly', 'yes', '--save', '', '--loglevel', 'warning'], ...options]);
+}
+
+/** A Sentinel that watches the server at the port under the name `catalog`. */
+export function startSentinel(masterPort: number): Promise<RedisServer> {
+  return start(['--sentinel'], `sentinel monitor catalog 127.0.0.1 ${masterPort} 1\n`);
+}
+
+async function start(options: readonly string[], configuration = ''): Promise<RedisServer> {
   const port = await freePort();
   const folder = mkdtempSync(join(tmpdir(), 'vitrine-redis-'));
-  const args = [
-    ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder],
-    ['--appendonly', 'yes', '--save', '', '--loglevel', 'warning'],
-    options,
-  ].flat();
+  const file = join(folder, 'redis.conf');
+  writeFileSync(file, configuration);
+  const args = [file, '--port', String(port), '--bind', '127.0.0.1', '--dir', folder, ...options];
+  const at = options.indexOf('--requirepass');
+  const password = at < 0 ? {} : { password: options[at + 1] ?? '' };
+
   let child = await launch(args, port);
-  const client = new Redis({ port, host: '127.0.0.1', lazyConnect: true, retryStrategy: () => 50 });
+  const client = new Redis({
+    port,
+    host: '127.0.0.1',
+    ...password,
+    lazyConnect: true,
+    retryStrategy: () => 50,
+  });
   client.on('error', () => {});
-  const end = async (signal: NodeJS.Signals) => {
+  const end = async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
-    child.kill(signal);
+    child.kill('SIGKILL');
     await once(child, 'exit');
   };
   return {
@@ -63,39 +80,51 @@ export async function startRedis(options: readonly string[] = []): Promise<Redis
     get process() {
       return child;
     },
-    kill: () => end('SIGKILL'),
+    kill: end,
     async restart() {
       child = await launch(args, port);
     },
     async [Symbol.asyncDispose]() {
       client.disconnect();
-      await end('SIGKILL');
+      await end();
       rmSync(folder, { recursive: true, force: true });
     },
   };
 }
 
-/** Starts it and waits until it answers; a test run that is killed takes it along. */
+/** Starts it and waits until it answers. It ends with this process at the latest. */
 async function launch(args: readonly string[], port: number): Promise<ChildProcess> {
   const child = spawn('redis-server', [...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
-  child.stdout?.on('data', (text) => {
-    output += text;
-  });
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (text) => {
+      output += text;
+    });
+  }
   const endWithUs = () => child.kill('SIGKILL');
   process.once('exit', endWithUs);
   child.once('exit', () => process.off('exit', endWithUs));
-  const probe = new Redis({ port, host: '127.0.0.1', retryStrategy: () => 20, maxRetriesPerRequest: null });
-  probe.on('error', () => {});
-  try {
-    const failed = once(child, 'exit').then(() => {
-      throw new Error(`redis-server ended at once: ${output}`);
-    });
-    // NOAUTH also shows that it is up.
-    await Promise.race([probe.ping().catch(() => {}), failed]);
-    failed.catch(() => {});
-  } finally {
-    probe.disconnect();
-  }
+  const failed = once(child, 'exit').then(() => {
+    throw new Error(`redis-server ended at once: ${output}`);
+  });
+  failed.catch(() => {});
+  await Promise.race([whenAnswering(port), failed]);
   return child;
+}
+
+/** Any answer, an error too, shows that it is up and has loaded its files. */
+async function whenAnswering(port: number): Promise<void> {
+  for (;;) {
+    const answer = await new Promise<string>((resolve) => {
+      const socket = connect(port, '127.0.0.1', () => socket.write('PING\r\n'));
+      socket.on('data', (data) => {
+        socket.destroy();
+        resolve(String(data));
+      });
+      socket.on('close', () => resolve(''));
+      socket.on('error', () => resolve(''));
+    });
+    if (answer !== '' && !answer.startsWith('-LOADING')) return;
+    await sleep(20);
+  }
 }

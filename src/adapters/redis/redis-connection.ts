@@ -34,63 +34,47 @@ const PAUSE_MS = 50;
 
 /** Replies after which the same call may succeed on the next connection or a moment later. */
 const TRANSIENT = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|BUSY |NOREPLICAS|UNBLOCKED)/;
+const REFUSED = /^(NOAUTH|WRONGPASS|NOPERM|ERR invalid password|ERR AUTH)/;
 const LOST =
-  /Connection is closed|Stream isn't writeable|Cluster isn't ready|Failed to refresh slots|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|All sentinels/;
+  /Connection is closed|max retries per request|Stream isn't writeable|Cluster isn't ready|Failed to refresh slots|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|All sentinels/;
 
 export function createRedisConnection(settings: ConnectionSettings): RedisConnection {
   const { commandTimeoutMs, logger } = settings;
   const client = createClient(settings.target);
-  let downSince: number | null = performance.now();
   let closed = false;
-  client.on('error', (error: Error) => logger.debug({ error }, 'redis connection failed'));
+  let downSince: number | null = performance.now();
+  let ready = Promise.withResolvers<void>();
+  let refusal: Error | null = null;
+  client.on('error', (error: Error) => {
+    refusal = REFUSED.test(error.message) ? error : null;
+    logger.debug({ error }, 'redis connection failed');
+  });
   client.on('ready', () => {
     if (downSince !== null) logger.info('redis connected');
     downSince = null;
+    refusal = null;
+    ready.resolve();
   });
   client.on('close', () => {
     if (downSince !== null || closed) return;
     downSince = performance.now();
+    ready = Promise.withResolvers();
     logger.warn('redis connection lost');
   });
 
-  function whenReady(deadline: number): Promise<void> {
-    if (client.status === 'ready') return Promise.resolve();
-    const limit = Math.min(
-      deadline,
-      Math.max(performance.now(), (downSince ?? performance.now()) + GRACE_MS),
-    );
-    return new Promise((resolve, reject) => {
-      const onReady = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-      const timer = setTimeout(
-        () => {
-          client.off('ready', onReady);
-          reject(new Error('Connection is closed'));
-        },
-        Math.max(0, limit - performance.now()),
-      );
-      client.once('ready', onReady);
-    });
+  async function whenReady(deadline: number): Promise<void> {
+    if (downSince === null) return;
+    const limit = Math.max(0, Math.min(deadline, downSince + GRACE_MS) - performance.now());
+    await within(limit, ready.promise, () => new Error('Connection is closed'));
   }
 
-  async function attempt<T>(deadline: number, send: () => Promise<T>): Promise<T> {
+  async function attempt<T>(deadline: number, command: () => Promise<T>): Promise<T> {
     await whenReady(deadline);
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      const expire = () => {
-        // A server that answers nothing may be behind a dead connection: the next call gets a new one.
-        client.disconnect(true);
-        reject(new Error(`no answer within ${commandTimeoutMs} ms`));
-      };
-      timer = setTimeout(expire, Math.max(0, deadline - performance.now()));
+    return within(deadline - performance.now(), command(), () => {
+      // A server that answers nothing may be behind a dead connection: the next call gets a new one.
+      client.disconnect(true);
+      return new Error(`no answer within ${commandTimeoutMs} ms`);
     });
-    try {
-      return await Promise.race([send(), late]);
-    } finally {
-      clearTimeout(timer);
-    }
   }
 
   async function send<T>(command: () => Promise<T>): Promise<T> {
@@ -100,8 +84,9 @@ export function createRedisConnection(settings: ConnectionSettings): RedisConnec
         return await attempt(deadline, command);
       } catch (error) {
         if (closed || !isTransient(error) || performance.now() + PAUSE_MS >= deadline)
-          throw toQueueError(error);
-        if (downSince !== null && performance.now() > downSince + GRACE_MS) throw toQueueError(error);
+          throw toQueueError(refusal ?? error);
+        if (downSince !== null && performance.now() > downSince + GRACE_MS)
+          throw toQueueError(refusal ?? error);
         // The address may lead to another server now: a replica that was a master, say.
         if (isReadOnly(error)) client.disconnect(true);
         await sleep(PAUSE_MS);
@@ -134,6 +119,19 @@ export function createRedisConnection(settings: ConnectionSettings): RedisConnec
   };
 }
 
+/** The promise's outcome, or `expire()` thrown when it takes longer. */
+async function within<T>(limitMs: number, promise: Promise<T>, expire: () => Error): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(expire()), Math.max(0, limitMs));
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 function createClient(target: RedisTarget): Redis | Cluster {
   const retryStrategy = (times: number) => Math.min(50 * 2 ** Math.min(times, 6), 1_000);
   const common = {
@@ -141,7 +139,8 @@ function createClient(target: RedisTarget): Redis | Cluster {
     protocol: 2 as const,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
-    maxRetriesPerRequest: null,
+    // What is under way when the connection breaks fails at once; whether it is sent again is decided here.
+    maxRetriesPerRequest: 0,
     connectTimeout: 5_000,
     keepAlive: 10_000,
   };
@@ -153,7 +152,12 @@ function createClient(target: RedisTarget): Redis | Cluster {
       clusterRetryStrategy: retryStrategy,
     });
   }
-  return new Redis({ ...common, retryStrategy, sentinelRetryStrategy: retryStrategy });
+  return new Redis({
+    ...common,
+    retryStrategy,
+    sentinelRetryStrategy: retryStrategy,
+    failoverDetector: true,
+  });
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
@@ -169,6 +173,12 @@ function toQueueError(error: unknown): VitrineError {
       cause: error,
       suggestion: 'Wait until workers have drained the queue, add workers, or raise maxmemory of Redis.',
       retryAfterMs: 10_000,
+    });
+  }
+  if (REFUSED.test(messageOf(error))) {
+    return new VitrineError('queue_unavailable', 'Redis refused the user or password.', {
+      cause: error,
+      suggestion: 'Correct the user and password in REDIS_URL; they are percent-encoded there.',
     });
   }
   return new VitrineError('queue_unavailable', 'Redis did not answer as it should.', { cause: error });

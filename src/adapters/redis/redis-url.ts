@@ -82,7 +82,7 @@ function parseUserInfo(text: string | undefined): Pick<RedisOptions, 'username' 
 }
 
 function parseHost(text: string, fallbackPort: number): { host: string; port: number } {
-  const match = /^(?:\[([\da-f:.]+)\]|([^\s:[\]]+))(?::(\d{1,5}))?$/i.exec(text);
+  const match = /^(?:\[([\da-f:.]+)\]|([^\s,:[\]]+))(?::(\d{1,5}))?$/i.exec(text);
   const host = match?.[1] ?? match?.[2];
   const port = Number(match?.[3] ?? fallbackPort);
   if (host === undefined || port < 1 || port > 65_535) throw invalid('A host or port is not usable');
