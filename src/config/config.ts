@@ -60,7 +60,13 @@ const schema = z.object({
     .default('info'),
   LOG_FILE: z.string().optional(),
 
-  REDIS_URL: url(['redis:', 'rediss:']),
+  REDIS_URL: z
+    .string()
+    .regex(/^rediss?(\+sentinel|\+cluster)?:\/\/./, {
+      error:
+        'must be an address of Redis: redis://, redis+sentinel:// or redis+cluster://, or rediss for TLS',
+    })
+    .optional(),
   QUEUE_PREFIX: z
     .string()
     .regex(/^[\w.-]{1,40}$/, { error: 'must be 1 to 40 letters, digits, dots, dashes or underscores' })
