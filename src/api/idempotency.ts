@@ -21,13 +21,15 @@ const ID_NAMESPACE = 'f0f4b8a6-9d0e-4c57-8a53-1f3b6f8f1c52';
  * Enqueues at most once for a key: within 24 hours the same request gets the first one's answer. The jobs' ids
  * come from the key, so that a repetition of a request that ended between the enqueueing and its answer adds
  * nothing either: the queue knows the ids.
+ * @param request what else makes the request the same, beside its jobs: its route, its faulty lines
  * @param enqueue given the drafts with their ids; what is not `complete` is not kept, so that a repetition may
  * do the rest
- * @throws VitrineError `idempotency_conflict` when the key came with other jobs before
+ * @throws VitrineError `idempotency_conflict` when the key came with another request before
  */
 export async function enqueueOnce<Answer extends object>(
   queue: JobQueue,
   key: string | undefined,
+  request: Readonly<Record<string, unknown>>,
   drafts: readonly JobDraft[],
   enqueue: (jobs: readonly NewJob[]) => Promise<{ readonly answer: Answer; readonly complete: boolean }>,
 ): Promise<Idempotent<Answer>> {
@@ -35,10 +37,10 @@ export async function enqueueOnce<Answer extends object>(
     const { answer } = await enqueue(drafts.map((draft) => ({ ...draft, id: uuidv7() })));
     return { answer, replayed: false };
   }
-  const fingerprint = toFingerprint(drafts);
+  const fingerprint = toFingerprint([request, ...drafts]);
   const first = await ifReachable(queue.remember(`request:${key}`, fingerprint, DAY_MS));
   if (first !== null && first !== fingerprint) {
-    throw new VitrineError('idempotency_conflict', 'The Idempotency-Key came with other jobs before.');
+    throw new VitrineError('idempotency_conflict', 'The Idempotency-Key came with another request before.');
   }
   const kept = first === null ? null : await ifReachable(queue.recall(`answer:${key}`));
   if (kept !== null) return { answer: JSON.parse(kept) as Answer, replayed: true };
@@ -57,8 +59,8 @@ async function ifReachable(memory: Promise<string | null>): Promise<string | nul
   });
 }
 
-function toFingerprint(drafts: readonly JobDraft[]): string {
+function toFingerprint(parts: readonly object[]): string {
   const hash = createHash('sha256');
-  for (const draft of drafts) hash.update(JSON.stringify(draft)).update('\n');
+  for (const part of parts) hash.update(JSON.stringify(part)).update('\n');
   return hash.digest('base64url');
 }

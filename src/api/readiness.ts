@@ -13,10 +13,9 @@ export interface Readiness {
    * @throws VitrineError `model_mismatch`, `store_unavailable`, `store_rejected`
    */
   prepareStore(): Promise<void>;
-  /**
-   * Makes the collection and loads the model.
-   * @throws VitrineError `model_unavailable`, and those of `prepareStore`
-   */
+  /** Loads the model, likewise. @throws VitrineError `model_unavailable` */
+  loadModel(): Promise<void>;
+  /** Both, for a search. */
   prepare(): Promise<void>;
   modelState(): ModelState;
   /** From now on /readyz says no, so that balancers send nothing more. */
@@ -41,6 +40,7 @@ export function createReadiness({ embedder, store }: Pick<Context, 'embedder' | 
 
   return {
     prepareStore,
+    loadModel,
     async prepare() {
       await prepareStore();
       await loadModel();

@@ -48,9 +48,9 @@ export async function startServer(context: Context): Promise<RunningServer> {
   }) as Server;
   const url = await listen(server, config.host, config.port);
   logger.info({ url }, 'listening');
-  readiness.prepare().then(
+  readiness.loadModel().then(
     () => logger.info({ model: context.embedder.model.id }, 'model ready'),
-    (error: unknown) => logger.error({ error }, 'not ready to search'),
+    (error: unknown) => logger.error({ error }, 'model not loaded'),
   );
 
   let stopped: Promise<void> | null = null;

@@ -254,6 +254,8 @@ describe('Idempotency-Key', () => {
       status: 409,
       body: { code: 'idempotency_conflict' },
     });
+    const asBatch = await keyed('k2', [job('i2')], '/queue/enqueue/batch');
+    expect(asBatch).toMatchObject({ status: 409, body: { code: 'idempotency_conflict' } });
     expect((await api.get('/queue/stats')).body).toMatchObject({ total_pending: 1 });
   });
 
@@ -263,6 +265,10 @@ describe('Idempotency-Key', () => {
     const batch = [job('i5'), { wrong: true }, job('i6')];
     const first = await keyed('k4', batch, '/queue/enqueue/batch');
     expect((await keyed('k4', batch, '/queue/enqueue/batch')).body).toEqual(first.body);
+    expect(await keyed('k4', batch.slice(0, 3).reverse(), '/queue/enqueue/batch')).toMatchObject({
+      status: 409,
+    });
+    expect(await keyed('k4', [job('i5'), job('i6')], '/queue/enqueue/batch')).toMatchObject({ status: 409 });
     expect((await api.get('/queue/stats')).body).toMatchObject({ total_pending: 3 });
     const form = async () => {
       const body = new FormData();

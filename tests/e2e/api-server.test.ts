@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { expect, test } from 'vitest';
 import { startServer } from '../../src/api/server.ts';
+import { VitrineError } from '../../src/domain/errors.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
 import { startProgram } from '../support/program.ts';
 import { until } from '../support/until.ts';
@@ -47,6 +48,32 @@ test('finishes a running request before it stops, and cuts one that never ends',
   expect((await running).status).toBe(200);
   await stopped;
   await cut;
+});
+
+test('does not start on a collection of another model', async () => {
+  await using context = await createTestContext({ PORT: '0' });
+  await context.store.ensureCollection({ ...context.embedder.model, fingerprint: 'of another model' });
+  await expect(startServer(context)).rejects.toMatchObject({ code: 'model_mismatch' });
+});
+
+test('starts without its store, and is ready once it is there', async () => {
+  await using context = await createTestContext({ PORT: '0' });
+  let away = true;
+  const ensureCollection: typeof context.store.ensureCollection = async (model) => {
+    if (away) throw new VitrineError('store_unavailable', 'It is away.');
+    return context.store.ensureCollection(model);
+  };
+  const server = await startServer({ ...context, store: { ...context.store, ensureCollection } });
+  const ready = async () => (await fetch(`${server.url}/readyz`)).json() as Promise<{ code?: string }>;
+  // Nobody searches: the model is loaded all the same.
+  await until('the store to be all that is missing', async () =>
+    (await ready()).code === 'store_unavailable' ? true : undefined,
+  );
+  expect((await fetch(`${server.url}/products/p`)).status).toBe(503);
+  away = false;
+  expect(await ready()).toEqual({ status: 'ok' });
+  expect((await fetch(`${server.url}/products/p`)).status).toBe(404);
+  await server.stop();
 });
 
 test('says plainly that the port is taken', async () => {

@@ -100,7 +100,7 @@ export function createEnqueueRoutes({ config, queue }: Context): ApiRouter {
         ? parseJob(await readJson(c, limits.json))
         : await readJobForm(c);
     const key = c.req.valid('header')['idempotency-key'];
-    const { answer, replayed } = await enqueueOnce(queue, key, [draft], async (jobs) => {
+    const { answer, replayed } = await enqueueOnce(queue, key, { route: 'one' }, [draft], async (jobs) => {
       const [enqueued] = await queue.enqueue(jobs);
       if (enqueued === undefined) throw new VitrineError('internal_error', 'The queue gave no answer.');
       return { answer: toWireEnqueued(enqueued), complete: true };
@@ -114,13 +114,19 @@ export function createEnqueueRoutes({ config, queue }: Context): ApiRouter {
     if (size === 0) throw invalidRequest([{ path: '', message: 'must have at least 1 job' }]);
     const key = c.req.valid('header')['idempotency-key'];
     const drafts = good.map(({ draft }) => draft);
-    const { answer, replayed } = await enqueueOnce(queue, key, drafts, async (jobs) => {
-      const { ids, stopped } = await enqueueInChunks(queue, jobs);
-      const rest = good.slice(ids.length).map(({ index }) => toRejection(index, stopped));
-      const all = [...rejected, ...rest].toSorted((one, other) => one.index - other.index);
-      const reply = { accepted: ids.length, job_ids: [...ids], rejected: all };
-      return { answer: reply, complete: stopped === null };
-    });
+    const { answer, replayed } = await enqueueOnce(
+      queue,
+      key,
+      { route: 'batch', rejected },
+      drafts,
+      async (jobs) => {
+        const { ids, stopped } = await enqueueInChunks(queue, jobs);
+        const rest = good.slice(ids.length).map(({ index }) => toRejection(index, stopped));
+        const all = [...rejected, ...rest].toSorted((one, other) => one.index - other.index);
+        const reply = { accepted: ids.length, job_ids: [...ids], rejected: all };
+        return { answer: reply, complete: stopped === null };
+      },
+    );
     return c.json(answer, 202, toReplayHeader(replayed));
   });
 
