@@ -58,6 +58,11 @@ describe('health', () => {
     expect(await ready()).toBe(503);
     await readiness.prepare();
     expect(await ready()).toBe(200);
+    const later = createApp(
+      { ...context, store: { ...context.store, ping: down('store_unavailable') } },
+      readiness,
+    );
+    expect((await later.request('/readyz')).status).toBe(200);
     readiness.drain();
     expect(await ready()).toBe(503);
     expect((await app.request('/livez')).status).toBe(200);

@@ -103,12 +103,11 @@ export function createHealthRoutes(context: Context, readiness: Readiness): ApiR
     const model = readiness.modelState();
     if (model.kind === 'failed') throw model.error;
     if (model.kind === 'loading') throw new VitrineError('not_ready', 'The model is being loaded.');
+    // A store that goes away later is away for every replica: taking all of them out would only stop the
+    // enqueueing too. Searches then tell it themselves, and /health does.
     await Promise.all([
       hasSpool || withDeadline(queue.ping(), 'queue_unavailable'),
-      withDeadline(
-        readiness.prepareStore().then(() => store.ping()),
-        'store_unavailable',
-      ),
+      withDeadline(readiness.prepareStore(), 'store_unavailable'),
     ]);
     return c.json({ status: 'ok' } as const, 200);
   });
