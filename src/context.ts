@@ -71,25 +71,31 @@ export async function createContext(config: Config, overrides: ContextOverrides 
 }
 
 async function openBackend(config: Config, logger: Logger, clock: Clock, stack: AsyncDisposableStack) {
-  const { redisUrl, prefix, maxPending } = config.queue;
-  if (redisUrl === undefined) {
-    return stack.use(createSqliteBackend({ file: join(config.dataDir, 'queue.sqlite'), maxPending, logger }));
-  }
-  const { queue, registry } = stack.use(
-    await createRedisBackend({ url: redisUrl, prefix, maxPending, logger }),
-  );
+  const { queue, registry } = stack.use(await createBackend(config, logger));
+  if (config.queue.redisUrl === undefined) return { queue, registry };
   const file = join(config.dataDir, 'spool.sqlite');
+  const { maxPending } = config.queue;
   return { queue: stack.use(createSpooledQueue(queue, { file, maxPending, clock, logger })), registry };
 }
 
-function createStore(config: Config, logger: Logger): VectorStore {
+/** The queue and the registry of workers alone, as `vitrine doctor` looks at them. */
+export async function createBackend(config: Config, logger: Logger) {
+  const { redisUrl, prefix, maxPending } = config.queue;
+  return redisUrl === undefined
+    ? createSqliteBackend({ file: join(config.dataDir, 'queue.sqlite'), maxPending, logger })
+    : await createRedisBackend({ url: redisUrl, prefix, maxPending, logger });
+}
+
+/** The vector store alone. */
+export function createStore(config: Config, logger: Logger): VectorStore {
   const { qdrantUrl, qdrantApiKey, collection, timeoutMs } = config.store;
   return qdrantUrl === undefined
     ? createSqliteVectorStore({ file: join(config.dataDir, 'vectors.sqlite'), collection })
     : createQdrantVectorStore({ url: qdrantUrl, apiKey: qdrantApiKey, collection, timeoutMs, logger });
 }
 
-async function createEmbedder(config: Config, store: VectorStore, logger: Logger): Promise<Embedder> {
+/** The embedder alone. @throws VitrineError `model_unavailable` */
+export async function createEmbedder(config: Config, store: VectorStore, logger: Logger): Promise<Embedder> {
   const { dir, threads, intraOpThreads, maxProcessMemoryBytes } = config.model;
   const stop = new AbortController();
   const id = await chooseModel(
