@@ -7,7 +7,6 @@ import { Writable } from 'node:stream';
 import { pino } from 'pino';
 import { type Config, parseConfig } from '../config/config.ts';
 import type { Environment } from '../config/env.ts';
-import type { Context } from '../context.ts';
 import { toVitrineError } from '../domain/errors.ts';
 import { isVitrine } from './client.ts';
 
@@ -24,6 +23,9 @@ export interface Check {
 }
 
 const MIN_NODE = [22, 18] as const;
+const SILENT = pino({ level: 'silent' });
+/** A store that needs longer for a ping is no good one. */
+const STORE_MS = 5_000;
 const LOW_DISK_BYTES = 1_000_000_000;
 
 /** What Vitrine needs of its surroundings, in the order of the report. With faulty settings, only as far as they go. */
@@ -31,7 +33,8 @@ export function createChecks(environment: Environment): readonly Check[] {
   const node = { name: 'node', run: async () => checkNode(process.versions.node) };
   let config: Config;
   try {
-    config = parseConfig({ ...environment, LOG_LEVEL: 'silent' });
+    const given = parseConfig(environment);
+    config = { ...given, store: { ...given.store, timeoutMs: Math.min(given.store.timeoutMs, STORE_MS) } };
   } catch (error) {
     const { message, suggestion } = toVitrineError(error);
     const settings: CheckResult = { state: 'fail', text: message, todo: suggestion };
@@ -41,9 +44,9 @@ export function createChecks(environment: Environment): readonly Check[] {
     node,
     { name: 'data', run: () => checkDataFolder(config.dataDir) },
     { name: 'images', run: () => checkImageRoots(config.images.roots) },
-    { name: 'queue', run: () => withContext(config, checkQueue) },
-    { name: 'store', run: () => withContext(config, checkStore) },
-    { name: 'model', run: () => withContext(config, checkModel) },
+    { name: 'queue', run: () => orFailure(() => checkQueue(config)) },
+    { name: 'store', run: () => orFailure(() => checkStore(config)) },
+    { name: 'model', run: () => orFailure(() => checkModel(config)) },
     { name: 'port', run: () => checkPort(config.host, config.port) },
   ];
 }
@@ -94,27 +97,37 @@ async function checkImageRoots(roots: readonly string[]): Promise<CheckResult> {
   return { state: 'ok', text: roots.join(', ') };
 }
 
-/** Runs a check over the real parts; a failure to make or reach them is the check's own. */
-async function withContext(
-  config: Config,
-  run: (context: Context, warnings: readonly string[]) => Promise<CheckResult>,
-): Promise<CheckResult> {
+/** What a check of a part found; a failure to make or reach the part is its finding too. */
+async function orFailure(check: () => Promise<CheckResult>): Promise<CheckResult> {
+  try {
+    return await check();
+  } catch (error) {
+    const { message, suggestion } = toVitrineError(error);
+    return { state: 'fail', text: message, todo: suggestion.replace('; `vitrine doctor` tells more', '') };
+  }
+}
+
+async function checkQueue(config: Config): Promise<CheckResult> {
+  // What the backend warns of when it starts is what a person should hear of here.
   const warnings: string[] = [];
-  // What the parts warn of when they start is what a person should hear of here.
   const sink = new Writable({
     write(chunk, _encoding, done) {
       warnings.push(toMessage(String(chunk)));
       done();
     },
   });
-  try {
-    const { createContext } = await import('../context.ts');
-    await using context = await createContext(config, { logger: pino({ level: 'warn' }, sink) });
-    return await run(context, warnings);
-  } catch (error) {
-    const { message, suggestion } = toVitrineError(error);
-    return { state: 'fail', text: message, todo: suggestion };
-  }
+  const { createBackend } = await import('../context.ts');
+  await using backend = await createBackend(config, pino({ level: 'warn' }, sink));
+  await backend.queue.ping();
+  const kind = config.queue.redisUrl === undefined ? 'SQLite' : 'Redis';
+  const [stats, workers] = await Promise.all([backend.queue.stats(), backend.registry.list()]);
+  const { high, normal, low } = stats.waiting;
+  const pending = high + normal + low + stats.delayed + stats.processing;
+  const text = `${kind} answers; ${pending} jobs pending, ${workers.length} workers alive`;
+  const [warning] = warnings;
+  if (warning === undefined) return { state: 'ok', text };
+  const todo = 'Set `appendonly yes` in Redis, so that it keeps jobs when it ends.';
+  return { state: 'warn', text: `${text}; ${warning}`, todo };
 }
 
 function toMessage(line: string): string {
@@ -122,27 +135,9 @@ function toMessage(line: string): string {
   return typeof entry === 'object' && entry !== null && 'msg' in entry ? String(entry.msg) : '';
 }
 
-async function checkQueue(
-  { config, queue, registry }: Context,
-  warnings: readonly string[],
-): Promise<CheckResult> {
-  await queue.ping();
-  const kind = config.queue.redisUrl === undefined ? 'SQLite' : 'Redis';
-  const [stats, workers] = await Promise.all([queue.stats(), registry.list()]);
-  const { high, normal, low } = stats.waiting;
-  const pending = high + normal + low + stats.delayed + stats.processing;
-  const text = `${kind} answers; ${pending} jobs pending, ${workers.length} workers alive`;
-  const [warning] = warnings;
-  return warning === undefined
-    ? { state: 'ok', text }
-    : {
-        state: 'warn',
-        text: `${text}; ${warning}`,
-        todo: 'Set `appendonly yes` in Redis, to keep jobs when it ends.',
-      };
-}
-
-async function checkStore({ config, store }: Context): Promise<CheckResult> {
+async function checkStore(config: Config): Promise<CheckResult> {
+  const { createStore } = await import('../context.ts');
+  await using store = createStore(config, SILENT);
   await store.ping();
   const kind = config.store.qdrantUrl === undefined ? 'SQLite' : 'Qdrant';
   const model = await store.collectionModel();
@@ -153,20 +148,24 @@ async function checkStore({ config, store }: Context): Promise<CheckResult> {
   return { state: 'ok', text };
 }
 
-async function checkModel({ embedder, store }: Context): Promise<CheckResult> {
+async function checkModel(config: Config): Promise<CheckResult> {
+  const { createEmbedder, createStore } = await import('../context.ts');
   const startedAt = performance.now();
+  await using embedder = await createEmbedder(config, SILENT);
   await embedder.start();
   const { id, dimension, fingerprint } = embedder.model;
   const ms = Math.round(performance.now() - startedAt);
+  await using store = createStore(config, SILENT);
+  // A store that is away is another check's finding.
   const stored = await store.collectionModel().catch(() => null);
-  if (stored !== null && (stored.id !== id || stored.fingerprint !== fingerprint)) {
-    return {
-      state: 'fail',
-      text: `MODEL is ${id}, but the collection holds vectors of ${stored.id}${stored.id === id ? ' with other preprocessing' : ''}.`,
-      todo: "Set MODEL to the collection's model, or QDRANT_COLLECTION to a new name.",
-    };
-  }
-  return { state: 'ok', text: `${id}: ${dimension} dimensions, loaded in ${ms} ms` };
+  if (stored === null || (stored.id === id && stored.fingerprint === fingerprint))
+    return { state: 'ok', text: `${id}: ${dimension} dimensions, loaded in ${ms} ms` };
+  const how = stored.id === id ? `${id} with other weights or preprocessing` : stored.id;
+  return {
+    state: 'fail',
+    text: `MODEL is ${id}, but the collection ${store.collection} holds vectors of ${how}.`,
+    todo: "Set MODEL to the collection's model, or QDRANT_COLLECTION to a new name.",
+  };
 }
 
 async function checkPort(host: string, port: number): Promise<CheckResult> {

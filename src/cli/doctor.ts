@@ -9,8 +9,10 @@ export const doctorCommand = defineCommand({
   examples: ['vitrine doctor', 'REDIS_URL=redis://127.0.0.1:6379 vitrine doctor'],
   async run(_values, _args, terminal) {
     let failures = 0;
-    for (const check of createChecks(terminal.environment)) {
-      const result = await check.run();
+    // All at once: what is away is waited for only once.
+    const running = createChecks(terminal.environment).map((check) => ({ check, result: check.run() }));
+    for (const { check, result: promised } of running) {
+      const result = await promised;
       if (result.state === 'fail') failures += 1;
       printResult(terminal, check, result);
     }

@@ -1,6 +1,6 @@
 import { queueStats } from '../api/schemas/queue.ts';
 import { openClient } from './client.ts';
-import { defineCommand, JSON_OPTION, paint, print, printJson, SERVER_OPTION } from './command.ts';
+import { defineCommand, JSON_OPTION, paint, plain, print, printJson, SERVER_OPTION } from './command.ts';
 import { toDuration } from './table.ts';
 
 export const statsCommand = defineCommand({
@@ -29,6 +29,8 @@ export const statsCommand = defineCommand({
       ['workers', `${stats.workers_alive}`],
     ];
     for (const [name, value] of rows) print(terminal, `${name.padEnd(11)}  ${value}`);
+    for (const { message } of stats.alerts)
+      print(terminal, paint(terminal.stdout, 'yellow', `! ${plain(message)}`));
     if (stats.paused)
       print(terminal, paint(terminal.stdout, 'yellow', 'The queue is paused: `vitrine resume` ends it.'));
     return 0;

@@ -96,6 +96,43 @@ describe('without a server', () => {
     expect(output).not.toContain(' at file:');
   });
 
+  test('dead lists, exports, puts back and removes what failed; retry and cancel say what they refuse', async () => {
+    const broken = join(dataDir, 'broken.jpg');
+    await writeFile(broken, Buffer.from([0xff, 0xd8, 0xff, 0xe0, 1, 2, 3]));
+    expect((await vitrine('index', broken)).code).toBe(1);
+    expect((await vitrine('dead', 'list')).output).toMatch(/broken {2,}main .*image_corrupt/);
+    expect((await vitrine('dead', 'list', '--code', 'job_poison')).output).toBe(
+      'The dead letter is empty.\n',
+    );
+
+    const exported = await vitrine('dead', 'export');
+    const [job, ...others] = exported.output
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(job).toMatchObject({ product_id: 'broken', status: 'failed' });
+    expect(others).toEqual([]);
+
+    expect((await vitrine('retry', job.job_id)).output).toContain(`${job.job_id}  queued`);
+    expect((await vitrine('dead', 'redrive', '--all')).output).toBe('0 put back in the queue\n');
+    const cancelled = await vitrine('cancel', job.job_id);
+    expect(cancelled).toMatchObject({ code: 0, output: `${job.job_id}  cancelled\n` });
+    expect(await vitrine('retry', job.job_id)).toMatchObject({ code: 1 });
+
+    expect((await vitrine('index', broken)).code).toBe(1);
+    expect((await vitrine('dead', 'purge', '--code', 'image_corrupt')).output).toBe('1 removed\n');
+    expect((await vitrine('dead', 'list')).output).toBe('The dead letter is empty.\n');
+    expect(await vitrine('dead', 'purge')).toMatchObject({ code: 2 });
+    expect((await vitrine('dead', 'exprot')).output).toContain('Did you mean `vitrine dead export`?');
+  });
+
+  test('pause keeps workers from claiming until resume', async () => {
+    expect((await vitrine('pause')).output).toContain('Paused');
+    expect((await vitrine('stats')).output).toContain('The queue is paused');
+    expect((await vitrine('resume')).code).toBe(0);
+    expect((await vitrine('stats')).output).not.toContain('paused');
+  });
+
   test('doctor looks at every part, and tells faulty settings by name', async () => {
     const { output } = await vitrine('doctor');
     for (const part of ['✓ node', '✓ data', '✓ images', '✓ queue', '✓ store', '✓ model     builtin'])
