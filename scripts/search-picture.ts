@@ -23,7 +23,7 @@ await runProgram(async () => {
   const dataDir = await mkdtemp(join(tmpdir(), 'vitrine-picture-'));
   try {
     const { csv } = await createSampleCatalog(join(dataDir, 'sample'));
-    const environment = { DATA_DIR: dataDir };
+    const environment = { DATA_DIR: dataDir, MODEL: 'builtin' };
     const sharedFolders = [join(dataDir, 'sample')];
     await using client = await openInProcess(environment, sharedFolders);
     const catalog = await openCatalog(csv);

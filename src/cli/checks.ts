@@ -34,7 +34,12 @@ export function createChecks(environment: Environment): readonly Check[] {
   let config: Config;
   try {
     const given = parseConfig(environment);
-    config = { ...given, store: { ...given.store, timeoutMs: Math.min(given.store.timeoutMs, STORE_MS) } };
+    config = {
+      ...given,
+      store: { ...given.store, timeoutMs: Math.min(given.store.timeoutMs, STORE_MS) },
+      // A check downloads nothing: what is missing is what it is to find.
+      model: { ...given.model, offline: true },
+    };
   } catch (error) {
     const { message, suggestion } = toVitrineError(error);
     const settings: CheckResult = { state: 'fail', text: message, todo: suggestion };
@@ -151,11 +156,11 @@ async function checkStore(config: Config): Promise<CheckResult> {
 async function checkModel(config: Config): Promise<CheckResult> {
   const { createEmbedder, createStore } = await import('../context.ts');
   const startedAt = performance.now();
-  await using embedder = await createEmbedder(config, SILENT);
+  await using store = createStore(config, SILENT);
+  await using embedder = await createEmbedder(config, store, SILENT);
   await embedder.start();
   const { id, dimension, fingerprint } = embedder.model;
   const ms = Math.round(performance.now() - startedAt);
-  await using store = createStore(config, SILENT);
   // A store that is away is another check's finding.
   const stored = await store.collectionModel().catch(() => null);
   if (stored === null || (stored.id === id && stored.fingerprint === fingerprint))

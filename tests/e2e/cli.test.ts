@@ -22,7 +22,7 @@ beforeEach(async () => {
 afterEach(() => rm(dataDir, { recursive: true }));
 
 /** No server is found at port 1, so that commands work in their own process. */
-const environment = () => ({ DATA_DIR: dataDir, PORT: '1' });
+const environment = () => ({ DATA_DIR: dataDir, PORT: '1', MODEL: 'builtin' });
 
 async function vitrine(...args: readonly string[]) {
   await using program = startProgram('src/cli.ts', environment(), args);

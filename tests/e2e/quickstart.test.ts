@@ -18,7 +18,7 @@ beforeEach(async () => {
 afterEach(() => rm(dataDir, { recursive: true }));
 
 const start = (environment: Readonly<Record<string, string>>, ...args: readonly string[]) =>
-  startProgram('scripts/quickstart.ts', { DATA_DIR: dataDir, ...environment }, args);
+  startProgram('scripts/quickstart.ts', { DATA_DIR: dataDir, MODEL: 'builtin', ...environment }, args);
 
 /** The categories in the table of hits. */
 const toCategories = (output: string) =>
