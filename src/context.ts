@@ -16,7 +16,7 @@ import type { Clock } from './ports/clock.ts';
 import type { Embedder } from './ports/embedder.ts';
 import type { ImageSource } from './ports/image-source.ts';
 import type { JobQueue } from './ports/job-queue.ts';
-import type { VectorStore } from './ports/vector-store.ts';
+import type { ModelIdentity, VectorStore } from './ports/vector-store.ts';
 import type { WorkerRegistry } from './ports/worker-registry.ts';
 import { systemClock } from './system-clock.ts';
 
@@ -100,8 +100,7 @@ export async function createEmbedder(config: Config, store: VectorStore, logger:
   const stop = new AbortController();
   const id = await chooseModel(
     config.model,
-    // While the store is away nobody can say; should the choice be wrong, the collection refuses it later.
-    () => store.collectionModel().catch(() => null),
+    () => askCollection(store),
     stop.signal,
     (line) => logger.info(line),
   );
@@ -121,6 +120,16 @@ export async function createEmbedder(config: Config, store: VectorStore, logger:
       await embedder[Symbol.asyncDispose]();
     },
   };
+}
+
+const ASK_COLLECTION_MS = 2_000;
+
+/** While the store is away nobody can say, and nothing waits for it: a wrong choice is refused by the collection. */
+async function askCollection(store: VectorStore): Promise<ModelIdentity | null> {
+  const answered = new AbortController();
+  const answer = store.collectionModel().catch(() => null);
+  const silence = systemClock.sleep(ASK_COLLECTION_MS, answered.signal).then(() => null);
+  return Promise.race([answer, silence]).finally(() => answered.abort());
 }
 
 const LOG_PROGRESS_EVERY_MS = 5_000;
