@@ -14,9 +14,12 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(0);
 });
 
-process.exitCode = await runCli(COMMANDS, process.argv.slice(2), {
+const code = await runCli(COMMANDS, process.argv.slice(2), {
   environment: readEnvironment(),
   stdout: process.stdout,
   stderr: process.stderr,
   signal: stop.signal,
 });
+// What a command that was left in the middle still waits for must not keep the process.
+if (stop.signal.aborted) process.exit(code);
+process.exitCode = code;

@@ -30,6 +30,8 @@ export interface Command {
   readonly summary: string;
   /** The whole help of the command. */
   readonly help: string;
+  /** True when it ends in its own way after the terminal's signal; others are left where they are. */
+  readonly drains: boolean;
   /** Gives the exit code. @throws UsageError, VitrineError */
   run(args: readonly string[], terminal: Terminal): Promise<number>;
 }
@@ -46,6 +48,7 @@ export interface CommandDefinition<O extends Options> {
   readonly details?: string;
   readonly options: O;
   readonly examples: readonly string[];
+  readonly drains?: boolean;
   run(values: Values<O>, args: readonly string[], terminal: Terminal): Promise<number>;
 }
 
@@ -60,6 +63,7 @@ export function defineCommand<const O extends Options>(definition: CommandDefini
     name,
     summary,
     help,
+    drains: definition.drains ?? false,
     async run(args, terminal) {
       const { values, positionals } = parse(name, args, definition.options);
       if (positionals.length < count[0])

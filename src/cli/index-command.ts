@@ -9,6 +9,7 @@ import { showProgress } from './progress.ts';
 
 export const indexCommand = defineCommand({
   name: 'index',
+  drains: true,
   summary: 'Index the images of a catalog or a folder, and wait until all are done',
   arguments: 'PATH',
   count: [1, 1],

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { toSentences } from '../program.ts';
 import { type Command, paint, print, type Terminal, UsageError } from './command.ts';
 import { toNearest } from './nearest.ts';
@@ -35,7 +36,8 @@ export async function runCli(
     return 0;
   }
   try {
-    return await command.run(rest, terminal);
+    const running = command.run(rest, terminal);
+    return await (command.drains ? running : Promise.race([running, untilInterrupted(terminal.signal)]));
   } catch (error) {
     if (error instanceof UsageError) return usageFailure(terminal, error.message, `vitrine ${name} --help`);
     if (terminal.signal.aborted) return INTERRUPTED;
@@ -43,6 +45,11 @@ export async function runCli(
     terminal.stderr.write(`${[paint(terminal.stderr, 'red', first), ...others].join('\n')}\n`);
     return 1;
   }
+}
+
+async function untilInterrupted(signal: AbortSignal): Promise<number> {
+  if (!signal.aborted) await once(signal, 'abort');
+  return INTERRUPTED;
 }
 
 /** After `--` everything is an argument. */

@@ -16,6 +16,7 @@ export interface ServeOptions {
 
 export const serveCommand = defineCommand({
   name: 'serve',
+  drains: true,
   summary: 'Run the HTTP API, with a worker inside when no REDIS_URL is set',
   options: {
     host: { type: 'string', hint: 'HOST', help: 'the address to listen on (HOST)' },

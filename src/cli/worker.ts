@@ -3,6 +3,7 @@ import { defineCommand } from './command.ts';
 
 export const workerCommand = defineCommand({
   name: 'worker',
+  drains: true,
   summary: 'Run a worker: claim images, embed them and write them to the vector store',
   options: {
     concurrency: {

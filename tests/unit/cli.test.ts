@@ -79,6 +79,17 @@ describe('the command line', () => {
     expect((await run('help', 'echo')).out).toBe(out);
   });
 
+  test('leaves a command in the middle when it is interrupted, unless that one drains by itself', async () => {
+    const stop = new AbortController();
+    const slow = { ...echo, name: 'slow', run: () => Promise.withResolvers<number>().promise };
+    const draining = { ...slow, name: 'draining', drains: true, run: async () => 0 };
+    const terminal = { ...createTestTerminal(), signal: stop.signal };
+    const left = runCli([slow], ['slow'], terminal);
+    stop.abort();
+    expect(await left).toBe(130);
+    expect(await runCli([draining], ['draining'], terminal)).toBe(0);
+  });
+
   test('lists the commands without one, and writes no colours into a pipe', async () => {
     const { code, out } = await run();
     expect(code).toBe(0);
