@@ -86,16 +86,19 @@ describe('limits', () => {
   });
 
   it.each([
-    ['progressive JPEG', () => solid(800, 800, 'red').jpeg({ progressive: true })],
-    ['interlaced PNG', () => solid(800, 800, 'red').png({ progressive: true })],
-    ['WebP', () => solid(800, 800, 'red').webp()],
-  ])('has a lower limit for %s', async (_, draw) => {
+    ['progressive JPEG', 500_000, () => solid(800, 800, 'red').jpeg({ progressive: true })],
+    ['interlaced PNG', 500_000, () => solid(800, 800, 'red').png({ progressive: true })],
+    ['WebP', 500_000, () => solid(800, 800, 'red').webp()],
+    ['GIF', 500_000, () => solid(800, 800, 'red').gif()],
+    ['AVIF', 200_000, () => solid(500, 500, 'red').avif({ effort: 0 })],
+  ])('has a lower limit for %s', async (_, limit, draw) => {
     const bytes = await draw().toBuffer();
     await expect(prepareImage(bytes, model('pad'), limits)).rejects.toMatchObject({
       code: 'image_too_many_pixels',
-      message: expect.stringContaining('500000'),
+      message: expect.stringContaining(String(limit)),
     });
-    await expect(prepareImage(bytes, model('pad'), { maxPixels: 1_280_000 })).resolves.toBeDefined();
+    const wider = { maxPixels: (limits.maxPixels * 640_000) / limit };
+    await expect(prepareImage(bytes, model('pad'), wider)).resolves.toBeDefined();
   });
 
   it('lets a baseline image of that size through', async () => {
