@@ -8,10 +8,7 @@ export interface ModelFile {
   readonly sha256?: string;
 }
 
-/**
- * A model that is known by a short name: data only. `builtin` is not among them: it ships with Vitrine, and its
- * folder says the same of itself.
- */
+/** A model that is known by a short name: data only. */
 export interface RegisteredModel {
   readonly id: string;
   readonly hubId: string;
@@ -67,6 +64,18 @@ const POOLED_VISION: Encoder = { file: 'vision_model', output: 'pooler_output', 
 const POOLED_TEXT: Encoder = { file: 'text_model', output: 'pooler_output', pooling: 'none' };
 
 /**
+ * The model that ships with Vitrine. Its dimension and preprocessing stand in models/builtin, beside the graph that
+ * the same script makes, and are read from there.
+ */
+export const BUILTIN = {
+  id: 'builtin',
+  licence: 'Apache-2.0',
+  choose: 'Works at once, with nothing to download: near-duplicates, and a first look.',
+} as const;
+
+/**
+ * The models that can be pulled.
+ *
  * All weights are fp32: the 8-bit exports quantize activations by the range of the whole batch (onnxruntime's
  * DynamicQuantizeLinear), so that an image's vector would depend on its neighbours.
  *

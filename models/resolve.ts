@@ -4,9 +4,9 @@ import { VitrineError } from '../src/domain/errors.ts';
 import type { ModelDefinition } from './definition.ts';
 import { hashFile, toFingerprint } from './fingerprint.ts';
 import { readModelFolder, toOnnxPath } from './folder.ts';
-import { findModel, MODELS, type RegisteredModel } from './registry.ts';
+import { BUILTIN, findModel, MODELS, type RegisteredModel } from './registry.ts';
 
-export const BUILTIN_ID = 'builtin';
+export const BUILTIN_ID = BUILTIN.id;
 const BUILTIN_FOLDER = resolve(import.meta.dirname, 'builtin');
 
 /** A name, or a name with an owner as on the hub; nothing that could lead out of a folder. */

@@ -5,8 +5,8 @@ import { VitrineError } from '../src/domain/errors.ts';
 import { loadModel } from './embedder.ts';
 import { hashFile } from './fingerprint.ts';
 import { hasAllFiles, MANIFEST_NAME, type Manifest } from './pull.ts';
-import { findModel, MODELS } from './registry.ts';
-import { BUILTIN_ID, resolveModel, toModelFolder } from './resolve.ts';
+import { BUILTIN, findModel, MODELS } from './registry.ts';
+import { resolveModel, toModelFolder } from './resolve.ts';
 
 export interface ListedModel {
   readonly id: string;
@@ -31,7 +31,7 @@ export async function listModels(dir: string): Promise<readonly ListedModel[]> {
     ({ name }) => findModel(name) === undefined && existsSync(join(dir, name, 'config.json')),
   );
   return [
-    await describe(BUILTIN_ID, dir, 'shipped', 'Works at once, with nothing to download.', 'Apache-2.0'),
+    await describe(BUILTIN.id, dir, 'shipped', BUILTIN.choose, BUILTIN.licence),
     ...registered,
     ...(await Promise.all(own.map(({ name }) => describe(name, dir, 'here', 'Your own.', 'its own')))),
   ];
@@ -93,7 +93,7 @@ export async function verifyModel(id: string, dir: string): Promise<readonly str
  * @throws VitrineError `model_unavailable` when it isn't there, or wasn't pulled: what people put there is theirs
  */
 export async function removeModel(id: string, dir: string): Promise<void> {
-  if (id === BUILTIN_ID)
+  if (id === BUILTIN.id)
     throw refusal('The built-in model is part of Vitrine.', 'Choose another with MODEL.');
   const folder = toModelFolder(id, dir);
   const partial = join(dir, '.partial', id);
