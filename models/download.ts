@@ -55,7 +55,8 @@ export async function downloadFile(
       if (!(error instanceof PassingFailure)) throw error;
       failures = (await toSize(path)) > before ? 1 : failures + 1;
       if (failures >= options.attempts) {
-        throw new VitrineError('model_unavailable', `${error.message}, ${failures} times in a row.`, {
+        const often = failures === 1 ? '' : `, ${failures} times in a row`;
+        throw new VitrineError('model_unavailable', `${error.message}${often}.`, {
           cause: error,
           suggestion: 'Try again: what has arrived is kept. Or copy the files into MODELS_DIR by hand.',
         });

@@ -34,6 +34,15 @@ const IDLE_MAX_MS = 1_000;
 /** Between tries of a queue that doesn't answer. */
 const RECONNECT_MS = 1_000;
 
+/** Waits for the work, or until the signal is aborted; what the work comes to after that is nobody's. */
+async function untilAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  const aborted = Promise.withResolvers<void>();
+  const end = () => aborted.resolve();
+  signal.addEventListener('abort', end, { once: true });
+  if (signal.aborted) end();
+  await Promise.race([work, aborted.promise]).finally(() => signal.removeEventListener('abort', end));
+}
+
 /** Claims jobs, runs them through the pipeline and settles them. Several may share one context. */
 export function createWorker(context: Context): Worker {
   const { config, clock, queue, store, embedder } = context;
@@ -219,7 +228,9 @@ export function createWorker(context: Context): Worker {
       const loops: Promise<void>[] = [beating];
       try {
         await enter('loading');
-        await embedder.start();
+        // A download may take minutes; whoever stops the worker meanwhile doesn't wait for it.
+        await untilAborted(embedder.start(), draining.signal);
+        if (draining.signal.aborted) return { done, failed };
         await untilAnswered(
           'preparing the collection',
           () => store.ensureCollection(embedder.model),

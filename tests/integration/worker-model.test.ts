@@ -39,6 +39,23 @@ it('is seen loading while it downloads its model', async () => {
   expect(existsSync(join(folder.path, '.partial', 'mobileclip-s0', 'onnx', 'vision_model.onnx'))).toBe(true);
 });
 
+it('stops while it downloads, without waiting for the end', async () => {
+  await using hub = await startModelHub('Xenova/mobileclip_s0', join(root, 'tests/fixtures/tiny-clip'));
+  hub.mischief = () => true; // Never answers.
+  await using folder = await createTempFolder();
+  await using context = await createTestContext({
+    MODEL: 'mobileclip-s0',
+    MODELS_DIR: folder.path,
+    MODEL_HUB_URL: hub.url,
+  });
+  const worker = createWorker(context);
+  const running = worker.run();
+  await until('a request', () => (hub.requests.length > 0 ? true : undefined));
+  worker.stop();
+  expect(await running).toEqual({ done: 0, failed: 0 });
+  expect(await context.registry.list()).toEqual([]);
+});
+
 it('says which command brings the model when it may not download', async () => {
   await using folder = await createTempFolder();
   await using context = await createTestContext({
