@@ -108,26 +108,30 @@ export interface StormOptions {
   readonly pauseMs: readonly [number, number];
   /** After all of them, when workers are killed and all else is well. */
   readonly lullMs: number;
-  readonly signal: AbortSignal;
+  /** Aborted: the round is finished, and no other begins. */
+  readonly calm: AbortSignal;
+  /** Aborted: nothing more is begun. */
+  readonly ending: AbortSignal;
   note(fault: Fault, run: () => Promise<void>): Promise<void>;
 }
 
 /**
  * Inflicts every fault of every group once, in a random order, the groups beside each other; then leaves a lull, and
- * begins again, until the signal is aborted. The first round is always finished.
+ * begins again. The first round is always finished, unless all is to end.
  */
 export async function storm(groups: readonly (readonly Fault[])[], options: StormOptions): Promise<void> {
-  const { random, pauseMs, lullMs, signal, note } = options;
+  const { random, pauseMs, lullMs, calm, ending, note } = options;
   const rounds = groups.map((faults, index) => ({ faults, random: random.fork(`faults ${index}`) }));
   do {
     await Promise.all(
       rounds.map(async ({ faults, random: own }) => {
         for (const fault of own.shuffle(faults)) {
-          await delay(own.between(...pauseMs));
+          await delay(own.between(...pauseMs), undefined, { signal: ending }).catch(() => {});
+          if (ending.aborted) return;
           await note(fault, () => fault.inflict(own));
         }
       }),
     );
-    await delay(lullMs, undefined, { signal }).catch(() => {});
-  } while (!signal.aborted);
+    await delay(lullMs, undefined, { signal: calm }).catch(() => {});
+  } while (!calm.aborted);
 }

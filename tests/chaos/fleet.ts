@@ -20,7 +20,7 @@ export interface FleetParts {
 /** Worker processes that are killed, frozen and stopped, and replaced at once. Disposing kills them all. */
 export interface Fleet extends AsyncDisposable {
   readonly killed: number;
-  /** Resolves when all kills are given. */
+  /** Resolves when all kills are given; rejects when a worker can't be started. */
   readonly harmed: Promise<void>;
   /** Stops each in order, and notes who doesn't. */
   stop(): Promise<void>;
@@ -51,10 +51,11 @@ export function startFleet(parts: FleetParts): Fleet {
     const worker = startProgram('workers/main.ts', parts.environment, [], { nodeArgs, folder: parts.folder });
     living.add(worker);
     tally.count('workers started');
-    void worker.ended.then(() => {
-      living.delete(worker);
-      tally.readLog(worker.output);
-    });
+    worker.ended
+      .finally(() => living.delete(worker))
+      .then(() => tally.readLog(worker.output))
+      // A process that can't be started: whoever waits for it fails.
+      .catch(() => {});
     return worker;
   }
 
@@ -137,6 +138,7 @@ export function startFleet(parts: FleetParts): Fleet {
   }
 
   const slots = Promise.all(CLOCK_SHIFTS_MS.map(keepSlot));
+  slots.catch((error: unknown) => harmed.reject(error));
   return {
     get killed() {
       return killed;
@@ -152,7 +154,7 @@ export function startFleet(parts: FleetParts): Fleet {
     },
     async [Symbol.asyncDispose]() {
       ending.abort();
-      await slots;
+      await slots.catch(() => {});
       await Promise.all([...living].map((worker) => worker[Symbol.asyncDispose]()));
     },
   };

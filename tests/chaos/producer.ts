@@ -11,7 +11,10 @@ export interface ProducerParts {
   /** Pictures that can be embedded, and one that can't. */
   readonly pictures: readonly Record<string, string>[];
   readonly brokenPicture: Record<string, string>;
+  /** Aborted: nothing new is requested, and what is open is brought to its end. */
   readonly signal: AbortSignal;
+  /** Aborted: no request is repeated any more. */
+  readonly ending: AbortSignal;
 }
 
 interface Answer {
@@ -35,7 +38,8 @@ export async function produce(parts: ProducerParts): Promise<void> {
   const { url, ledger, random, tally, signal } = parts;
   const products = Map.groupBy(ledger.images, (image) => image.productId);
   const busy = new Set<string>();
-  const giveUp = new AbortController();
+  const tooLate = new AbortController();
+  const giveUp = AbortSignal.any([tooLate.signal, parts.ending]);
   let crowded = false;
 
   async function ask(method: string, path: string, body?: unknown, key?: string): Promise<Answer | null> {
@@ -55,7 +59,7 @@ export async function produce(parts: ProducerParts): Promise<void> {
 
   /** Tries until the answer is one of `accepted`; null when it never was. */
   async function insist(what: string, accepted: readonly number[], send: () => Promise<Answer | null>) {
-    while (!giveUp.signal.aborted) {
+    while (!giveUp.aborted) {
       const answer = await send();
       if (answer !== null && accepted.includes(answer.status)) return answer;
       const reason = answer === null ? 'no answer' : `${answer.status} ${String(answer.body['code'])}`;
@@ -204,7 +208,7 @@ export async function produce(parts: ProducerParts): Promise<void> {
     }
   }
 
-  const onEnd = () => setTimeout(() => giveUp.abort(), LAST_TRIES_MS).unref();
+  const onEnd = () => setTimeout(() => tooLate.abort(), LAST_TRIES_MS).unref();
   signal.addEventListener('abort', onEnd, { once: true });
   await Promise.all([watchPending(), ...Array.from({ length: STREAMS }, stream)]);
 }

@@ -64,7 +64,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const calm = new AbortController();
   const deadline = AbortSignal.any([options.signal, AbortSignal.timeout(options.deadlineMs)]);
   deadline.addEventListener('abort', () => calm.abort(), { once: true });
-  stack.defer(() => calm.abort());
+  /** Aborted: whatever still runs here ends. */
+  const ending = new AbortController();
+  options.signal.addEventListener('abort', () => ending.abort(), { once: true });
 
   const folder = stack.use(await createTempFolder());
   const redis = stack.use(await startRedis(['--appendfsync', options.appendFsync]));
@@ -133,6 +135,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     tally,
     ...pictures,
     signal: calm.signal,
+    ending: ending.signal,
   });
 
   const note = async (fault: Fault, run: () => Promise<void>) => {
@@ -148,9 +151,15 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
             createStoreFaults(double, storeProxy, STORE_REQUEST_MS),
             [api.fault],
           ],
-          { random, pauseMs: [500, 8_000], lullMs: LULL_MS, signal: calm.signal, note },
+          { random, pauseMs: [500, 8_000], lullMs: LULL_MS, calm: calm.signal, ending: ending.signal, note },
         ),
       ];
+  // Before what they harm is disposed, or a Redis would be started that nobody ends.
+  stack.defer(async () => {
+    calm.abort();
+    ending.abort();
+    await Promise.allSettled([producing, ...faults]);
+  });
   const progress = setInterval(() => {
     options.progress(`${fleet.killed} of ${kills} kills, ${ledger.acceptedIds.size} jobs accepted`);
     // The double keeps all requests for other tests; here they are too many.
