@@ -19,7 +19,7 @@ export function createRedisFaults(redis: RedisServer, proxy: TcpProxy): readonly
       isOutage: true,
       async inflict(random) {
         await redis.kill();
-        await delay(random.between(100, 3_000));
+        await delay(random.between(1_500, 4_000));
         await redis.restart();
       },
     },
@@ -77,7 +77,7 @@ export function createStoreFaults(
       name: 'Store: slow',
       isOutage: true,
       async inflict(random) {
-        proxy.slowDown(random.between(100, 600));
+        proxy.slowDown(() => random.between(0, 600));
         await delay(random.between(1_000, 4_000));
         await proxy.heal();
       },
@@ -86,8 +86,9 @@ export function createStoreFaults(
       name: 'Store: applies after its client has given up',
       isOutage: true,
       async inflict(random) {
-        proxy.slowDown(requestTimeoutMs + random.between(0, 1_000));
-        await delay(random.between(500, 2_000));
+        // Newer requests overtake older ones, which are applied when nobody waits for them any more.
+        proxy.slowDown(() => (random.chance(0.5) ? 0 : requestTimeoutMs + random.between(0, 3_000)));
+        await delay(random.between(1_000, 4_000));
         await proxy.heal();
       },
     },

@@ -7,8 +7,11 @@ export interface TcpProxy extends AsyncDisposable {
   readonly port: number;
   /** From now on what the server answers is dropped, while what the clients send arrives. */
   loseReplies(): void;
-  /** Each piece is forwarded so much later, in both directions, even when its sender has gone meanwhile. */
-  slowDown(delayMs: number): void;
+  /**
+   * Each piece is forwarded later, in both directions, even when its sender has gone meanwhile. Pieces of different
+   * connections overtake each other when the delays differ.
+   */
+  slowDown(toDelayMs: () => number): void;
   /** Nobody listens any more, and every connection is cut. */
   refuse(): Promise<void>;
   /** Passes everything on again. Connections that have lost something are cut first. */
@@ -19,13 +22,13 @@ type Mode = 'pass' | 'lose-replies' | 'refuse';
 
 export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
   let mode: Mode = 'pass';
-  let delayMs = 0;
+  let toDelayMs = () => 0;
   const sockets = new Set<Socket>();
 
   function forward(from: Socket, to: Socket, isReply: boolean): void {
     let turn = Promise.resolve();
     const later = (work: () => void) => {
-      const dueAt = performance.now() + delayMs;
+      const dueAt = performance.now() + toDelayMs();
       turn = turn.then(async () => {
         const waitMs = dueAt - performance.now();
         if (waitMs > 0) await delay(waitMs, undefined, { ref: false });
@@ -75,8 +78,8 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     loseReplies() {
       mode = 'lose-replies';
     },
-    slowDown(ms) {
-      delayMs = ms;
+    slowDown(next) {
+      toDelayMs = next;
     },
     async refuse() {
       mode = 'refuse';
@@ -85,7 +88,7 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     async heal() {
       const before = mode;
       mode = 'pass';
-      delayMs = 0;
+      toDelayMs = () => 0;
       if (before === 'lose-replies') cut();
       if (!server.listening) await listen(port);
     },
