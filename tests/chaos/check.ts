@@ -1,8 +1,8 @@
 import type { Redis } from 'ioredis';
 import { ENDED_STATUSES, type JobStatus } from '../../src/domain/job.ts';
-import type { JobQueue, JobView } from '../../src/ports/job-queue.ts';
+import type { JobQueue } from '../../src/ports/job-queue.ts';
 import type { VectorStore } from '../../src/ports/vector-store.ts';
-import { findPointFaults, type Ledger } from './ledger.ts';
+import { findPointFaults, type JobEnd, type Ledger } from './ledger.ts';
 import type { Tally } from './tally.ts';
 
 export interface Outcome {
@@ -22,12 +22,13 @@ export async function check(
     readonly ledger: Ledger;
     readonly queue: JobQueue;
     readonly store: VectorStore;
+    readonly apiUrl: string;
     readonly redis: Redis;
     readonly prefix: string;
   },
   tally: Tally,
 ): Promise<Outcome> {
-  const views = await readJobs(parts.queue, parts.ledger);
+  const views = await readJobs(parts);
   const outcome = checkJobs(parts.ledger, views, tally);
   const points = await checkPoints(parts.ledger, parts.store, views, tally);
   await checkKeys(parts.redis, parts.prefix, tally);
@@ -37,18 +38,30 @@ export async function check(
   return { ...outcome, points };
 }
 
-async function readJobs(queue: JobQueue, ledger: Ledger): Promise<ReadonlyMap<string, JobView>> {
-  const views = new Map<string, JobView>();
-  for (const id of ledger.acceptedIds) {
-    const view = await queue.status(id);
-    if (view !== null) views.set(id, view);
+/** As the API tells it; the queue itself is asked first, because it is quicker. */
+async function readJobs(parts: {
+  readonly queue: JobQueue;
+  readonly ledger: Ledger;
+  readonly apiUrl: string;
+}): Promise<ReadonlyMap<string, JobEnd>> {
+  const views = new Map<string, JobEnd>();
+  for (const id of parts.ledger.acceptedIds) {
+    const view = await parts.queue.status(id);
+    if (view !== null) {
+      views.set(id, { status: view.status, errorCode: view.lastError?.code });
+      continue;
+    }
+    // Cancelled before it ever reached the queue: only the spool knows it.
+    const response = await fetch(`${parts.apiUrl}/queue/status/${id}`);
+    const { status } = (await response.json()) as { readonly status: JobStatus };
+    if (response.ok) views.set(id, { status, errorCode: undefined });
   }
   return views;
 }
 
 function checkJobs(
   ledger: Ledger,
-  views: ReadonlyMap<string, JobView>,
+  views: ReadonlyMap<string, JobEnd>,
   tally: Tally,
 ): Omit<Outcome, 'points'> {
   const lost = [...ledger.acceptedIds].filter((id) => {
@@ -62,7 +75,7 @@ function checkJobs(
   }
   const count = (status: JobStatus) => [...views.values()].filter((view) => view.status === status).length;
   const poison = [...views.values()].filter(
-    ({ status, lastError }) => status === 'failed' && lastError?.code === 'job_poison',
+    ({ status, errorCode }) => status === 'failed' && errorCode === 'job_poison',
   ).length;
   return {
     accepted: ledger.acceptedIds.size,
@@ -77,7 +90,7 @@ function checkJobs(
 async function checkPoints(
   ledger: Ledger,
   store: VectorStore,
-  views: ReadonlyMap<string, JobView>,
+  views: ReadonlyMap<string, JobEnd>,
   tally: Tally,
 ): Promise<number> {
   let expected = 0;

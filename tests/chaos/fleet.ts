@@ -8,6 +8,10 @@ export interface FleetParts {
   readonly environment: Readonly<Record<string, string>>;
   readonly folder: string;
   readonly leaseMs: number;
+  /** How long a worker lives once it is ready, from and to. */
+  readonly lifeMs: readonly [number, number];
+  /** True: they are killed, and nothing else is done to them. */
+  readonly killsOnly: boolean;
   /** SIGKILLs to give; then every worker lives on. */
   readonly kills: number;
   readonly random: Random;
@@ -98,6 +102,7 @@ export function startFleet(parts: FleetParts): Fleet {
   }
 
   function choose(random: Random): Fate {
+    if (parts.killsOnly) return 'kill';
     const draw = random.next();
     if (draw < 0.03) return 'freeze';
     if (draw < 0.07) return 'terminate';
@@ -110,7 +115,7 @@ export function startFleet(parts: FleetParts): Fleet {
       return kill(worker);
     }
     if (!(await untilReady(worker))) return;
-    await rest(random.between(100, 2_500));
+    await rest(random.between(...parts.lifeMs));
     if (calm.aborted || killed >= parts.kills) return;
     if (fate === 'freeze') await freeze(worker, random);
     if (fate === 'terminate') await terminate(worker);
@@ -119,7 +124,7 @@ export function startFleet(parts: FleetParts): Fleet {
 
   async function keepSlot(shiftMs: number, slot: number): Promise<void> {
     const random = parts.random.fork(`slot ${slot}`);
-    let fate = FIRST_FATES[slot % FIRST_FATES.length]!;
+    let fate = parts.killsOnly ? 'kill' : FIRST_FATES[slot % FIRST_FATES.length]!;
     while (!ending.signal.aborted) {
       const worker = start(shiftMs);
       await live(worker, fate, random);

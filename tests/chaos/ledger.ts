@@ -1,4 +1,4 @@
-import type { JobView } from '../../src/ports/job-queue.ts';
+import type { JobStatus } from '../../src/domain/job.ts';
 import type { StoredPoint } from '../../src/ports/vector-store.ts';
 
 /**
@@ -16,6 +16,12 @@ export interface ImageRecord {
   /** Accepted since: job id → the newest payload it was given. */
   readonly jobs: Map<string, number>;
   lastJobId: string | null;
+}
+
+/** What an accepted job has come to. */
+export interface JobEnd {
+  readonly status: JobStatus;
+  readonly errorCode: string | undefined;
 }
 
 /** Everything the API accepted. */
@@ -70,7 +76,7 @@ export function createImageRecord(productId: string, imageId: string, isVersione
 export function findPointFaults(
   image: ImageRecord,
   points: readonly StoredPoint[],
-  views: ReadonlyMap<string, JobView>,
+  views: ReadonlyMap<string, JobEnd>,
 ): readonly string[] {
   const name = `${image.productId}/${image.imageId}`;
   if (points.length > 1) return [`${name} has ${points.length} points`];

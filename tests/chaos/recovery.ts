@@ -27,10 +27,10 @@ interface Orphan {
 }
 
 const POLL_MS = 200;
-/** A claim that was under way when its worker was killed shows up by then. */
-const CLAIMS_ARRIVE_MS = 2_000;
-/** Workers find out that an outage is over: a connection's or a breaker's next try. */
-const AFTERMATH_MS = 5_000;
+/** A claim that was under way when its worker was killed shows up by then, Redis being away meanwhile. */
+const CLAIMS_ARRIVE_MS = 7_000;
+/** Until workers are as before an outage: the store's deadline, and a connection's or a breaker's next try. */
+const AFTERMATH_MS = 10_000;
 const MAX_ACTIVE = 1_000;
 
 export function createRecovery(queue: JobQueue): Recovery {
@@ -48,7 +48,7 @@ export function createRecovery(queue: JobQueue): Recovery {
     for (const { id, workerId } of active) {
       if (workerId === null || orphans.has(id)) continue;
       const at = killedAt.get(toPrefix(workerId));
-      if (at === undefined || now > at + CLAIMS_ARRIVE_MS + AFTERMATH_MS) continue;
+      if (at === undefined || now > at + CLAIMS_ARRIVE_MS) continue;
       withJobs.add(toPrefix(workerId));
       orphans.set(id, { id, workerId, killedAt: at });
     }
@@ -62,8 +62,10 @@ export function createRecovery(queue: JobQueue): Recovery {
     for (const orphan of orphans.values()) {
       if (holders.get(orphan.id) === orphan.workerId) continue;
       const view = await queue.status(orphan.id);
-      if (view !== null && ['queued', 'delayed'].includes(view.status)) continue;
+      if (view?.status === 'queued') continue;
       orphans.delete(orphan.id);
+      // Taken back, replaced by newer data, and to wait as their producer asks: that tells nothing of recovery.
+      if (view?.status === 'delayed') continue;
       const inOutage = outages > 0 || lastOutageEnd + AFTERMATH_MS > orphan.killedAt;
       samples.push({ ms: performance.now() - orphan.killedAt, inOutage });
     }

@@ -25,7 +25,7 @@ export interface ChaosOptions {
   readonly kills: number;
   readonly seed: number;
   readonly leaseMs: number;
-  /** True: workers are killed, and nothing else goes wrong. */
+  /** True: workers are killed, now and then, and nothing else goes wrong: for the time of recovery. */
   readonly killsOnly: boolean;
   /** Redis's `appendfsync`. */
   readonly appendFsync: string;
@@ -51,12 +51,16 @@ const STORE_REQUEST_MS = STORE_TIMEOUT_MS / 3;
 const QUIET_WITHIN_MS = 240_000;
 /** Long enough for most jobs that are lost in it to come back in it: their recovery is told apart. */
 const LULL_MS = 40_000;
+/** Ready workers live about as long as it takes to start one: a kill a second. */
+const SHORT_LIFE_MS = [100, 2_500] as const;
+/** As they may live when nothing but now and then a kill goes wrong: most of them work at any time. */
+const LONG_LIFE_MS = [2_000, 20_000] as const;
 const PRODUCTS = 120;
 const PICTURES = 16;
 
 /** Starts everything, breaks it until all kills are given, waits until nothing moves, and checks what is left. */
 export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
-  const { kills, leaseMs, seed } = options;
+  const { kills, killsOnly, leaseMs, seed } = options;
   const startedAt = performance.now();
   const random = createRandom(seed);
   const tally = createTally();
@@ -117,6 +121,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
       environment,
       folder: folder.path,
       leaseMs,
+      lifeMs: killsOnly ? LONG_LIFE_MS : SHORT_LIFE_MS,
+      killsOnly,
       kills,
       random,
       tally,
@@ -142,7 +148,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     tally.count(fault.name);
     await (fault.isOutage ? recovery.during(run) : run());
   };
-  const faults = options.killsOnly
+  const faults = killsOnly
     ? []
     : [
         storm(
@@ -181,8 +187,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   watching.abort();
   await watch;
   await fleet.stop();
+  const parts = { ledger, queue, store, apiUrl: api.url, redis: redis.client, prefix: PREFIX };
+  const outcome = await check(parts, tally);
   await api.stop();
-  const outcome = await check({ ledger, queue, store, redis: redis.client, prefix: PREFIX }, tally);
   // Requests that a killed process left half sent are its own; the others must be as Qdrant wants them.
   const violations = double.violations.filter((text) => /^(GET|PUT|POST|DELETE) /.test(text));
   for (const text of violations) tally.find(`Qdrant would refuse: ${text}`);
