@@ -101,9 +101,12 @@ async function launch(args: readonly string[], port: number): Promise<ChildProce
       output += text;
     });
   }
-  const endWithUs = () => child.kill('SIGKILL');
-  process.once('exit', endWithUs);
-  child.once('exit', () => process.off('exit', endWithUs));
+  // A pipe that breaks when this process ends, however it does, takes Redis along.
+  const guard = spawn('sh', ['-c', `while read -r _; do :; done; kill -9 ${child.pid}`], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  guard.unref();
+  child.once('exit', () => guard.kill('SIGKILL'));
   const failed = once(child, 'exit').then(() => {
     throw new Error(`redis-server ended at once: ${output}`);
   });

@@ -1,14 +1,16 @@
+import pLimit from 'p-limit';
 import { VitrineError } from '../../domain/errors.ts';
 import type { EnqueuedJob, NewJob } from '../../ports/job-queue.ts';
 import { groupCalls } from '../group-calls.ts';
 import type { Argument, RedisConnection, Reply } from './redis-connection.ts';
 import type { QueueKeys } from './redis-keys.ts';
-import { asList, asNumber, toEnqueuedJob, toPriorityRank } from './redis-replies.ts';
+import { asList, asNumber, toEnqueuedJobs, toPriorityRank } from './redis-replies.ts';
 import { SCRIPTS } from './redis-scripts.ts';
 
 /** One script call holds Redis for some milliseconds at most: no more jobs or payload than this. */
 const MAX_JOBS = 256;
 const MAX_CHARS = 1_000_000;
+const PARTS_AT_ONCE = 4;
 
 type Answer = readonly EnqueuedJob[];
 
@@ -46,7 +48,7 @@ export function createEnqueue(
   function toOutcome(answers: unknown, index: number): Answer | Error {
     if (!Array.isArray(answers)) return answers instanceof Error ? answers : new Error('no answer');
     const answer = answers[index] as Reply;
-    return answer === 0 ? queueFull() : asList(answer).map(toEnqueuedJob);
+    return answer === 0 ? queueFull() : toEnqueuedJobs(answer);
   }
 
   async function requireRoom(jobs: readonly NewJob[]): Promise<void> {
@@ -71,12 +73,14 @@ export function createEnqueue(
     jobs: readonly NewJob[],
   ): Promise<Answer> {
     if (maxPending > 0) await requireRoom(jobs);
-    const answers: EnqueuedJob[] = [];
-    for (const part of parts) {
+    // Parts may overtake each other when one is sent again: only two of the same key must not.
+    const keysDiffer = new Set(jobs.map(({ key }) => key)).size === jobs.length;
+    const limit = pLimit(keysDiffer ? PARTS_AT_ONCE : 1);
+    const answers = await limit.map(parts, async (part) => {
       const [answer] = await sendCalls([part], 0);
-      answers.push(...asList(answer).map(toEnqueuedJob));
-    }
-    return answers;
+      return toEnqueuedJobs(answer);
+    });
+    return answers.flat();
   }
 
   return async (jobs) => {
@@ -87,25 +91,18 @@ export function createEnqueue(
 }
 
 function pushArguments(args: Argument[], job: NewJob): void {
-  const { notBefore } = job;
-  const [kind, delayMs]: [string, number] =
+  args.push(job.id, job.key, job.data.productId, job.data.imageId, JSON.stringify(job.data), toOptions(job));
+}
+
+function toOptions({ priority, maxAttempts, version, notBefore }: NewJob): string {
+  const [kind, delayMs] =
     notBefore === undefined
       ? ['', 0]
       : 'delayMs' in notBefore
         ? ['in', Math.ceil(notBefore.delayMs)]
         : ['at', Math.ceil(notBefore.atMs)];
-  args.push(
-    job.id,
-    job.key,
-    job.data.productId,
-    job.data.imageId,
-    JSON.stringify(job.data),
-    toPriorityRank(job.priority),
-    job.maxAttempts,
-    job.version ?? '',
-    kind,
-    delayMs,
-  );
+  // The version in digits: Lua's JSON would keep 14 of them.
+  return `[${toPriorityRank(priority)},${maxAttempts},"${version ?? ''}","${kind}","${delayMs}"]`;
 }
 
 const sizeOf = ({ data }: NewJob): number => (data.image.kind === 'inline' ? data.image.base64.length : 0);

@@ -23,16 +23,20 @@ const parse = <T>(reply: Reply | undefined): T | null =>
 
 export const toPriorityRank = (priority: Priority): number => PRIORITIES.indexOf(priority) + 1;
 
-export function toEnqueuedJob(reply: Reply): EnqueuedJob {
-  const [id, status, position, replaced, superseded, version] = asList(reply);
-  return {
-    id: asText(id),
-    status: asText(status) as JobStatus,
-    position: toRank(position),
-    replaced: replaced === 1,
-    superseded: superseded === 1,
-    version: asNumber(version),
-  };
+export function toEnqueuedJobs(reply: Reply | undefined): EnqueuedJob[] {
+  const flat = asList(reply);
+  const jobs: EnqueuedJob[] = [];
+  for (let at = 0; at < flat.length; at += 6) {
+    jobs.push({
+      id: asText(flat[at]),
+      status: asText(flat[at + 1]) as JobStatus,
+      position: toRank(flat[at + 2]),
+      replaced: flat[at + 3] === 1,
+      superseded: flat[at + 4] === 1,
+      version: asNumber(flat[at + 5]),
+    });
+  }
+  return jobs;
 }
 
 export function toClaimedJob(reply: Reply, token: string): ClaimedJob {

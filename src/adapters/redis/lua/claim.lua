@@ -26,6 +26,8 @@ promote()
 if redis.call('HGET', META, 'paused') then return { redis.call('ZCARD', HOMES.s) } end
 
 -- The next jobs: by priority, but every so many turns the one that has waited longest, so that none starves.
+-- How many of each line: they are its first ones.
+local taken = {}
 local function pick()
   if suspect then return redis.call('ZRANGE', HOMES.s, 0, 0) end
   local lines, heads = {}, { 1, 1, 1 }
@@ -47,6 +49,7 @@ local function pick()
     picked[#picked + 1] = lines[from][heads[from]]
     heads[from] = heads[from] + 2
   end
+  for i = 1, 3 do taken[LINES[i]] = (heads[i] - 1) / 2 end
   if #picked > 0 then count('turn', #picked) end
   return picked
 end
@@ -54,12 +57,17 @@ end
 local picked = pick()
 if #picked == 0 then return { redis.call('ZCARD', HOMES.s) } end
 load(picked)
+if not suspect then
+  for i = 1, #picked do homes[picked[i]] = nil end
+end
+loadSlotsOf(picked)
 local data = collect('HMGET', DATA, picked)
 local claimed = {}
 for i = 1, #picked do
   local id = picked[i]
   local s = jobs[id]
   if s and data[i] then
+    s.used = true
     s.place, s.token, s.worker, s.startedAt = 'r', token, worker, now
     s.attempts, s.leaseUntil = s.attempts + 1, now + leaseMs
     if s.firstClaimedAt == 0 then s.firstClaimedAt = now end
@@ -71,6 +79,10 @@ for i = 1, #picked do
     setSlot(s, '', nil)
     finish(id, s, 'f')
   end
+end
+-- The first of a line leave it together, which costs less than one by one.
+for place, n in pairs(taken) do
+  if n > 0 then redis.call('ZREMRANGEBYRANK', HOMES[place], 0, n - 1) end
 end
 commit()
 redis.call('SET', claimKey, cmsgpack.pack(claimed), 'PX', leaseMs)

@@ -1,19 +1,53 @@
 -- ARGV: greatest number of pending jobs (0: no limit), number of calls, then for each call its number of jobs,
--- then for each job: id, key, product, image, payload, priority, greatest attempts, version or '', delay kind
--- ('', 'in', 'at'), delay in ms.
--- Gives for each call 0 when it was refused as too many, or a list of
--- {id, status, position, replaced, superseded, version}.
-local WIDTH = 10
+-- then for each job: id, key, product, image, payload, and as a JSON list priority, greatest attempts, version
+-- ('' for none), delay kind ('', 'in', 'at') and delay in ms, the last three as text.
+-- Gives for each call 0 when it was refused as too many, or a flat list of
+-- id, status, position, replaced, superseded, version of each job.
+local WIDTH = 6
 local maxPending, calls = tonumber(ARGV[1]), tonumber(ARGV[2])
 local first = 3 + calls
 
 local ids, keys = {}, {}
+-- Which jobs share their id or key with another one of this script.
+local repeated, byId, byKey = {}, {}, {}
 for at = first, #ARGV, WIDTH do
-  ids[#ids + 1] = ARGV[at]
-  keys[#keys + 1] = ARGV[at + 1]
+  local n, id, key = #ids + 1, ARGV[at], ARGV[at + 1]
+  ids[n], keys[n] = id, key
+  local other = byId[id] or byKey[key]
+  if other then repeated[n], repeated[byId[id] or n], repeated[byKey[key] or n] = true, true, true end
+  byId[id], byKey[key] = n, n
 end
-load(ids)
-loadSlots(keys)
+local rawJobs, rawSlots = collect('HMGET', JOBS, ids), collect('HMGET', SLOTS, keys)
+
+-- A plain job meets nothing: it needs no look at other jobs.
+local plain = {}
+for n = 1, #ids do
+  plain[n] = not (rawJobs[n] or rawSlots[n] or repeated[n])
+  if not plain[n] then
+    if jobs[ids[n]] == nil then admit(ids[n], rawJobs[n]) end
+    if slots[keys[n]] == nil then admitSlot(keys[n], rawSlots[n]) end
+  end
+end
+
+-- Most jobs of a call have the same options: each text is read once.
+local texts = {}
+local function optionsOf(n)
+  local text = ARGV[first + n * WIDTH - 1]
+  local options = texts[text]
+  if not options then
+    local v = cjson.decode(text)
+    options = { priority = v[1], maxAttempts = v[2], version = tonumber(v[3]), kind = v[4], delay = tonumber(v[5]) }
+    texts[text] = options
+  end
+  return options
+end
+
+local function availableAt(options)
+  local kind, delay = options.kind, options.delay
+  if kind == 'in' and delay > 0 then return now + delay end
+  if kind == 'at' and delay > now then return delay end
+  return 0
+end
 
 local function isStale(version, other)
   return version ~= nil and other and version < other.version
@@ -27,70 +61,95 @@ local function holders(key)
   return waiting, running, running and running.cancel == 0 and running or nil, slot
 end
 
-local function countNew(from, amount)
+local function countNew(from, to)
   local new, seen = 0, {}
-  for i = 0, amount - 1 do
-    local at = from + i * WIDTH
-    local id, key = ARGV[at], ARGV[at + 1]
-    local waiting, _, live = holders(key)
-    if not job(id) and not waiting and not seen[key] and not isStale(tonumber(ARGV[at + 7]), live) then
+  for n = from, to do
+    local key = keys[n]
+    if plain[n] then
       new = new + 1
-      seen[key] = true
+    elseif not job(ids[n]) and not seen[key] then
+      local waiting, _, live = holders(key)
+      if not waiting and not isStale(optionsOf(n).version, live) then
+        new = new + 1
+        seen[key] = true
+      end
     end
   end
   return new
 end
 
-local function availableAt(kind, delay)
-  if kind == 'in' and delay > 0 then return now + delay end
-  if kind == 'at' and delay > now then return delay end
-  return 0
+-- What plain jobs add; all else goes through commit().
+local states, data, held, products, lines = {}, {}, {}, {}, {}
+-- Jobs in the order in which they went to the end of a line: an id, or a place and where its position is answered.
+local moved, movedPlaces, movedAnswers = {}, {}, {}
+
+local function addPlain(n, answer)
+  local id, key, at = ids[n], keys[n], first + (n - 1) * WIDTH
+  local product = ARGV[at + 2]
+  local options = optionsOf(n)
+  local order, available, i = nextOrder(), availableAt(options), #answer
+  local version, place = options.version or order, available > 0 and 'd' or LINES[options.priority]
+  local s = #data
+  states[s + 1], states[s + 2] = id, struct.pack(FRESH, 'F', place, options.priority, options.maxAttempts, version,
+    order, now, available, #key, key, #product, product) .. ARGV[at + 3]
+  data[s + 1], data[s + 2] = id, ARGV[at + 4]
+  held[s + 1], held[s + 2] = key, id .. SEPARATOR
+  products[s + 1], products[s + 2] = 0, product .. SEPARATOR .. key
+  append(lines, HOMES[place], available > 0 and available or order, id)
+  answer[i + 1], answer[i + 2], answer[i + 3] = id, available > 0 and 'delayed' or 'queued', -1
+  answer[i + 4], answer[i + 5], answer[i + 6] = 0, 0, version
+  if available == 0 then
+    moved[#moved + 1] = i + 3
+    movedPlaces[#moved], movedAnswers[#moved] = place, answer
+  end
 end
 
 local function absorb(id, target, version, replaced, superseded)
-  change(id, { key = target, product = '', image = '', version = version, priority = 0, place = 'a', order = 0,
-    attempts = replaced, maxAttempts = superseded, crashes = 0, enqueuedAt = now, availableAt = 0,
-    firstClaimedAt = 0, startedAt = 0, endedAt = now, token = '', settledToken = '', worker = '', cancel = 0,
-    processingMs = -1, error = '', result = '', history = {} })
-  return { target, replaced, superseded, version }
+  change(id, setmetatable({ used = true, key = target, product = '', image = '', version = version, priority = 0,
+    place = 'a', order = 0, attempts = replaced, maxAttempts = superseded, enqueuedAt = now, availableAt = 0,
+    endedAt = now }, UNCLAIMED))
+  return target, replaced, superseded, version
 end
 
-local function add(at)
-  local id, key = ARGV[at], ARGV[at + 1]
+-- Gives the job's id, replaced, superseded, version.
+local function add(n)
+  local id, key, at = ids[n], keys[n], first + (n - 1) * WIDTH
   local known = job(id)
   if known then
-    if known.place == 'a' then return { known.key, known.attempts, known.maxAttempts, known.version } end
-    return { id, 0, 0, known.version }
+    if known.place == 'a' then return known.key, known.attempts, known.maxAttempts, known.version end
+    return id, 0, 0, known.version
   end
-  local priority, explicit = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 7])
+  local options = optionsOf(n)
   local waiting, running, live, slot = holders(key)
-  if isStale(explicit, waiting) then return absorb(id, slot.w, waiting.version, 0, 1) end
-  if isStale(explicit, live) then return absorb(id, slot.r, live.version, 0, 1) end
+  if isStale(options.version, waiting) then return absorb(id, slot.w, waiting.version, 0, 1) end
+  if isStale(options.version, live) then return absorb(id, slot.r, live.version, 0, 1) end
 
   local order = nextOrder()
-  local version = explicit
+  local version = options.version
   if version == nil then
     version = math.max(order, waiting and waiting.version + 1 or 0, running and running.version + 1 or 0)
   end
   local s = waiting
   if s then
-    s.priority = math.min(s.priority, priority)
+    s.priority = math.min(s.priority, options.priority)
     s.attempts, s.error, s.firstClaimedAt = 0, '', 0
-    if s.place == 'd' then s.order = order end
+    if s.place == 'd' then
+      s.order = order
+      moved[#moved + 1] = slot.w
+    end
   else
-    s = { key = key, product = ARGV[at + 2], image = ARGV[at + 3], priority = priority, order = order,
-      attempts = 0, crashes = 0, enqueuedAt = now, firstClaimedAt = 0, startedAt = 0, endedAt = 0, token = '',
-      settledToken = '', worker = '', cancel = 0, processingMs = -1, error = '', result = '', history = {} }
+    moved[#moved + 1] = id
+    s = setmetatable({ key = key, product = ARGV[at + 2], image = ARGV[at + 3], priority = options.priority,
+      order = order, enqueuedAt = now }, UNCLAIMED)
   end
   local holder = waiting and slot.w or id
-  s.version, s.maxAttempts = version, tonumber(ARGV[at + 6])
-  s.availableAt = availableAt(ARGV[at + 8], tonumber(ARGV[at + 9]))
+  s.version, s.maxAttempts, s.availableAt = version, options.maxAttempts, availableAt(options)
   s.place = running and 'p' or lineOf(s)
   payloads[holder] = ARGV[at + 4]
   change(holder, s)
   if waiting then return absorb(id, holder, version, 1, 0) end
   setSlot(s, id, nil)
-  return { id, 0, 0, version }
+  return id, 0, 0, version
 end
 
 local pending = 0
@@ -98,31 +157,54 @@ if maxPending > 0 then
   for place in pairs(PENDING) do pending = pending + redis.call('ZCARD', HOMES[place]) end
 end
 
-local answers, at = {}, first
+local answers, late, from = {}, {}, 1
 for call = 1, calls do
-  local amount = tonumber(ARGV[2 + call])
-  local new = maxPending > 0 and countNew(at, amount) or 0
+  local to = from + tonumber(ARGV[2 + call]) - 1
+  local new = maxPending > 0 and countNew(from, to) or 0
   if new > 0 and pending + new > maxPending then
     answers[call] = 0
   else
     pending = pending + new
     local answer = {}
-    for i = 0, amount - 1 do answer[i + 1] = add(at + i * WIDTH) end
+    for n = from, to do
+      if plain[n] then
+        addPlain(n, answer)
+      else
+        local i = #answer
+        answer[i + 1], answer[i + 4], answer[i + 5], answer[i + 6] = add(n)
+        answer[i + 2], answer[i + 3] = 'failed', -1
+        late[#late + 1] = { answer, i }
+      end
+    end
     answers[call] = answer
   end
-  at = at + amount * WIDTH
+  from = to + 1
 end
 commit()
+send('HSET', JOBS, states)
+send('HSET', DATA, data)
+send('HSET', SLOTS, held)
+send('ZADD', PRODUCTS, products)
+for home, members in pairs(lines) do send('ZADD', home, members) end
 
-for call = 1, calls do
-  local answer = answers[call]
-  if answer ~= 0 then
-    for i = 1, #answer do
-      local id, replaced, superseded, version = unpack(answer[i])
-      local s = job(id)
-      -- Only a purged dead letter is gone before those that it absorbed.
-      answer[i] = { id, s and statusOf(s) or 'failed', s and position(id, s) or -1, replaced, superseded, version }
-    end
+-- Where the jobs are now. Those that this script put at the end of a line are counted from its end.
+local cards, positions = {}, {}
+for i = 1, 3 do cards[LINES[i]] = redis.call('ZCARD', HOMES[LINES[i]]) end
+local higher, ahead = { h = 0, n = cards.h, l = cards.h + cards.n }, { h = cards.h, n = cards.n, l = cards.l }
+for i = #moved, 1, -1 do
+  local id = moved[i]
+  local place = movedPlaces[i] or jobs[id].place
+  if ahead[place] and (movedPlaces[i] or not positions[id]) then
+    ahead[place] = ahead[place] - 1
+    local position = higher[place] + ahead[place] + 1
+    if movedPlaces[i] then movedAnswers[i][id] = position else positions[id] = position end
   end
+end
+for i = 1, #late do
+  local answer, at = late[i][1], late[i][2]
+  local id = answer[at + 1]
+  local s = job(id)
+  -- Only a purged dead letter is gone before those that it absorbed.
+  if s then answer[at + 2], answer[at + 3] = statusOf(s), positions[id] or position(id, s) end
 end
 return answers

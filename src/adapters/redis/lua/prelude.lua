@@ -23,23 +23,43 @@ local second = tonumber(clock[1])
 local micros = second * 1000000 + tonumber(clock[2])
 local now = math.floor(micros / 1000)
 
+-- A job as bytes. One that was never claimed (F) leaves out what has not happened to it: most jobs wait, and their
+-- memory is what the queue takes.
+local FRESH = '<c1c1BI4I8I8I8I8I2c0I4c0'
+local USED = '<c1c1BBI4I4I4I8I8I8I8I8I8I8i8I2c0I4c0I4c0I4c0I4c0I4c0I4c0I4c0I4c0'
+local UNCLAIMED = {
+  __index = {
+    attempts = 0, crashes = 0, firstClaimedAt = 0, startedAt = 0, endedAt = 0, token = '', settledToken = '',
+    worker = '', cancel = 0, processingMs = -1, error = '', result = '', history = '',
+  },
+}
+
 local function decode(raw)
-  local v = cmsgpack.unpack(raw)
-  return {
-    key = v[1], product = v[2], image = v[3], version = v[4], priority = v[5], place = v[6], order = v[7],
-    attempts = v[8], maxAttempts = v[9], crashes = v[10], enqueuedAt = v[11], availableAt = v[12],
-    firstClaimedAt = v[13], startedAt = v[14], endedAt = v[15], token = v[16], settledToken = v[17],
-    worker = v[18], cancel = v[19], processingMs = v[20], error = v[21], result = v[22], history = v[23],
-  }
+  if raw:byte(1) == 70 then
+    local _, place, priority, maxAttempts, version, order, enqueuedAt, availableAt, key, product, at =
+      struct.unpack(FRESH, raw)
+    return setmetatable({
+      key = key, product = product, image = raw:sub(at), version = version, priority = priority, place = place,
+      order = order, maxAttempts = maxAttempts, enqueuedAt = enqueuedAt, availableAt = availableAt,
+    }, UNCLAIMED)
+  end
+  local s = { used = true }
+  local _
+  _, s.place, s.priority, s.cancel, s.maxAttempts, s.attempts, s.crashes, s.version, s.order, s.enqueuedAt,
+    s.availableAt, s.firstClaimedAt, s.startedAt, s.endedAt, s.processingMs, s.key, s.product, s.image, s.token,
+    s.settledToken, s.worker, s.error, s.result, s.history = struct.unpack(USED, raw)
+  return s
 end
 
 local function encode(s)
-  return cmsgpack.pack({
-    s.key, s.product, s.image, s.version, s.priority, s.place, s.order,
-    s.attempts, s.maxAttempts, s.crashes, s.enqueuedAt, s.availableAt,
-    s.firstClaimedAt, s.startedAt, s.endedAt, s.token, s.settledToken,
-    s.worker, s.cancel, s.processingMs, s.error, s.result, s.history,
-  })
+  if not s.used then
+    return struct.pack(FRESH, 'F', s.place, s.priority, s.maxAttempts, s.version, s.order,
+      s.enqueuedAt, s.availableAt, #s.key, s.key, #s.product, s.product) .. s.image
+  end
+  return struct.pack(USED, 'U', s.place, s.priority, s.cancel, s.maxAttempts, s.attempts, s.crashes, s.version,
+    s.order, s.enqueuedAt, s.availableAt, s.firstClaimedAt, s.startedAt, s.endedAt, s.processingMs,
+    #s.key, s.key, #s.product, s.product, #s.image, s.image, #s.token, s.token, #s.settledToken, s.settledToken,
+    #s.worker, s.worker, #s.error, s.error, #s.result, s.result, #s.history, s.history)
 end
 
 -- Calls in parts: Lua's stack holds some 8,000 values. Parts are even, so that pairs stay together.
@@ -103,8 +123,8 @@ local slots, changedSlots = {}, {}
 local function admitSlot(key, raw)
   local slot = { w = '', r = '', stored = false }
   if raw then
-    local v = cmsgpack.unpack(raw)
-    slot.w, slot.r, slot.stored = v[1], v[2], true
+    local at = raw:find(SEPARATOR, 1, true)
+    slot.w, slot.r, slot.stored = raw:sub(1, at - 1), raw:sub(at + 1), true
   end
   slots[key] = slot
   return slot
@@ -119,6 +139,15 @@ local function loadSlots(keys)
   for i = 1, #keys do
     if slots[keys[i]] == nil then admitSlot(keys[i], raws[i]) end
   end
+end
+
+-- The slots of loaded jobs, in one call.
+local function loadSlotsOf(ids)
+  local keys = {}
+  for i = 1, #ids do
+    if jobs[ids[i]] then keys[#keys + 1] = jobs[ids[i]].key end
+  end
+  loadSlots(keys)
 end
 
 local function setSlot(s, waiting, running)
@@ -149,15 +178,39 @@ local function lineOf(s)
   return LINES[s.priority]
 end
 
+-- The history is its attempts one after the other: start, end, outcome, worker, error.
+local ATTEMPT = '<I8I8BI2c0I4c0'
+local OUTCOMES = { 'completed', 'retried', 'failed', 'released', 'cancelled', 'crashed' }
+local OUTCOME_CODES = {}
+for code, outcome in ipairs(OUTCOMES) do OUTCOME_CODES[outcome] = code end
+
+local function attemptsIn(history)
+  local attempts, at = {}, 1
+  while at <= #history do
+    local attempt = {}
+    attempt[1], attempt[2], attempt[4], attempt[3], attempt[5], at = struct.unpack(ATTEMPT, history, at)
+    attempt[4] = OUTCOMES[attempt[4]]
+    attempts[#attempts + 1] = attempt
+    attempt.stop = at
+  end
+  return attempts
+end
+
 local function record(s, outcome, failure)
-  local history = s.history
-  history[#history + 1] = { s.startedAt, now, s.worker, outcome, failure or '' }
-  if #history > MAX_HISTORY then table.remove(history, 1) end
+  failure = failure or ''
+  s.history = s.history
+    .. struct.pack(ATTEMPT, s.startedAt, now, OUTCOME_CODES[outcome], #s.worker, s.worker, #failure, failure)
+  -- No attempt takes fewer than 23 bytes.
+  if #s.history <= MAX_HISTORY * 23 then return end
+  local attempts = attemptsIn(s.history)
+  local surplus = #attempts - MAX_HISTORY
+  if surplus > 0 then s.history = s.history:sub(attempts[surplus].stop) end
 end
 
 -- Ends a job that waits or runs: c, f or x. Its slot is the caller's affair.
 local ENDINGS = { c = 'completed', f = 'failed', x = 'cancelled' }
 local function finish(id, s, place)
+  s.used = true
   s.place, s.endedAt, s.token, s.availableAt = place, now, '', 0
   if place == 'f' then
     s.order = nextOrder()
@@ -276,7 +329,7 @@ local function commit()
   for key, slot in pairs(changedSlots) do
     if slot.w ~= '' or slot.r ~= '' then
       held[#held + 1] = key
-      held[#held + 1] = cmsgpack.pack({ slot.w, slot.r })
+      held[#held + 1] = slot.w .. SEPARATOR .. slot.r
       if not slot.stored then
         arrived[#arrived + 1] = 0
         arrived[#arrived + 1] = slot.member
@@ -347,6 +400,6 @@ local function view(id, s)
   return {
     id, s.key, s.product, s.image, statusOf(s), s.priority, s.version, position(id, s),
     s.attempts, s.maxAttempts, s.crashes, s.enqueuedAt, s.availableAt, s.startedAt, s.endedAt,
-    s.processingMs, s.worker, s.error, s.result, s.cancel, s.history,
+    s.processingMs, s.worker, s.error, s.result, s.cancel, attemptsIn(s.history),
   }
 end

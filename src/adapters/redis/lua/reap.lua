@@ -5,6 +5,7 @@ local limit, maxCrashes, ttlMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(
 local recovered, poisoned = 0, 0
 local expired = redis.call('ZRANGE', HOMES.r, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
 load(expired)
+loadSlotsOf(expired)
 for i = 1, #expired do
   local id = expired[i]
   local s = jobs[id]
@@ -22,6 +23,7 @@ for i = 1, #expired do
       if follower ~= '' and s.cancel == 0 then
         -- What crashed may be the same image: the follow-up inherits the suspicion.
         local f = job(follower)
+        f.used = true
         f.crashes = math.max(f.crashes, s.crashes)
         f.place = lineOf(f)
       elseif s.cancel == 0 then

@@ -4,6 +4,7 @@ local WIDTH = 6
 local ids = {}
 for at = 1, #ARGV, WIDTH do ids[#ids + 1] = ARGV[at] end
 load(ids)
+loadSlotsOf(ids)
 
 local settle = {}
 

@@ -1,0 +1,240 @@
+import { randomUUID } from 'node:crypto';
+import { parseArgs } from 'node:util';
+import { Queue, Worker } from 'bullmq';
+import { Redis } from 'ioredis';
+import { pino } from 'pino';
+import { createRedisBackend, type QueueBackend } from '../src/adapters/redis/redis-backend.ts';
+import type { JobData } from '../src/domain/job.ts';
+import { toPointId } from '../src/domain/product-image.ts';
+import type { NewJob } from '../src/ports/job-queue.ts';
+import { type RedisServer, startRedis } from '../tests/support/redis-server.ts';
+
+const IN_FLIGHT = 500;
+const BULK = 1_000;
+/** Jobs a worker holds at once, on either side. */
+const HELD = 100;
+/** Claims under way at once, as in a worker that fetches ahead. */
+const LANES = 2;
+
+/** What is measured, and how many times BullMQ's rate it should reach. */
+const CASES = {
+  one: { name: `enqueue one by one, ${IN_FLIGHT} in flight`, target: 1.3 },
+  bulk: { name: `enqueue ${BULK} a call`, target: 2 },
+  finish: { name: `claim and finish empty jobs, ${HELD} held`, target: 3 },
+} as const;
+type Case = keyof typeof CASES;
+type Rates = Record<Case, number>;
+
+/**
+ * The queue on Redis beside BullMQ: the same redis-server with AOF, the same payload, in turns, in one process.
+ * Prints the medians of the rounds, their ratios, and the memory of a waiting job.
+ */
+export async function run(args: readonly string[]): Promise<void> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      jobs: { type: 'string', default: '20000' },
+      rounds: { type: 'string', default: '5' },
+      'memory-jobs': { type: 'string', default: '100000' },
+    },
+  });
+  const [jobs, rounds, waiting] = [values.jobs, values.rounds, values['memory-jobs']].map(Number) as [
+    number,
+    number,
+    number,
+  ];
+  await using redis = await startRedis();
+  const [aof] = (await redis.client.config('GET', 'appendfsync')).slice(1);
+  console.log(`${jobs} jobs a round, ${rounds} rounds, AOF appendfsync ${aof}, one redis-server for both\n`);
+
+  const ours: Rates[] = [];
+  const theirs: Rates[] = [];
+  for (let round = 0; round < rounds; round += 1) {
+    // Whoever comes second finds a warmer machine: they take turns.
+    const sides = [() => measureVitrine(redis, jobs), () => measureBullMq(redis, jobs)];
+    if (round % 2 === 0) {
+      ours.push(await (sides[0] as () => Promise<Rates>)());
+      theirs.push(await (sides[1] as () => Promise<Rates>)());
+    } else {
+      theirs.push(await (sides[1] as () => Promise<Rates>)());
+      ours.push(await (sides[0] as () => Promise<Rates>)());
+    }
+  }
+  const table = (Object.keys(CASES) as Case[]).map((name) => {
+    const [our, their] = [ours, theirs].map((all) => median(all.map((rates) => rates[name]))) as [
+      number,
+      number,
+    ];
+    const { target } = CASES[name];
+    const ratio = our / their;
+    return {
+      case: CASES[name].name,
+      'Vitrine, jobs/s': Math.round(our),
+      'BullMQ, jobs/s': Math.round(their),
+      ratio: Number(ratio.toFixed(2)),
+      target: `≥ ${target}`,
+      met: ratio >= target ? 'yes' : 'no',
+    };
+  });
+  console.table(table);
+  await printMemory(redis, waiting);
+}
+
+async function printMemory(redis: RedisServer, count: number): Promise<void> {
+  const payload = Buffer.byteLength(JSON.stringify(toJobData(count)));
+  const ours = await measureMemory(redis, async () => {
+    await using backend = await openVitrine(redis);
+    const jobs = Array.from({ length: count }, (_, n) => toJob(n));
+    await inBulk(jobs, (part) => backend.queue.enqueue(part));
+  });
+  const theirs = await measureMemory(redis, async () => {
+    const queue = openBullMq(redis);
+    const jobs = Array.from({ length: count }, (_, n) => ({ name: 'image', data: toJobData(n) }));
+    await inBulk(jobs, (part) => queue.addBulk(part));
+    await queue.close();
+  });
+  const beyond = (bytes: number) => Math.round(bytes / count - payload);
+  console.log(`Redis memory a waiting job beyond its payload of ${payload} bytes, at ${count} jobs:`);
+  console.log(`  Vitrine ${beyond(ours)} bytes (target < 1024), BullMQ ${beyond(theirs)} bytes`);
+}
+
+async function measureMemory(redis: RedisServer, fill: () => Promise<void>): Promise<number> {
+  await redis.client.flushall('SYNC');
+  const before = await readDataset(redis);
+  await fill();
+  const used = (await readDataset(redis)) - before;
+  await redis.client.flushall('SYNC');
+  return used;
+}
+
+/** What the data itself takes, without buffers of clients and of AOF. */
+async function readDataset(redis: RedisServer): Promise<number> {
+  const info = await redis.client.info('memory');
+  const read = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? 0);
+  return read('used_memory_dataset') + read('used_memory_overhead') - (await readBuffers(redis, read));
+}
+
+async function readBuffers(redis: RedisServer, read: (name: string) => number): Promise<number> {
+  const clients = String(await redis.client.client('LIST'));
+  const ofClients = [...clients.matchAll(/ tot-mem=(\d+)/g)].reduce(
+    (sum, match) => sum + Number(match[1]),
+    0,
+  );
+  return ofClients + read('mem_aof_buffer') + read('used_memory_startup');
+}
+
+async function measureVitrine(redis: RedisServer, count: number): Promise<Rates> {
+  await redis.client.flushall('SYNC');
+  await using backend = await openVitrine(redis);
+  const { queue } = backend;
+  const rates = { one: 0, bulk: 0, finish: 0 };
+  const jobs = Array.from({ length: count }, (_, n) => toJob(n));
+  rates.one = await rate(count, () => inFlight(jobs, (job) => queue.enqueue([job])));
+  await queue.flush();
+  rates.bulk = await rate(count, () => inBulk(jobs, (part) => queue.enqueue(part)));
+  const finish = async () => {
+    for (;;) {
+      const claim = await queue.claim({
+        workerId: 'w',
+        claimId: randomUUID(),
+        max: HELD / LANES,
+        leaseMs: 15_000,
+      });
+      if (claim.jobs.length === 0) return;
+      const result = { pointId: 'p', collection: 'c', model: 'm' };
+      await queue.settle(
+        claim.jobs.map(({ id, token }) => ({ id, token, kind: 'complete', result, processingMs: 0 })),
+      );
+    }
+  };
+  rates.finish = await rate(count, () => Promise.all(Array.from({ length: LANES }, finish)));
+  const { completed } = await queue.stats();
+  if (completed !== count) throw new Error(`${completed} of ${count} jobs were completed`);
+  return rates;
+}
+
+async function measureBullMq(redis: RedisServer, count: number): Promise<Rates> {
+  await redis.client.flushall('SYNC');
+  const queue = openBullMq(redis);
+  const rates = { one: 0, bulk: 0, finish: 0 };
+  const jobs = Array.from({ length: count }, (_, n) => ({ name: 'image', data: toJobData(n) }));
+  rates.one = await rate(count, () => inFlight(jobs, ({ name, data }) => queue.add(name, data)));
+  await queue.obliterate({ force: true });
+  rates.bulk = await rate(count, () => inBulk(jobs, (part) => queue.addBulk(part)));
+  const connection = new Redis(redis.port, '127.0.0.1', { maxRetriesPerRequest: null });
+  const worker = new Worker(queue.name, async () => ({ pointId: 'p', collection: 'c', model: 'm' }), {
+    connection,
+    concurrency: HELD,
+    autorun: false,
+  });
+  rates.finish = await rate(count, async () => {
+    let done = 0;
+    const all = new Promise<void>((resolve) => {
+      worker.on('completed', () => {
+        done += 1;
+        if (done === count) resolve();
+      });
+    });
+    void worker.run();
+    await all;
+  });
+  await worker.close();
+  connection.disconnect();
+  await queue.close();
+  return rates;
+}
+
+const openVitrine = (redis: RedisServer): Promise<QueueBackend> =>
+  createRedisBackend({ url: redis.url, prefix: 'bench', logger: pino({ level: 'silent' }), maxPending: 0 });
+
+const openBullMq = (redis: RedisServer) =>
+  new Queue('bench', { connection: { host: '127.0.0.1', port: redis.port } });
+
+function toJobData(n: number): JobData {
+  return {
+    productId: `product-${n}`,
+    imageId: 'main',
+    image: { kind: 'url', url: `https://images.example.com/catalog/products/${n}/main.jpg` },
+    product: {
+      name: `Lamp number ${n}, brass with a linen shade`,
+      category: 'lamps',
+      brand: 'Lumen',
+      price: 59.9,
+      currency: 'EUR',
+      tags: ['brass', 'linen'],
+    },
+  };
+}
+
+function toJob(n: number): NewJob {
+  const data = toJobData(n);
+  const key = toPointId(data.productId, data.imageId);
+  return { id: randomUUID(), key, data, priority: 'normal', maxAttempts: 3, version: null };
+}
+
+/** Jobs a second. */
+async function rate(count: number, work: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return (count / (performance.now() - start)) * 1_000;
+}
+
+async function inFlight<T>(jobs: readonly T[], enqueue: (job: T) => Promise<unknown>): Promise<void> {
+  const rest = jobs.values();
+  const lane = async () => {
+    for (const job of rest) await enqueue(job);
+  };
+  await Promise.all(Array.from({ length: IN_FLIGHT }, lane));
+}
+
+async function inBulk<T>(jobs: readonly T[], enqueue: (part: T[]) => Promise<unknown>): Promise<void> {
+  for (let first = 0; first < jobs.length; first += BULK) await enqueue(jobs.slice(first, first + BULK));
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 === 1
+    ? (sorted[middle] ?? 0)
+    : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2;
+}
