@@ -80,10 +80,10 @@ async function openBackend(config: Config, logger: Logger, clock: Clock, stack: 
 
 /** The queue and the registry of workers alone, as `vitrine doctor` looks at them. */
 export async function createBackend(config: Config, logger: Logger) {
-  const { redisUrl, prefix, maxPending } = config.queue;
+  const { redisUrl, prefix, shards, maxPending } = config.queue;
   return redisUrl === undefined
     ? createSqliteBackend({ file: join(config.dataDir, 'queue.sqlite'), maxPending, logger })
-    : await createRedisBackend({ url: redisUrl, prefix, maxPending, logger });
+    : await createRedisBackend({ url: redisUrl, prefix, shards, maxPending, logger });
 }
 
 /** The vector store alone. */

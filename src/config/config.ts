@@ -71,6 +71,7 @@ const schema = z.object({
     .string()
     .regex(/^[\w.-]{1,40}$/, { error: 'must be 1 to 40 letters, digits, dots, dashes or underscores' })
     .default('vitrine'),
+  QUEUE_SHARDS: integer(1, 1, 256),
   QDRANT_URL: url(['http:', 'https:']),
   QDRANT_API_KEY: z.string().optional(),
   QDRANT_COLLECTION: z
@@ -124,6 +125,8 @@ export interface Config {
   readonly queue: {
     readonly redisUrl: string | undefined;
     readonly prefix: string;
+    /** Groups of keys in Redis; a Redis Cluster spreads them over its masters. */
+    readonly shards: number;
     readonly leaseMs: number;
     /** Greatest number of jobs that have not ended; 0: no limit. */
     readonly maxPending: number;
@@ -216,6 +219,7 @@ function toConfig(settings: Settings): Config {
     queue: {
       redisUrl: settings.REDIS_URL,
       prefix: settings.QUEUE_PREFIX,
+      shards: settings.QUEUE_SHARDS,
       leaseMs: settings.LEASE_MS,
       maxPending: settings.MAX_PENDING,
       retry: {

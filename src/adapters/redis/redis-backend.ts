@@ -8,6 +8,7 @@ import { createQueueKeys } from './redis-keys.ts';
 import { createRedisQueue } from './redis-queue.ts';
 import { createRedisRegistry } from './redis-registry.ts';
 import { parseRedisUrl } from './redis-url.ts';
+import { createShardedQueue } from './sharded-queue.ts';
 
 export interface RedisBackendSettings {
   /** See `parseRedisUrl` for the forms. */
@@ -17,6 +18,8 @@ export interface RedisBackendSettings {
   readonly logger: Logger;
   /** Greatest number of jobs that have not ended; 0: no limit. */
   readonly maxPending: number;
+  /** Groups of keys that the queue is spread over, for a Redis Cluster; default 1. */
+  readonly shards?: number;
   /** Within this each call has succeeded or failed. */
   readonly commandTimeoutMs?: number;
   /** How long ended jobs are remembered. */
@@ -36,7 +39,14 @@ export interface QueueBackend extends AsyncDisposable {
  * or is too old
  */
 export async function createRedisBackend(settings: RedisBackendSettings): Promise<QueueBackend> {
-  const { logger, maxPending, prefix, commandTimeoutMs = 5_000, endedTtlMs = ENDED_TTL_MS } = settings;
+  const {
+    logger,
+    maxPending,
+    prefix,
+    shards = 1,
+    commandTimeoutMs = 5_000,
+    endedTtlMs = ENDED_TTL_MS,
+  } = settings;
   const target = parseRedisUrl(settings.url);
   const connection = createRedisConnection({ target, commandTimeoutMs, logger });
   try {
@@ -51,13 +61,24 @@ export async function createRedisBackend(settings: RedisBackendSettings): Promis
   const keys = createQueueKeys(prefix);
   const dispose = () => connection[Symbol.asyncDispose]();
   return {
-    queue: {
-      ...createRedisQueue(connection, { keys, maxPending, endedTtlMs }),
-      [Symbol.asyncDispose]: dispose,
-    },
+    queue: { ...openQueue(), [Symbol.asyncDispose]: dispose },
     registry: createRedisRegistry(connection, keys),
     [Symbol.asyncDispose]: dispose,
   };
+
+  function openQueue() {
+    if (shards === 1) return createRedisQueue(connection, { keys, maxPending, endedTtlMs });
+    const each = Math.ceil(maxPending / shards);
+    return createShardedQueue(
+      Array.from({ length: shards }, (_, shard) =>
+        createRedisQueue(connection, {
+          keys: createQueueKeys(`${prefix}:${shard}`),
+          maxPending: each,
+          endedTtlMs,
+        }),
+      ),
+    );
+  }
 }
 
 /** Refuses a Redis that would drop jobs when it is full, and warns of one that forgets them when it ends. */
