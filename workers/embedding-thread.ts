@@ -1,7 +1,8 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { ModelDefinition } from '../models/definition.ts';
 import { loadModel } from '../models/embedder.ts';
-import { type ErrorCode, toVitrineError } from '../src/domain/errors.ts';
+import type { ErrorCode } from '../src/domain/error-table.ts';
+import { toVitrineError } from '../src/domain/errors.ts';
 import type { PreparedImage } from '../src/ports/embedder.ts';
 
 /** What the thread is started with. */

@@ -1,4 +1,5 @@
-import { type ErrorCode, toVitrineError, VitrineError } from '../domain/errors.ts';
+import type { ErrorCode } from '../domain/error-table.ts';
+import { toVitrineError, VitrineError } from '../domain/errors.ts';
 import type { JobQueue, NewJob } from '../ports/job-queue.ts';
 import type { JobDraft } from './idempotency.ts';
 

@@ -2,7 +2,8 @@ import { z } from '@hono/zod-openapi';
 import type { Context as HonoContext } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
-import { ERRORS, type ErrorCode, toVitrineError, VitrineError } from '../domain/errors.ts';
+import { ERRORS, type ErrorCode } from '../domain/error-table.ts';
+import { toVitrineError, VitrineError } from '../domain/errors.ts';
 import type { Logger } from '../observability/logger.ts';
 import type { ApiEnv } from './router.ts';
 

@@ -3,7 +3,8 @@ import { health } from '../api/schemas/health.ts';
 import { type Config, parseConfig } from '../config/config.ts';
 import type { Environment } from '../config/env.ts';
 import type { Context } from '../context.ts';
-import { ERRORS, type ErrorCode, VitrineError } from '../domain/errors.ts';
+import { ERRORS, type ErrorCode } from '../domain/error-table.ts';
+import { VitrineError } from '../domain/errors.ts';
 
 /** Speaks to the HTTP API: of a server that runs, or of the same application inside this process. */
 export interface Client extends AsyncDisposable {

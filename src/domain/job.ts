@@ -1,4 +1,4 @@
-import type { ErrorCode } from './errors.ts';
+import type { ErrorCode } from './error-table.ts';
 import type { ProductImage } from './product-image.ts';
 
 export const PRIORITIES = ['high', 'normal', 'low'] as const;

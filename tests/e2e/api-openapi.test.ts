@@ -7,7 +7,7 @@ import { createApp } from '../../src/api/app.ts';
 import { jobRequest } from '../../src/api/schemas/job-request.ts';
 import { searchRequest } from '../../src/api/schemas/search.ts';
 import type { Context } from '../../src/context.ts';
-import { ERRORS } from '../../src/domain/errors.ts';
+import { ERRORS } from '../../src/domain/error-table.ts';
 import { createTestContext } from '../support/context.ts';
 import { createOpenApiCheck } from '../support/openapi-check.ts';
 import { root } from '../support/program.ts';

@@ -1,4 +1,4 @@
-import { ERRORS, type ErrorCode } from '../../domain/errors.ts';
+import { ERRORS, type ErrorCode } from '../../domain/error-table.ts';
 import { type JobError, MAX_CRASHES, MAX_HISTORY } from '../../domain/job.ts';
 import type { AttemptRecord, Settlement } from '../../ports/job-queue.ts';
 import { type JobRecord, type Ledger, lineOf } from './sqlite-queue-ledger.ts';

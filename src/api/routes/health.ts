@@ -1,6 +1,7 @@
 import { createRoute, type z } from '@hono/zod-openapi';
 import type { Context } from '../../context.ts';
-import { type ErrorCode, toVitrineError, VitrineError } from '../../domain/errors.ts';
+import type { ErrorCode } from '../../domain/error-table.ts';
+import { toVitrineError, VitrineError } from '../../domain/errors.ts';
 import { problems } from '../problem.ts';
 import type { Readiness } from '../readiness.ts';
 import { type ApiRouter, createRouter } from '../router.ts';

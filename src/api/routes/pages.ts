@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import type { Context as HonoContext } from 'hono';
 import { html } from 'hono/html';
 import packageJson from '../../../package.json' with { type: 'json' };
-import { ERRORS } from '../../domain/errors.ts';
+import { ERRORS } from '../../domain/error-table.ts';
 import { type ApiRouter, createRouter } from '../router.ts';
 
 const DOCUMENT_INFO = {

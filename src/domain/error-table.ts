@@ -1,0 +1,269 @@
+/**
+ * The one table of failures. Each code says how HTTP reports it, whether trying the same job again can help,
+ * and what the person who meets it should do next.
+ */
+export interface ErrorDefinition {
+  /** HTTP status of a response that carries this code. */
+  readonly status: number;
+  /** True when the same job may succeed later without anyone changing it. */
+  readonly retryable: boolean;
+  readonly title: string;
+  readonly suggestion: string;
+}
+
+const define = (status: number, retryable: boolean, title: string, suggestion: string): ErrorDefinition => ({
+  status,
+  retryable,
+  title,
+  suggestion,
+});
+
+export const ERRORS = {
+  // Requests
+  invalid_request: define(
+    400,
+    false,
+    'Invalid request',
+    'Correct the named fields and send it again; /docs shows each one.',
+  ),
+  invalid_json: define(
+    400,
+    false,
+    'Invalid JSON',
+    'Send one JSON document in UTF-8, or NDJSON with Content-Type: application/x-ndjson.',
+  ),
+  body_too_large: define(
+    413,
+    false,
+    'Body too large',
+    'Send fewer jobs a request, smaller images, or image_url instead of inline bytes.',
+  ),
+  unsupported_media_type: define(
+    415,
+    false,
+    'Unsupported media type',
+    'Send application/json, application/x-ndjson or multipart/form-data.',
+  ),
+  route_not_found: define(404, false, 'No such address', 'See /docs for the addresses that exist.'),
+  method_not_allowed: define(
+    405,
+    false,
+    'Method not allowed',
+    'Use one of the methods that the Allow header names; see /docs.',
+  ),
+  cross_origin_refused: define(
+    403,
+    false,
+    'Request from another site refused',
+    "Send the request from a program, or from a page of Vitrine's own address.",
+  ),
+  job_not_found: define(
+    404,
+    false,
+    'No such job',
+    'Check the id; the status of a job is kept for 24 hours after it has ended.',
+  ),
+  product_not_found: define(
+    404,
+    false,
+    'No such product',
+    'Check the id (percent-encode it), or enqueue an image of the product first.',
+  ),
+  job_already_ended: define(
+    409,
+    false,
+    'Job already ended',
+    'Enqueue the product image again to process it anew.',
+  ),
+  job_not_dead: define(
+    409,
+    false,
+    'Job is not in the dead letter',
+    'Only a failed job can be retried; see its status.',
+  ),
+  idempotency_conflict: define(
+    409,
+    false,
+    'Idempotency key used for another request',
+    'Use a new Idempotency-Key for a new request.',
+  ),
+  flush_not_allowed: define(
+    403,
+    false,
+    'Flush is not allowed',
+    'Start the API with ALLOW_FLUSH=true to permit it.',
+  ),
+  queue_full: define(
+    429,
+    true,
+    'The queue is full',
+    'Wait for the seconds in Retry-After, add workers, or raise MAX_PENDING.',
+  ),
+  text_not_supported: define(
+    422,
+    false,
+    'The model has no text encoder',
+    'Search by image or product_id, or choose a model with a text encoder.',
+  ),
+
+  // Dependencies
+  queue_unavailable: define(
+    503,
+    true,
+    'The queue is unreachable',
+    'Check that Redis is up and REDIS_URL is right; `vitrine doctor` tells more.',
+  ),
+  queue_unsafe: define(
+    500,
+    false,
+    'The queue could lose jobs',
+    'Set maxmemory-policy to noeviction in redis.conf, or with `redis-cli CONFIG SET maxmemory-policy noeviction`.',
+  ),
+  store_unavailable: define(
+    503,
+    true,
+    'The vector store is unreachable',
+    'Check that Qdrant is up and QDRANT_URL and QDRANT_API_KEY are right; `vitrine doctor` tells more.',
+  ),
+  store_rejected: define(
+    500,
+    false,
+    'The vector store refused the request',
+    "See the store's log; the collection may not be of this model.",
+  ),
+  model_unavailable: define(
+    503,
+    true,
+    'The model could not be loaded',
+    'Check MODEL and MODELS_DIR; `vitrine doctor` tells more.',
+  ),
+  model_mismatch: define(
+    409,
+    false,
+    'The collection is of another model',
+    "Set MODEL to the collection's model, or QDRANT_COLLECTION to a new name.",
+  ),
+  invalid_configuration: define(
+    500,
+    false,
+    'Invalid configuration',
+    'Correct the named settings; docs/configuration.md lists them all.',
+  ),
+  not_ready: define(503, true, 'Not ready', 'Wait a moment; /health tells what is missing.'),
+  listen_failed: define(
+    500,
+    false,
+    'The server could not listen',
+    'Stop the program that uses the port, or set HOST and PORT to a free address.',
+  ),
+  internal_error: define(
+    500,
+    true,
+    'Internal error',
+    "Try again; if it stays, look up the request id in the server's log.",
+  ),
+
+  // Images
+  image_url_invalid: define(
+    422,
+    false,
+    'The image URL is not usable',
+    'Give an absolute http or https URL without credentials.',
+  ),
+  image_address_blocked: define(
+    422,
+    false,
+    'The image address is not allowed',
+    'Use a public address, or name the host in IMAGE_ALLOW_HOSTS.',
+  ),
+  image_not_found: define(
+    422,
+    false,
+    'The image does not exist',
+    'Check the URL or path; the server answered that nothing is there.',
+  ),
+  image_access_denied: define(
+    422,
+    false,
+    'The image server refused access',
+    'Make the image readable without credentials, or send its bytes.',
+  ),
+  image_server_error: define(
+    502,
+    true,
+    'The image server failed',
+    'It is retried; check the image server if it stays.',
+  ),
+  image_fetch_failed: define(
+    502,
+    true,
+    'The image could not be fetched',
+    'It is retried; check the host name and the network if it stays.',
+  ),
+  image_fetch_timeout: define(
+    504,
+    true,
+    'Fetching the image took too long',
+    'It is retried; raise IMAGE_TIMEOUT_MS for slow servers.',
+  ),
+  image_path_forbidden: define(
+    422,
+    false,
+    'The image path is not allowed',
+    'Use a path inside one of IMAGE_ROOTS.',
+  ),
+  image_too_large: define(
+    422,
+    false,
+    'The image has too many bytes',
+    'Send a smaller file, or raise IMAGE_MAX_BYTES.',
+  ),
+  image_too_many_pixels: define(
+    422,
+    false,
+    'The image has too many pixels',
+    'Send a smaller picture, or raise IMAGE_MAX_PIXELS.',
+  ),
+  image_unsupported: define(422, false, 'Not a supported image', 'Send JPEG, PNG, WebP, AVIF, GIF or TIFF.'),
+  image_corrupt: define(422, false, 'The image is damaged', 'Open the file, save it anew and send it again.'),
+
+  // Processing
+  embedding_failed: define(
+    500,
+    true,
+    'The embedding failed',
+    "It is retried; see the worker's log if it stays.",
+  ),
+  embedding_thread_crashed: define(
+    500,
+    true,
+    'The embedding thread ended',
+    'It is restarted and the job retried; give the worker more memory if it stays.',
+  ),
+  embedding_invalid: define(
+    500,
+    false,
+    'The model gave an unusable vector',
+    'Check the model with `vitrine models verify`.',
+  ),
+  job_timed_out: define(
+    504,
+    true,
+    'The job took too long',
+    'It is retried; raise JOB_SOFT_TIMEOUT_MS if the images are large.',
+  ),
+  job_out_of_time: define(
+    504,
+    false,
+    'The job ran out of its whole time',
+    'Raise JOB_HARD_TIMEOUT_MS, or find out what makes the image slow.',
+  ),
+  job_poison: define(
+    500,
+    false,
+    'The job ended its worker several times',
+    'Look at the image: it ends the process that decodes it.',
+  ),
+} as const satisfies Record<string, ErrorDefinition>;
+
+export type ErrorCode = keyof typeof ERRORS;
