@@ -18,10 +18,10 @@ export interface RedisBackendSettings {
   readonly logger: Logger;
   /** Greatest number of jobs that have not ended; 0: no limit. */
   readonly maxPending: number;
-  /** Groups of keys that the queue is spread over, for a Redis Cluster; default 1. */
-  readonly shards?: number;
   /** Within this each call has succeeded or failed. */
   readonly commandTimeoutMs?: number;
+  /** Groups of keys that products are spread over, for a Redis Cluster; all processes must agree. Default: 1. */
+  readonly shards?: number;
   /** How long ended jobs are remembered. */
   readonly endedTtlMs?: number;
 }
@@ -43,9 +43,9 @@ export async function createRedisBackend(settings: RedisBackendSettings): Promis
     logger,
     maxPending,
     prefix,
-    shards = 1,
     commandTimeoutMs = 5_000,
     endedTtlMs = ENDED_TTL_MS,
+    shards = 1,
   } = settings;
   const target = parseRedisUrl(settings.url);
   const connection = createRedisConnection({ target, commandTimeoutMs, logger });
@@ -60,25 +60,24 @@ export async function createRedisBackend(settings: RedisBackendSettings): Promis
   }
   const keys = createQueueKeys(prefix);
   const dispose = () => connection[Symbol.asyncDispose]();
+  const queue =
+    shards === 1
+      ? createRedisQueue(connection, { keys, maxPending, endedTtlMs })
+      : createShardedQueue(
+          Array.from({ length: shards }, (_, n) =>
+            createRedisQueue(connection, {
+              keys: createQueueKeys(`${prefix}:${n}`),
+              maxPending: 0,
+              endedTtlMs,
+            }),
+          ),
+          maxPending,
+        );
   return {
-    queue: { ...openQueue(), [Symbol.asyncDispose]: dispose },
+    queue: { ...queue, [Symbol.asyncDispose]: dispose },
     registry: createRedisRegistry(connection, keys),
     [Symbol.asyncDispose]: dispose,
   };
-
-  function openQueue() {
-    if (shards === 1) return createRedisQueue(connection, { keys, maxPending, endedTtlMs });
-    const each = Math.ceil(maxPending / shards);
-    return createShardedQueue(
-      Array.from({ length: shards }, (_, shard) =>
-        createRedisQueue(connection, {
-          keys: createQueueKeys(`${prefix}:${shard}`),
-          maxPending: each,
-          endedTtlMs,
-        }),
-      ),
-    );
-  }
 }
 
 /** Refuses a Redis that would drop jobs when it is full, and warns of one that forgets them when it ends. */

@@ -11,6 +11,8 @@ import { SCRIPTS } from './redis-scripts.ts';
 const MAX_JOBS = 256;
 const MAX_CHARS = 1_000_000;
 const PARTS_AT_ONCE = 4;
+/** Counting is cheaper than storing. */
+const MAX_COUNTED = 1_000;
 
 type Answer = readonly EnqueuedJob[];
 
@@ -19,11 +21,7 @@ type Answer = readonly EnqueuedJob[];
  * order; whether all of them find room is asked first. Ids come from the caller, so that a call which broke off
  * half way can be repeated.
  */
-export function createEnqueue(
-  connection: RedisConnection,
-  keys: QueueKeys,
-  maxPending: number,
-): (jobs: readonly NewJob[]) => Promise<Answer> {
+export function createEnqueue(connection: RedisConnection, keys: QueueKeys, maxPending: number) {
   async function sendCalls(calls: readonly (readonly NewJob[])[], limit: number): Promise<readonly Reply[]> {
     const args: Argument[] = [limit, calls.length, ...calls.map((jobs) => jobs.length)];
     for (const jobs of calls) for (const job of jobs) pushArguments(args, job);
@@ -51,28 +49,25 @@ export function createEnqueue(
     return answer === 0 ? queueFull() : toEnqueuedJobs(answer);
   }
 
-  async function requireRoom(jobs: readonly NewJob[]): Promise<void> {
+  async function countNew(jobs: readonly NewJob[]): Promise<{ pending: number; added: number }> {
     const firstOfKey = [...new Map(jobs.toReversed().map((job) => [job.key, job])).values()];
-    let added = 0;
-    let pending = 0;
-    for (const part of split(
-      firstOfKey,
-      () => 1,
-      () => 0,
-    )) {
+    const count = { pending: 0, added: 0 };
+    // Asked for no job at all, it still counts those that are pending.
+    for (let first = 0; first === 0 || first < firstOfKey.length; first += MAX_COUNTED) {
+      const part = firstOfKey.slice(first, first + MAX_COUNTED);
       const args = part.flatMap((job): Argument[] => [job.id, job.key, job.version ?? '']);
-      const [now, more] = asList(await connection.run(SCRIPTS.countNew, keys.fixed, args));
-      pending = asNumber(now);
-      added += asNumber(more);
+      const [pending, added] = asList(await connection.run(SCRIPTS.countNew, keys.fixed, args));
+      count.pending = asNumber(pending);
+      count.added += asNumber(added);
     }
-    if (added > 0 && pending + added > maxPending) throw queueFull();
+    return count;
   }
 
   async function enqueueLarge(
     parts: readonly (readonly NewJob[])[],
     jobs: readonly NewJob[],
   ): Promise<Answer> {
-    if (maxPending > 0) await requireRoom(jobs);
+    if (maxPending > 0) requireRoom(await countNew(jobs), maxPending);
     // Parts may overtake each other when one is sent again: only two of the same key must not.
     const keysDiffer = new Set(jobs.map(({ key }) => key)).size === jobs.length;
     const limit = pLimit(keysDiffer ? PARTS_AT_ONCE : 1);
@@ -83,11 +78,21 @@ export function createEnqueue(
     return answers.flat();
   }
 
-  return async (jobs) => {
+  async function enqueue(jobs: readonly NewJob[]): Promise<Answer> {
     if (jobs.length === 0) return [];
     const parts = split(jobs, () => 1, sizeOf);
     return parts.length === 1 ? enqueueSmall(jobs) : enqueueLarge(parts, jobs);
-  };
+  }
+
+  return { enqueue, countNew };
+}
+
+/** @throws VitrineError `queue_full` */
+export function requireRoom(
+  { pending, added }: { pending: number; added: number },
+  maxPending: number,
+): void {
+  if (added > 0 && pending + added > maxPending) throw queueFull();
 }
 
 function pushArguments(args: Argument[], job: NewJob): void {

@@ -1,20 +1,22 @@
-import { AGED_TURN, MAX_CRASHES, PRIORITIES } from '../../domain/job.ts';
+import { AGED_TURN, MAX_CRASHES } from '../../domain/job.ts';
 import type {
   DeadSelection,
   ForgottenProduct,
   JobQueue,
   JobView,
-  QueueStats,
+  NewJob,
   ReapResult,
   Renewal,
   Settlement,
 } from '../../ports/job-queue.ts';
 import { auditQueue } from './redis-audit.ts';
 import type { Argument, RedisConnection, Reply } from './redis-connection.ts';
+import { type DeadLetters, type DeadRequest, toDeadPage } from './redis-dead.ts';
 import { createEnqueue } from './redis-enqueue.ts';
 import type { QueueKeys } from './redis-keys.ts';
 import { asList, asNumber, asText, toClaimedJob, toJobView, toStoredError } from './redis-replies.ts';
 import { SCRIPTS, type Script } from './redis-scripts.ts';
+import { type StatNumbers, toStats } from './redis-stats.ts';
 
 export interface RedisQueueSettings {
   readonly keys: QueueKeys;
@@ -28,11 +30,18 @@ export interface RedisQueueSettings {
 const PART = 200;
 const RENEWALS: readonly Renewal[] = ['lost', 'renewed', 'cancel'];
 
-/** The queue's methods over one group of keys; closing the connection is its owner's affair. */
-export function createRedisQueue(
-  connection: RedisConnection,
-  settings: RedisQueueSettings,
-): Omit<JobQueue, typeof Symbol.asyncDispose> {
+export type QueueMethods = Omit<JobQueue, typeof Symbol.asyncDispose>;
+
+/** The queue over one group of keys, and what several of them need to make one queue together. */
+export interface RedisQueue extends QueueMethods {
+  /** Jobs that have not ended, and how many of these would join them. */
+  countNew(jobs: readonly NewJob[]): Promise<{ readonly pending: number; readonly added: number }>;
+  statNumbers(): Promise<StatNumbers>;
+  deadLetters(page: DeadRequest): Promise<DeadLetters>;
+}
+
+/** Closing the connection is its owner's affair. */
+export function createRedisQueue(connection: RedisConnection, settings: RedisQueueSettings): RedisQueue {
   const { keys } = settings;
   const run = (script: Script, args: readonly Argument[] = []) => connection.run(script, keys.fixed, args);
 
@@ -75,8 +84,24 @@ export function createRedisQueue(
     }
   }
 
+  async function deadLetters({ code = '', limit, cursor = '' }: DeadRequest): Promise<DeadLetters> {
+    const [total, more, entries] = asList(await run(SCRIPTS.dead, [limit, cursor, code]));
+    return {
+      total: asNumber(total),
+      hasMore: more === 1,
+      entries: asList(entries).map((entry) => {
+        const [order, found = ''] = asList(entry);
+        return { order: asNumber(order), job: toJobView(found, null) };
+      }),
+    };
+  }
+
+  const statNumbers = async () => asList(await run(SCRIPTS.stats)).map(asNumber);
+
   return {
-    enqueue: createEnqueue(connection, keys, settings.maxPending),
+    ...createEnqueue(connection, keys, settings.maxPending),
+    statNumbers,
+    deadLetters,
 
     async claim({ workerId, claimId, max, leaseMs, suspect = false }) {
       const missing = toStoredError('internal_error', 'The payload of the job is gone.');
@@ -105,7 +130,7 @@ export function createRedisQueue(
     status: view,
 
     async stats() {
-      return toStats(asList(await run(SCRIPTS.stats)).map(asNumber));
+      return toStats(await statNumbers());
     },
 
     async cancel(id) {
@@ -116,13 +141,8 @@ export function createRedisQueue(
       return asList(await run(SCRIPTS.active, [limit])).map((reply) => toJobView(reply, null));
     },
 
-    async dead({ code = '', limit, cursor = '' }) {
-      const [total, next, jobs] = asList(await run(SCRIPTS.dead, [limit, cursor, code]));
-      return {
-        jobs: asList(jobs).map((reply) => toJobView(reply, null)),
-        nextCursor: asText(next) || null,
-        total: asNumber(total),
-      };
+    async dead(page) {
+      return toDeadPage([await deadLetters(page)], page.limit);
     },
 
     redrive: (selection) => emptyDead('redrive', selection),
@@ -184,25 +204,4 @@ function toSettleArguments(settlement: Settlement): Argument[] {
   const outcome =
     kind === 'complete' ? settlement.result : kind === 'retry' || kind === 'fail' ? settlement.error : '';
   return [id, token, kind, processingMs, delayMs, outcome === '' ? '' : JSON.stringify(outcome)];
-}
-
-function toStats(v: readonly number[]): QueueStats {
-  const at = (index: number): number => v[index] ?? 0;
-  const lines = PRIORITIES.map((priority, index) => [priority, at(index)]);
-  const waiting = Object.fromEntries(lines) as QueueStats['waiting'];
-  return {
-    waiting,
-    delayed: at(3),
-    processing: at(4),
-    dead: at(5),
-    completed: at(6),
-    failed: at(7),
-    cancelled: at(8),
-    completedPerSecond: at(9) / 60,
-    attemptsPerSecond: at(10) / 60,
-    failureRate: at(10) === 0 ? 0 : 1 - at(9) / at(10),
-    recentlyDead: at(11),
-    oldestWaitingMs: at(12) < 0 ? null : at(12),
-    paused: at(13) === 1,
-  };
 }

@@ -1,5 +1,5 @@
 -- ARGV: limit, cursor (the order of the last one seen, or ''), code or ''.
--- Gives {total, cursor of the next page or '', {views}}, newest first.
+-- Gives {total, 1 when there are more, {{order, view} ...}}, newest first.
 local limit, cursor, code = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local ids, total = {}, 0
 if code == '' then
@@ -15,12 +15,9 @@ else
   for i = 1, #members do ids[i] = members[i]:sub(#prefix + 18) end
 end
 load(ids)
-local views, last = {}, ''
+local entries = {}
 for i = 1, math.min(#ids, limit) do
   local s = jobs[ids[i]]
-  if s then
-    views[#views + 1] = view(ids[i], s)
-    last = string.format('%.0f', s.order)
-  end
+  if s then entries[#entries + 1] = { string.format('%.0f', s.order), view(ids[i], s) } end
 end
-return { total, #ids > limit and last or '', views }
+return { total, #ids > limit and 1 or 0, entries }
