@@ -39,7 +39,7 @@ def fit_square(image, size, fit, resample=Image.LANCZOS):
 
 
 class Model:
-    def __init__(self, folder, resample="lanczos", fit=None):
+    def __init__(self, folder, resample="lanczos", fit=None, dims=None):
         config = json.loads(Path(folder, "preprocessor_config.json").read_text())
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -51,6 +51,7 @@ class Model:
         self.size = edge.get("height") or edge["shortest_edge"]
         self.fit = fit or config.get("vitrine_fit", "crop")
         self.resample = FILTERS[resample]
+        self.dims = slice(*(int(d) for d in dims.split(":"))) if dims else slice(None)
         self.mean = np.array(config["image_mean"], np.float32)
         self.std = np.array(config["image_std"], np.float32)
 
@@ -59,7 +60,7 @@ class Model:
         return ((np.asarray(square, np.float32) / 255 - self.mean) / self.std).transpose(2, 0, 1)
 
     def run(self, pixels):
-        return self.session.run(["image_embeds"], {"pixel_values": pixels})[0]
+        return self.session.run(["image_embeds"], {"pixel_values": pixels})[0][:, self.dims]
 
     def embed(self, images, batch=8):
         """Unit vectors, one a row."""
@@ -142,8 +143,8 @@ def milliseconds(model, batch, repeats=60):
     return float(np.median(times))
 
 
-def report(folder, data, resample="lanczos", fit=None, near=False):
-    model = Model(folder, resample, fit)
+def report(folder, data, resample="lanczos", fit=None, near=False, dims=None):
+    model = Model(folder, resample, fit, dims)
     gallery, queries = listing(data, "gallery"), listing(data, "queries")
     photos = [Image.open(p).convert("RGB") for p, _ in gallery]
     g, q = model.embed(photos), model.embed(Image.open(p) for p, _ in queries)
@@ -170,5 +171,6 @@ if __name__ == "__main__":
     parser.add_argument("--resample", default="lanczos", choices=FILTERS)
     parser.add_argument("--fit", choices=["pad", "crop", "stretch"])
     parser.add_argument("--near", action="store_true")
+    parser.add_argument("--dims", help="FIRST:LAST, a part of the embedding alone")
     args = parser.parse_args()
-    report(args.model, args.data, args.resample, args.fit, args.near)
+    report(args.model, args.data, args.resample, args.fit, args.near, args.dims)
