@@ -6,6 +6,8 @@ import type { Tally } from './tally.ts';
 export interface ProducerParts {
   readonly url: string;
   readonly ledger: Ledger;
+  /** Requests under way at once. */
+  readonly streams: number;
   readonly random: Random;
   readonly tally: Tally;
   /** Pictures that can be embedded, and one that can't. */
@@ -22,8 +24,6 @@ interface Answer {
   readonly body: Readonly<Record<string, unknown>>;
 }
 
-/** Requests under way at once. */
-const STREAMS = 8;
 /** Enough waits: more would only make the end later. */
 const MAX_PENDING = 120;
 const REQUEST_TIMEOUT_MS = 15_000;
@@ -210,5 +210,5 @@ export async function produce(parts: ProducerParts): Promise<void> {
 
   const onEnd = () => setTimeout(() => tooLate.abort(), LAST_TRIES_MS).unref();
   signal.addEventListener('abort', onEnd, { once: true });
-  await Promise.all([watchPending(), ...Array.from({ length: STREAMS }, stream)]);
+  await Promise.all([watchPending(), ...Array.from({ length: parts.streams }, stream)]);
 }

@@ -55,6 +55,9 @@ const LULL_MS = 40_000;
 const SHORT_LIFE_MS = [100, 2_500] as const;
 /** As they may live when nothing but now and then a kill goes wrong: most of them work at any time. */
 const LONG_LIFE_MS = [2_000, 20_000] as const;
+const FEW_STREAMS = 8;
+/** So many requests at once that each worker has its hands full, and leaves jobs when it is killed. */
+const MANY_STREAMS = 30;
 const PRODUCTS = 120;
 const PICTURES = 16;
 
@@ -137,6 +140,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const producing = produce({
     url: api.url,
     ledger,
+    streams: killsOnly ? MANY_STREAMS : FEW_STREAMS,
     random: random.fork('producer'),
     tally,
     ...pictures,
