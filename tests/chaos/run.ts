@@ -226,9 +226,12 @@ async function untilQuiet(url: string, queue: JobQueue, signal: AbortSignal): Pr
       .then((response) => response.json() as Promise<Record<string, unknown>>)
       .catch(() => null);
     if (stats !== null) last = JSON.stringify(stats);
-    const { waiting, delayed, processing } = await queue.stats();
-    const pending = waiting.high + waiting.normal + waiting.low + delayed + processing;
-    if (pending === 0 && stats?.['total_pending'] === 0 && (stats['spooled'] ?? 0) === 0) return;
+    // Its own connection may have been cut a moment ago.
+    const known = await queue.stats().catch(() => null);
+    if (known !== null && stats?.['total_pending'] === 0 && (stats['spooled'] ?? 0) === 0) {
+      const { waiting, delayed, processing } = known;
+      if (waiting.high + waiting.normal + waiting.low + delayed + processing === 0) return;
+    }
     await delay(500);
   }
   throw new Error(`jobs still move after ${QUIET_WITHIN_MS} ms: ${last}`);
