@@ -226,27 +226,41 @@ describe.skipIf(reason !== null)('the queue while Redis suffers', () => {
     );
   });
 
+  it('gives out nothing by a stray entry of a line', async () => {
+    const prefix = randomUUID();
+    await using backend = await connect({ url: redis.url, prefix });
+    const { queue } = backend;
+    await queue.enqueue([newJob('a'), newJob('b')]);
+    const { jobs } = await claim(queue, { max: 1 });
+    await queue.settle(jobs.map(complete));
+    await redis.client.zadd(`{${prefix}}:waiting:high`, 1, jobs[0]!.id, 2, 'unheard of');
+    expect((await claim(queue)).jobs).toMatchObject([{ data: { productId: 'b' } }]);
+    expect(await queue.status(jobs[0]!.id)).toMatchObject({ status: 'completed' });
+  });
+
   it('mends what was damaged from outside', async () => {
     const prefix = randomUUID();
     await using backend = await connect({ url: redis.url, prefix });
     const { queue } = backend;
     const key = (name: string) => `{${prefix}}:${name}`;
-    const [lost, doubled, bare, slotless, orphan] = ['lost', 'doubled', 'bare', 'slotless', 'orphan'].map(
-      (name) => newJob(name),
-    ) as [ReturnType<typeof newJob>, ...ReturnType<typeof newJob>[]];
-    const all = [lost, doubled!, bare!, slotless!, orphan!];
+    const [lost, doubled, slotless, orphan] = ['lost', 'doubled', 'slotless', 'orphan'].map((name) =>
+      newJob(name),
+    );
+    // A large payload is kept apart from its job.
+    const bare = newJob('bare', { url: `http://images.example/${'x'.repeat(2_000)}` });
+    const all = [lost!, doubled!, bare, slotless!, orphan!];
     await queue.enqueue(all);
-    await redis.client.zrem(key('waiting:normal'), lost.id);
+    await redis.client.zrem(key('waiting:normal'), lost!.id);
     await redis.client.zadd(key('leased'), Date.now() + 60_000, doubled!.id);
-    await redis.client.hdel(key('data'), bare!.id);
+    await redis.client.hdel(key('data'), bare.id);
     await redis.client.hdel(key('slots'), slotless!.key);
     await redis.client.hdel(key('jobs'), orphan!.id);
     const report = await queue.cleanup();
     expect(report.mended).toBeGreaterThanOrEqual(5);
     expect(await queue.cleanup()).toMatchObject({ mended: 0, checked: 4 });
     const { jobs } = await claim(queue);
-    expect(new Set(jobs.map(({ id }) => id))).toEqual(new Set([lost.id, doubled!.id, slotless!.id]));
-    expect(await queue.status(bare!.id)).toMatchObject({
+    expect(new Set(jobs.map(({ id }) => id))).toEqual(new Set([lost!.id, doubled!.id, slotless!.id]));
+    expect(await queue.status(bare.id)).toMatchObject({
       status: 'failed',
       lastError: { code: 'internal_error' },
     });

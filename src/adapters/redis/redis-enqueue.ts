@@ -38,15 +38,15 @@ export function createEnqueue(connection: RedisConnection, keys: QueueKeys, maxP
     for (const group of groups) {
       // A part that fails fails its own calls only: the others are stored.
       const answers = await sendCalls(group, maxPending).catch((error: unknown) => error);
-      for (const index of group.keys()) replies.push(toOutcome(answers, index));
+      for (const [index, jobs] of group.entries()) replies.push(toOutcome(answers, index, jobs));
     }
     return replies;
   });
 
-  function toOutcome(answers: unknown, index: number): Answer | Error {
+  function toOutcome(answers: unknown, index: number, jobs: readonly NewJob[]): Answer | Error {
     if (!Array.isArray(answers)) return answers instanceof Error ? answers : new Error('no answer');
     const answer = answers[index] as Reply;
-    return answer === 0 ? queueFull() : toEnqueuedJobs(answer);
+    return answer === 0 ? queueFull() : toEnqueuedJobs(answer, jobs);
   }
 
   async function countNew(jobs: readonly NewJob[]): Promise<{ pending: number; added: number }> {
@@ -73,7 +73,7 @@ export function createEnqueue(connection: RedisConnection, keys: QueueKeys, maxP
     const limit = pLimit(keysDiffer ? PARTS_AT_ONCE : 1);
     const answers = await limit.map(parts, async (part) => {
       const [answer] = await sendCalls([part], 0);
-      return toEnqueuedJobs(answer);
+      return toEnqueuedJobs(answer, part);
     });
     return answers.flat();
   }

@@ -7,7 +7,7 @@ import {
   PRIORITIES,
   type Priority,
 } from '../../domain/job.ts';
-import type { AttemptRecord, ClaimedJob, EnqueuedJob, JobView } from '../../ports/job-queue.ts';
+import type { AttemptRecord, ClaimedJob, EnqueuedJob, JobView, NewJob } from '../../ports/job-queue.ts';
 import type { Reply } from './redis-connection.ts';
 
 /** What the Lua scripts give, as the port's types. Each list is as its script's first comment says. */
@@ -23,20 +23,29 @@ const parse = <T>(reply: Reply | undefined): T | null =>
 
 export const toPriorityRank = (priority: Priority): number => PRIORITIES.indexOf(priority) + 1;
 
-export function toEnqueuedJobs(reply: Reply | undefined): EnqueuedJob[] {
-  const flat = asList(reply);
-  const jobs: EnqueuedJob[] = [];
-  for (let at = 0; at < flat.length; at += 6) {
-    jobs.push({
-      id: asText(flat[at]),
-      status: asText(flat[at + 1]) as JobStatus,
-      position: toRank(flat[at + 2]),
-      replaced: flat[at + 3] === 1,
-      superseded: flat[at + 4] === 1,
-      version: asNumber(flat[at + 5]),
-    });
-  }
-  return jobs;
+/** @param jobs what was sent: of most jobs it is answered only where they stand */
+export function toEnqueuedJobs(reply: Reply | undefined, jobs: readonly NewJob[]): EnqueuedJob[] {
+  const values = asList(reply);
+  return jobs.map(({ id }, index) => {
+    const told = values[index * 3];
+    if (told !== 0) return toEnqueuedJob(told);
+    const position = toRank(values[index * 3 + 1]);
+    const version = asNumber(values[index * 3 + 2]);
+    const status = position === null ? 'delayed' : 'queued';
+    return { id, status, position, replaced: false, superseded: false, version };
+  });
+}
+
+function toEnqueuedJob(reply: Reply | undefined): EnqueuedJob {
+  const [id, status, position, replaced, superseded, version] = asList(reply);
+  return {
+    id: asText(id),
+    status: asText(status) as JobStatus,
+    position: toRank(position),
+    replaced: replaced === 1,
+    superseded: superseded === 1,
+    version: asNumber(version),
+  };
 }
 
 export function toClaimedJob(reply: Reply, token: string): ClaimedJob {

@@ -5,13 +5,32 @@ local worker, token, max, leaseMs = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumbe
 local suspect, agedTurn = ARGV[5] == '1', tonumber(ARGV[6])
 local claimKey = KEYS[FIXED_KEYS + 1]
 
-local function answer(ids)
-  local data = collect('HMGET', DATA, ids)
+-- The payloads of loaded jobs; false where one is gone.
+local function payloadsOf(ids)
+  local found, apart = {}, {}
+  for i = 1, #ids do
+    local s = jobs[ids[i]]
+    found[i] = s and s.data ~= '' and s.data
+    if s and s.apart == 1 then apart[#apart + 1] = ids[i] end
+  end
+  if #apart > 0 then
+    local stored, next = collect('HMGET', DATA, apart), 1
+    for i = 1, #ids do
+      if ids[i] == apart[next] then
+        found[i] = stored[next]
+        next = next + 1
+      end
+    end
+  end
+  return found
+end
+
+local function answer(ids, data)
   local reply = { redis.call('ZCARD', HOMES.s) }
   for i = 1, #ids do
     local id = ids[i]
     local s = job(id)
-    if s and s.place == 'r' and s.token == token then
+    if s and s.place == 'r' and s.token == token and data[i] then
       reply[#reply + 1] = { id, s.key, data[i], s.version, s.priority, s.attempts, s.maxAttempts, s.crashes,
         now - s.firstClaimedAt }
     end
@@ -20,36 +39,46 @@ local function answer(ids)
 end
 
 local first = redis.call('GET', claimKey)
-if first then return answer(cmsgpack.unpack(first)) end
+if first then
+  local ids = cmsgpack.unpack(first)
+  load(ids)
+  return answer(ids, payloadsOf(ids))
+end
 
 promote()
 if redis.call('HGET', META, 'paused') then return { redis.call('ZCARD', HOMES.s) } end
 
+-- How many of each line are picked: they are its first ones.
+local taken = { h = 0, n = 0, l = 0 }
+
+local function orderOfHead(lines, i)
+  return tonumber(redis.call('ZSCORE', HOMES[LINES[i]], lines[i][taken[LINES[i]] + 1]))
+end
+
 -- The next jobs: by priority, but every so many turns the one that has waited longest, so that none starves.
--- How many of each line: they are its first ones.
-local taken = {}
 local function pick()
   if suspect then return redis.call('ZRANGE', HOMES.s, 0, 0) end
-  local lines, heads = {}, { 1, 1, 1 }
-  for i = 1, 3 do lines[i] = redis.call('ZRANGE', HOMES[LINES[i]], 0, max - 1, 'WITHSCORES') end
+  local lines = {}
+  for i = 1, 3 do lines[i] = redis.call('ZRANGE', HOMES[LINES[i]], 0, max - 1) end
   local turn = tonumber(redis.call('HGET', META, 'turn') or 0)
   local picked = {}
   while #picked < max do
     turn = turn + 1
     local from
     for i = 1, 3 do
-      if lines[i][heads[i]] then
-        local aged = from and turn % agedTurn == 0
-        if not from or (aged and tonumber(lines[i][heads[i] + 1]) < tonumber(lines[from][heads[from] + 1])) then
+      if lines[i][taken[LINES[i]] + 1] then
+        if not from then
+          from = i
+        elseif turn % agedTurn == 0 and orderOfHead(lines, i) < orderOfHead(lines, from) then
           from = i
         end
       end
     end
     if not from then break end
-    picked[#picked + 1] = lines[from][heads[from]]
-    heads[from] = heads[from] + 2
+    local place = LINES[from]
+    taken[place] = taken[place] + 1
+    picked[#picked + 1] = lines[from][taken[place]]
   end
-  for i = 1, 3 do taken[LINES[i]] = (heads[i] - 1) / 2 end
   if #picked > 0 then count('turn', #picked) end
   return picked
 end
@@ -61,11 +90,13 @@ if not suspect then
   for i = 1, #picked do homes[picked[i]] = nil end
 end
 loadSlotsOf(picked)
-local data = collect('HMGET', DATA, picked)
-local claimed = {}
+local data = payloadsOf(picked)
+local claimed, claimedData = {}, {}
 for i = 1, #picked do
   local id = picked[i]
+  -- A stray entry of a job that is elsewhere leads to nothing.
   local s = jobs[id]
+  if s and s.place ~= 's' and not taken[s.place] then s = nil end
   if s and data[i] then
     s.used = true
     s.place, s.token, s.worker, s.startedAt = 'r', token, worker, now
@@ -74,6 +105,7 @@ for i = 1, #picked do
     setSlot(s, '', id)
     change(id, s)
     claimed[#claimed + 1] = id
+    claimedData[#claimed] = data[i]
   elseif s then
     s.error = ARGV[7]
     setSlot(s, '', nil)
@@ -86,4 +118,4 @@ for place, n in pairs(taken) do
 end
 commit()
 redis.call('SET', claimKey, cmsgpack.pack(claimed), 'PX', leaseMs)
-return answer(claimed)
+return answer(claimed, claimedData)

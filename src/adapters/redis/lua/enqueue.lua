@@ -1,8 +1,9 @@
 -- ARGV: greatest number of pending jobs (0: no limit), number of calls, then for each call its number of jobs,
 -- then for each job: id, key, product, image, payload, and as a JSON list priority, greatest attempts, version
 -- ('' for none), delay kind ('', 'in', 'at') and delay in ms, the last three as text.
--- Gives for each call 0 when it was refused as too many, or a flat list of
--- id, status, position, replaced, superseded, version of each job.
+-- Gives for each call 0 when it was refused as too many, or a list of three values a job: 0, position (-1: it is
+-- delayed) and version where nothing is to be told but that it was stored; or else
+-- {id, status, position, replaced, superseded, version}, 0, 0.
 local WIDTH = 6
 local maxPending, calls = tonumber(ARGV[1]), tonumber(ARGV[2])
 local first = 3 + calls
@@ -85,21 +86,22 @@ local moved, movedPlaces, movedAnswers = {}, {}, {}
 
 local function addPlain(n, answer)
   local id, key, at = ids[n], keys[n], first + (n - 1) * WIDTH
-  local product = ARGV[at + 2]
+  local product, image, payload = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local options = optionsOf(n)
   local order, available, i = nextOrder(), availableAt(options), #answer
   local version, place = options.version or order, available > 0 and 'd' or LINES[options.priority]
-  local s = #data
-  states[s + 1], states[s + 2] = id, struct.pack(FRESH, 'F', place, options.priority, options.maxAttempts, version,
-    order, now, available, #key, key, #product, product) .. ARGV[at + 3]
-  data[s + 1], data[s + 2] = id, ARGV[at + 4]
+  local apart, s = 0, #states
+  if #payload > SMALL then
+    apart, data[#data + 1], data[#data + 2], payload = 1, id, payload, ''
+  end
+  states[s + 1], states[s + 2] = id, struct.pack(FRESH, 'F', place, options.priority, apart, options.maxAttempts,
+    version, order, now, available, #key, key, #product, product, #image, image) .. payload
   held[s + 1], held[s + 2] = key, id .. SEPARATOR
   products[s + 1], products[s + 2] = 0, product .. SEPARATOR .. key
   append(lines, HOMES[place], available > 0 and available or order, id)
-  answer[i + 1], answer[i + 2], answer[i + 3] = id, available > 0 and 'delayed' or 'queued', -1
-  answer[i + 4], answer[i + 5], answer[i + 6] = 0, 0, version
+  answer[i + 1], answer[i + 2], answer[i + 3] = 0, -1, version
   if available == 0 then
-    moved[#moved + 1] = i + 3
+    moved[#moved + 1] = i + 2
     movedPlaces[#moved], movedAnswers[#moved] = place, answer
   end
 end
@@ -145,7 +147,7 @@ local function add(n)
   local holder = waiting and slot.w or id
   s.version, s.maxAttempts, s.availableAt = version, options.maxAttempts, availableAt(options)
   s.place = running and 'p' or lineOf(s)
-  payloads[holder] = ARGV[at + 4]
+  setPayload(holder, s, ARGV[at + 4])
   change(holder, s)
   if waiting then return absorb(id, holder, version, 1, 0) end
   setSlot(s, id, nil)
@@ -170,10 +172,11 @@ for call = 1, calls do
       if plain[n] then
         addPlain(n, answer)
       else
+        local told = { '', 'failed', -1 }
+        told[1], told[4], told[5], told[6] = add(n)
         local i = #answer
-        answer[i + 1], answer[i + 4], answer[i + 5], answer[i + 6] = add(n)
-        answer[i + 2], answer[i + 3] = 'failed', -1
-        late[#late + 1] = { answer, i }
+        answer[i + 1], answer[i + 2], answer[i + 3] = told, 0, 0
+        late[#late + 1] = told
       end
     end
     answers[call] = answer
@@ -200,11 +203,10 @@ for i = #moved, 1, -1 do
     if movedPlaces[i] then movedAnswers[i][id] = position else positions[id] = position end
   end
 end
-for i = 1, #late do
-  local answer, at = late[i][1], late[i][2]
-  local id = answer[at + 1]
+for _, told in ipairs(late) do
+  local id = told[1]
   local s = job(id)
   -- Only a purged dead letter is gone before those that it absorbed.
-  if s then answer[at + 2], answer[at + 3] = statusOf(s), positions[id] or position(id, s) end
+  if s then told[2], told[3] = statusOf(s), positions[id] or position(id, s) end
 end
 return answers

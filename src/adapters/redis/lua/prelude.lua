@@ -24,42 +24,51 @@ local micros = second * 1000000 + tonumber(clock[2])
 local now = math.floor(micros / 1000)
 
 -- A job as bytes. One that was never claimed (F) leaves out what has not happened to it: most jobs wait, and their
--- memory is what the queue takes.
-local FRESH = '<c1c1BI4I8I8I8I8I2c0I4c0'
-local USED = '<c1c1BBI4I4I4I8I8I8I8I8I8I8i8I2c0I4c0I4c0I4c0I4c0I4c0I4c0I4c0I4c0'
+-- memory is what the queue takes. A small payload stands at the end; a large one is kept apart, in DATA, so that it is
+-- not written anew with each change of state.
+local SMALL = 1024
+local FRESH = '<c1c1BBI4I8I8I8I8I2c0I4c0I4c0'
+local USED = '<c1c1BBBI4I4I4I8I8I8I8I8I8I8i8I2c0I4c0I4c0I4c0I4c0I4c0I4c0I4c0I4c0'
 local UNCLAIMED = {
   __index = {
     attempts = 0, crashes = 0, firstClaimedAt = 0, startedAt = 0, endedAt = 0, token = '', settledToken = '',
-    worker = '', cancel = 0, processingMs = -1, error = '', result = '', history = '',
+    worker = '', cancel = 0, processingMs = -1, error = '', result = '', history = '', apart = 0, data = '',
   },
 }
 
+-- Tables are made with all their fields at once: growing one by one costs several times as much.
 local function decode(raw)
   if raw:byte(1) == 70 then
-    local _, place, priority, maxAttempts, version, order, enqueuedAt, availableAt, key, product, at =
+    local _, place, priority, apart, maxAttempts, version, order, enqueuedAt, availableAt, key, product, image, at =
       struct.unpack(FRESH, raw)
     return setmetatable({
-      key = key, product = product, image = raw:sub(at), version = version, priority = priority, place = place,
-      order = order, maxAttempts = maxAttempts, enqueuedAt = enqueuedAt, availableAt = availableAt,
+      place = place, priority = priority, apart = apart, maxAttempts = maxAttempts, version = version, order = order,
+      enqueuedAt = enqueuedAt, availableAt = availableAt, key = key, product = product, image = image,
+      data = raw:sub(at),
     }, UNCLAIMED)
   end
-  local s = { used = true }
-  local _
-  _, s.place, s.priority, s.cancel, s.maxAttempts, s.attempts, s.crashes, s.version, s.order, s.enqueuedAt,
-    s.availableAt, s.firstClaimedAt, s.startedAt, s.endedAt, s.processingMs, s.key, s.product, s.image, s.token,
-    s.settledToken, s.worker, s.error, s.result, s.history = struct.unpack(USED, raw)
-  return s
+  local _, place, priority, apart, cancel, maxAttempts, attempts, crashes, version, order, enqueuedAt, availableAt,
+    firstClaimedAt, startedAt, endedAt, processingMs, key, product, image, token, settledToken, worker, failure,
+    result, history, at = struct.unpack(USED, raw)
+  return {
+    used = true, place = place, priority = priority, apart = apart, cancel = cancel, maxAttempts = maxAttempts,
+    attempts = attempts, crashes = crashes, version = version, order = order, enqueuedAt = enqueuedAt,
+    availableAt = availableAt, firstClaimedAt = firstClaimedAt, startedAt = startedAt, endedAt = endedAt,
+    processingMs = processingMs, key = key, product = product, image = image, token = token,
+    settledToken = settledToken, worker = worker, error = failure, result = result, history = history,
+    data = raw:sub(at),
+  }
 end
 
 local function encode(s)
   if not s.used then
-    return struct.pack(FRESH, 'F', s.place, s.priority, s.maxAttempts, s.version, s.order,
-      s.enqueuedAt, s.availableAt, #s.key, s.key, #s.product, s.product) .. s.image
+    return struct.pack(FRESH, 'F', s.place, s.priority, s.apart, s.maxAttempts, s.version, s.order, s.enqueuedAt,
+      s.availableAt, #s.key, s.key, #s.product, s.product, #s.image, s.image) .. s.data
   end
-  return struct.pack(USED, 'U', s.place, s.priority, s.cancel, s.maxAttempts, s.attempts, s.crashes, s.version,
-    s.order, s.enqueuedAt, s.availableAt, s.firstClaimedAt, s.startedAt, s.endedAt, s.processingMs,
+  return struct.pack(USED, 'U', s.place, s.priority, s.apart, s.cancel, s.maxAttempts, s.attempts, s.crashes,
+    s.version, s.order, s.enqueuedAt, s.availableAt, s.firstClaimedAt, s.startedAt, s.endedAt, s.processingMs,
     #s.key, s.key, #s.product, s.product, #s.image, s.image, #s.token, s.token, #s.settledToken, s.settledToken,
-    #s.worker, s.worker, #s.error, s.error, #s.result, s.result, #s.history, s.history)
+    #s.worker, s.worker, #s.error, s.error, #s.result, s.result, #s.history, s.history) .. s.data
 end
 
 -- Calls in parts: Lua's stack holds some 8,000 values. Parts are even, so that pairs stay together.
@@ -114,8 +123,18 @@ local function change(id, s)
   changed[id] = true
 end
 
--- Payloads: a string is stored, false is removed.
+-- Payloads that are kept apart: a string is stored, false is removed.
 local payloads = {}
+
+local function setPayload(id, s, payload)
+  local apart = #payload > SMALL
+  if apart then
+    payloads[id] = payload
+  elseif s.apart == 1 then
+    payloads[id] = false
+  end
+  s.apart, s.data = apart and 1 or 0, apart and '' or payload
+end
 
 -- Slots: which job of a key waits (w) and which runs (r); '' for none.
 local slots, changedSlots = {}, {}
@@ -154,7 +173,7 @@ local function setSlot(s, waiting, running)
   local slot = slotOf(s.key)
   if waiting ~= nil then slot.w = waiting end
   if running ~= nil then slot.r = running end
-  slot.member = s.product .. SEPARATOR .. s.key
+  slot.product = s.product
   changedSlots[s.key] = slot
 end
 
@@ -215,7 +234,7 @@ local function finish(id, s, place)
   if place == 'f' then
     s.order = nextOrder()
   else
-    payloads[id] = false
+    setPayload(id, s, '')
   end
   count(ENDINGS[place], 1)
   change(id, s)
@@ -332,11 +351,11 @@ local function commit()
       held[#held + 1] = slot.w .. SEPARATOR .. slot.r
       if not slot.stored then
         arrived[#arrived + 1] = 0
-        arrived[#arrived + 1] = slot.member
+        arrived[#arrived + 1] = slot.product .. SEPARATOR .. key
       end
     elseif slot.stored then
       freed[#freed + 1] = key
-      left[#left + 1] = slot.member
+      left[#left + 1] = slot.product .. SEPARATOR .. key
     end
   end
   send('HSET', SLOTS, held)
