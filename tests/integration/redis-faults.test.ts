@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createRedisBackend, type RedisBackendSettings } from '../../src/adapters/redis/redis-backend.ts';
 import { SCRIPTS } from '../../src/adapters/redis/redis-scripts.ts';
 import { claim, complete, crash, fail, newJob, retry } from '../support/jobs.ts';
-import { startLossyProxy } from '../support/lossy-proxy.ts';
 import { freePort, type RedisServer, startRedis, whyNoRedis } from '../support/redis-server.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { until } from '../support/until.ts';
 
 const reason = whyNoRedis();
@@ -24,7 +24,7 @@ describe.skipIf(reason !== null)('the queue while Redis suffers', () => {
 
   describe('a lost reply', () => {
     it('adds nothing twice when an enqueue is sent again', async () => {
-      await using proxy = await startLossyProxy(redis.port);
+      await using proxy = await startTcpProxy(redis.port);
       await using backend = await connect({ url: `redis://127.0.0.1:${proxy.port}` });
       const { queue } = backend;
       await queue.enqueue([newJob('before')]);
@@ -41,7 +41,7 @@ describe.skipIf(reason !== null)('the queue while Redis suffers', () => {
     });
 
     it('gives a claim that is sent again the jobs of the first one', async () => {
-      await using proxy = await startLossyProxy(redis.port);
+      await using proxy = await startTcpProxy(redis.port);
       await using backend = await connect({ url: `redis://127.0.0.1:${proxy.port}` });
       const { queue } = backend;
       const jobs = [newJob('a'), newJob('b'), newJob('c')];
@@ -54,7 +54,7 @@ describe.skipIf(reason !== null)('the queue while Redis suffers', () => {
     });
 
     it('settles once, and says so when asked again', async () => {
-      await using proxy = await startLossyProxy(redis.port);
+      await using proxy = await startTcpProxy(redis.port);
       await using backend = await connect({ url: `redis://127.0.0.1:${proxy.port}` });
       const { queue } = backend;
       await queue.enqueue([newJob('a'), newJob('b')]);
@@ -79,7 +79,7 @@ describe.skipIf(reason !== null)('the queue while Redis suffers', () => {
   });
 
   it('goes on when its connections are cut under load', async () => {
-    await using proxy = await startLossyProxy(redis.port);
+    await using proxy = await startTcpProxy(redis.port);
     await using backend = await connect({ url: `redis://127.0.0.1:${proxy.port}` });
     const { queue } = backend;
     const jobs = Array.from({ length: 300 }, (_, i) => newJob(`product-${i}`));

@@ -8,6 +8,13 @@ export interface TcpProxy extends AsyncDisposable {
   /** From now on what the server answers is dropped, while what the clients send arrives. */
   loseReplies(): void;
   /**
+   * The next request that contains the text reaches the server, but its connection breaks instead of a reply.
+   * Resolves when that has happened.
+   */
+  loseReplyTo(text: string): Promise<void>;
+  /** Breaks all connections. */
+  cut(): void;
+  /**
    * Each piece is forwarded later, in both directions, even when its sender has gone meanwhile. Pieces of different
    * connections overtake each other when the delays differ.
    */
@@ -23,6 +30,7 @@ type Mode = 'pass' | 'lose-replies' | 'refuse';
 export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
   let mode: Mode = 'pass';
   let toDelayMs = () => 0;
+  let doomed: { readonly text: string; readonly done: () => void } | null = null;
   const sockets = new Set<Socket>();
 
   function forward(from: Socket, to: Socket, isReply: boolean): void {
@@ -50,6 +58,15 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
       socket.on('error', () => {});
       socket.on('close', () => sockets.delete(socket));
     }
+    client.on('data', (request) => {
+      if (doomed === null || !request.includes(doomed.text)) return;
+      const { done } = doomed;
+      doomed = null;
+      upstream.prependOnceListener('data', () => {
+        client.destroy();
+        done();
+      });
+    });
     forward(client, upstream, false);
     forward(upstream, client, true);
   });
@@ -78,6 +95,12 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     loseReplies() {
       mode = 'lose-replies';
     },
+    loseReplyTo(text) {
+      const lost = Promise.withResolvers<void>();
+      doomed = { text, done: lost.resolve };
+      return lost.promise;
+    },
+    cut,
     slowDown(next) {
       toDelayMs = next;
     },
