@@ -39,6 +39,22 @@ afterAll(async () => {
 });
 
 describe('images by path', () => {
+  it.each([0, 1, 2, 3, 4, 5, 6])(
+    'stops %i turns after it began, and ends nothing but itself',
+    async (turns) => {
+      const stop = new AbortController();
+      const reading = source
+        .fetch({ kind: 'path', path: 'a.png' }, stop.signal)
+        .catch((error: unknown) => error);
+      for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+      stop.abort(new Error('no longer wanted'));
+      const outcome = await reading;
+      if (!(outcome instanceof Uint8Array)) expect(outcome).toBeInstanceOf(Error);
+      // An error that nobody listens to would come now, and fail the run.
+      await new Promise((resolve) => setImmediate(resolve));
+    },
+  );
+
   it.each([
     ['an absolute path', () => join(folder, 'open', 'a.png')],
     ['a path relative to a root', () => 'a.png'],

@@ -66,6 +66,8 @@ async function readRegularFile(path: string, maxBytes: number, signal: AbortSign
     const opened = await file.stat();
     if (!opened.isFile()) throw notAFile();
     if (opened.size > maxBytes) throw tooLarge(maxBytes);
+    // A stream that is made with an aborted signal emits its error before anybody can listen, and ends the process.
+    signal.throwIfAborted();
     const chunks = file.createReadStream({ end: maxBytes, autoClose: false, signal });
     return await readLimited(chunks, maxBytes);
   } finally {
