@@ -206,14 +206,15 @@ async function drawPictures(folder: string) {
   await mkdir(paths);
   const pictures = await Promise.all(
     Array.from({ length: PICTURES }, async (_, seed) => {
-      const bytes = await drawImage(seed, 48);
+      // The queue keeps large payloads apart.
+      const bytes = await drawImage(seed, seed % 4 === 0 ? 48 : 200);
       if (seed % 2 === 0) return { image_base64: bytes.toString('base64') };
       const path = join(paths, `${seed}.png`);
       await writeFile(path, bytes);
       return { image_path: path };
     }),
   );
-  const brokenPicture = { image_base64: Buffer.from('no picture at all').toString('base64') };
+  const brokenPicture = { image_base64: Buffer.from('no picture at all '.repeat(100)).toString('base64') };
   return { pictures: pictures as Record<string, string>[], brokenPicture };
 }
 
