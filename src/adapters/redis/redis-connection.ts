@@ -62,14 +62,14 @@ export function createRedisConnection(settings: ConnectionSettings): RedisConnec
     logger.warn('redis connection lost');
   });
 
-  async function whenReady(deadline: number): Promise<void> {
-    if (downSince === null) return;
-    const limit = Math.max(0, Math.min(deadline, downSince + GRACE_MS) - performance.now());
+  async function whenReady(since: number, deadline: number): Promise<void> {
+    const limit = Math.max(0, Math.min(deadline, since + GRACE_MS) - performance.now());
     await within(limit, ready.promise, () => new Error('Connection is closed'));
   }
 
   async function attempt<T>(deadline: number, command: () => Promise<T>): Promise<T> {
-    await whenReady(deadline);
+    // Without a wait the command is written in this turn, before its caller prepares the next one.
+    if (downSince !== null) await whenReady(downSince, deadline);
     return within(deadline - performance.now(), command(), () => {
       // A server that answers nothing may be behind a dead connection: the next call gets a new one.
       client.disconnect(true);

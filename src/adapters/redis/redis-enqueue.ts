@@ -8,7 +8,7 @@ import { asList, asNumber, toEnqueuedJobs, toPriorityRank } from './redis-replie
 import { SCRIPTS } from './redis-scripts.ts';
 
 /** One script call holds Redis for some milliseconds at most: no more jobs or payload than this. */
-const MAX_JOBS = 256;
+const MAX_JOBS = 128;
 const MAX_CHARS = 1_000_000;
 const PARTS_AT_ONCE = 4;
 /** Counting is cheaper than storing. */
@@ -34,13 +34,12 @@ export function createEnqueue(connection: RedisConnection, keys: QueueKeys, maxP
       (jobs) => jobs.length,
       (jobs) => jobs.reduce((sum, job) => sum + sizeOf(job), 0),
     );
-    const replies: (Answer | Error)[] = [];
-    for (const group of groups) {
-      // A part that fails fails its own calls only: the others are stored.
+    // A part that fails fails its own calls only: the others are stored.
+    const replies = await pLimit(PARTS_AT_ONCE).map(groups, async (group) => {
       const answers = await sendCalls(group, maxPending).catch((error: unknown) => error);
-      for (const [index, jobs] of group.entries()) replies.push(toOutcome(answers, index, jobs));
-    }
-    return replies;
+      return group.map((jobs, index) => toOutcome(answers, index, jobs));
+    });
+    return replies.flat();
   });
 
   function toOutcome(answers: unknown, index: number, jobs: readonly NewJob[]): Answer | Error {

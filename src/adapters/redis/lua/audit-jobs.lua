@@ -66,7 +66,7 @@ end
 for _, id in ipairs(ids) do
   local s = jobs[id]
   local sound = inOnePlace(id, s)
-  local bare = s and PENDING[s.place] and s.data == '' and redis.call('HEXISTS', DATA, id) == 0
+  local bare = s and PENDING[s.place] and dataOf(s) == '' and redis.call('HEXISTS', DATA, id) == 0
   if bare then
     s.error = ARGV[1]
     if slotOf(s.key).w == id then setSlot(s, '', nil) end

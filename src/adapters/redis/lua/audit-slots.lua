@@ -22,7 +22,7 @@ for i = 2, #ARGV do
     if w == '' and r == '' then
       redis.call('HDEL', SLOTS, key)
     else
-      redis.call('HSET', SLOTS, key, w .. SEPARATOR .. r)
+      redis.call('HSET', SLOTS, key, encodeSlot(w, r))
     end
     mended = mended + 1
   end

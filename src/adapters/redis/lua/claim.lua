@@ -10,7 +10,7 @@ local function payloadsOf(ids)
   local found, apart = {}, {}
   for i = 1, #ids do
     local s = jobs[ids[i]]
-    found[i] = s and s.data ~= '' and s.data
+    found[i] = s and dataOf(s) ~= '' and s.data
     if s and s.apart == 1 then apart[#apart + 1] = ids[i] end
   end
   if #apart > 0 then
@@ -83,13 +83,28 @@ local function pick()
   return picked
 end
 
+local function lease(s)
+  if s.used then
+    s.place, s.token, s.worker, s.startedAt, s.attempts = 'r', token, worker, now, s.attempts + 1
+    if s.firstClaimedAt == 0 then s.firstClaimedAt = now end
+    s.leaseUntil = now + leaseMs
+    return s
+  end
+  return {
+    used = true, place = 'r', priority = s.priority, apart = s.apart, cancel = 0, maxAttempts = s.maxAttempts,
+    attempts = 1, crashes = 0, version = s.version, order = s.order, enqueuedAt = s.enqueuedAt, availableAt = 0,
+    firstClaimedAt = now, startedAt = now, endedAt = 0, processingMs = -1, key = s.key, product = s.product,
+    image = s.image, token = token, settledToken = '', worker = worker, error = '', result = '', history = '',
+    data = s.data, leaseUntil = now + leaseMs,
+  }
+end
+
 local picked = pick()
 if #picked == 0 then return { redis.call('ZCARD', HOMES.s) } end
 load(picked)
 if not suspect then
   for i = 1, #picked do homes[picked[i]] = nil end
 end
-loadSlotsOf(picked)
 local data = payloadsOf(picked)
 local claimed, claimedData = {}, {}
 for i = 1, #picked do
@@ -98,12 +113,7 @@ for i = 1, #picked do
   local s = jobs[id]
   if s and s.place ~= 's' and not taken[s.place] then s = nil end
   if s and data[i] then
-    s.used = true
-    s.place, s.token, s.worker, s.startedAt = 'r', token, worker, now
-    s.attempts, s.leaseUntil = s.attempts + 1, now + leaseMs
-    if s.firstClaimedAt == 0 then s.firstClaimedAt = now end
-    setSlot(s, '', id)
-    change(id, s)
+    change(id, lease(s))
     claimed[#claimed + 1] = id
     claimedData[#claimed] = data[i]
   elseif s then

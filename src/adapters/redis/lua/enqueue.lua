@@ -96,7 +96,7 @@ local function addPlain(n, answer)
   end
   states[s + 1], states[s + 2] = id, struct.pack(FRESH, 'F', place, options.priority, apart, options.maxAttempts,
     version, order, now, available, #key, key, #product, product, #image, image) .. payload
-  held[s + 1], held[s + 2] = key, id .. SEPARATOR
+  held[s + 1], held[s + 2] = key, id
   products[s + 1], products[s + 2] = 0, product .. SEPARATOR .. key
   append(lines, HOMES[place], available > 0 and available or order, id)
   answer[i + 1], answer[i + 2], answer[i + 3] = 0, -1, version
@@ -206,7 +206,7 @@ end
 for _, told in ipairs(late) do
   local id = told[1]
   local s = job(id)
-  -- Only a purged dead letter is gone before those that it absorbed.
-  if s then told[2], told[3] = statusOf(s), positions[id] or position(id, s) end
+  -- Only a purged dead letter is gone before those that it absorbed; its id may have come again since.
+  if s and s.place ~= 'a' then told[2], told[3] = statusOf(s), positions[id] or position(id, s) end
 end
 return answers

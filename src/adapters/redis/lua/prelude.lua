@@ -32,7 +32,7 @@ local USED = '<c1c1BBBI4I4I4I8I8I8I8I8I8I8i8I2c0I4c0I4c0I4c0I4c0I4c0I4c0I4c0I4c0
 local UNCLAIMED = {
   __index = {
     attempts = 0, crashes = 0, firstClaimedAt = 0, startedAt = 0, endedAt = 0, token = '', settledToken = '',
-    worker = '', cancel = 0, processingMs = -1, error = '', result = '', history = '', apart = 0, data = '',
+    worker = '', cancel = 0, processingMs = -1, error = '', result = '', history = '', apart = 0,
   },
 }
 
@@ -44,7 +44,7 @@ local function decode(raw)
     return setmetatable({
       place = place, priority = priority, apart = apart, maxAttempts = maxAttempts, version = version, order = order,
       enqueuedAt = enqueuedAt, availableAt = availableAt, key = key, product = product, image = image,
-      data = raw:sub(at),
+      raw = raw, at = at,
     }, UNCLAIMED)
   end
   local _, place, priority, apart, cancel, maxAttempts, attempts, crashes, version, order, enqueuedAt, availableAt,
@@ -56,19 +56,25 @@ local function decode(raw)
     availableAt = availableAt, firstClaimedAt = firstClaimedAt, startedAt = startedAt, endedAt = endedAt,
     processingMs = processingMs, key = key, product = product, image = image, token = token,
     settledToken = settledToken, worker = worker, error = failure, result = result, history = history,
-    data = raw:sub(at),
+    raw = raw, at = at,
   }
+end
+
+-- The payload that stands with its job. Only cut out when it is wanted: Redis's Lua reads all of each new string.
+local function dataOf(s)
+  if s.data == nil then s.data = s.raw and s.raw:sub(s.at) or '' end
+  return s.data
 end
 
 local function encode(s)
   if not s.used then
     return struct.pack(FRESH, 'F', s.place, s.priority, s.apart, s.maxAttempts, s.version, s.order, s.enqueuedAt,
-      s.availableAt, #s.key, s.key, #s.product, s.product, #s.image, s.image) .. s.data
+      s.availableAt, #s.key, s.key, #s.product, s.product, #s.image, s.image) .. dataOf(s)
   end
   return struct.pack(USED, 'U', s.place, s.priority, s.apart, s.cancel, s.maxAttempts, s.attempts, s.crashes,
     s.version, s.order, s.enqueuedAt, s.availableAt, s.firstClaimedAt, s.startedAt, s.endedAt, s.processingMs,
     #s.key, s.key, #s.product, s.product, #s.image, s.image, #s.token, s.token, #s.settledToken, s.settledToken,
-    #s.worker, s.worker, #s.error, s.error, #s.result, s.result, #s.history, s.history) .. s.data
+    #s.worker, s.worker, #s.error, s.error, #s.result, s.result, #s.history, s.history) .. dataOf(s)
 end
 
 -- Calls in parts: Lua's stack holds some 8,000 values. Parts are even, so that pairs stay together.
@@ -136,17 +142,31 @@ local function setPayload(id, s, payload)
   s.apart, s.data = apart and 1 or 0, apart and '' or payload
 end
 
--- Slots: which job of a key waits (w) and which runs (r); '' for none.
+-- Slots: which job of a key waits (w) and which runs (r); '' for none. Stored is the id of the only job, whose state
+-- tells which of both it is, so that a claim changes no slot; or the ids of the running one and its follow-up.
 local slots, changedSlots = {}, {}
 
 local function admitSlot(key, raw)
   local slot = { w = '', r = '', stored = false }
   if raw then
+    slot.stored = true
     local at = raw:find(SEPARATOR, 1, true)
-    slot.w, slot.r, slot.stored = raw:sub(1, at - 1), raw:sub(at + 1), true
+    local s = not at and job(raw)
+    if at then
+      slot.r, slot.w = raw:sub(1, at - 1), raw:sub(at + 1)
+    elseif s and s.place == 'r' then
+      slot.r = raw
+    else
+      slot.w = raw
+    end
   end
   slots[key] = slot
   return slot
+end
+
+local function encodeSlot(waiting, running)
+  if running == '' then return waiting end
+  return waiting == '' and running or running .. SEPARATOR .. waiting
 end
 
 local function slotOf(key)
@@ -348,7 +368,7 @@ local function commit()
   for key, slot in pairs(changedSlots) do
     if slot.w ~= '' or slot.r ~= '' then
       held[#held + 1] = key
-      held[#held + 1] = slot.w .. SEPARATOR .. slot.r
+      held[#held + 1] = encodeSlot(slot.w, slot.r)
       if not slot.stored then
         arrived[#arrived + 1] = 0
         arrived[#arrived + 1] = slot.product .. SEPARATOR .. key
