@@ -86,6 +86,8 @@ local function send(command, key, values)
 end
 
 local function collect(command, key, values)
+  if #values == 0 then return {} end
+  if #values <= PART then return redis.call(command, key, unpack(values)) end
   local replies = {}
   for first = 1, #values, PART do
     local part = redis.call(command, key, unpack(values, first, math.min(first + PART - 1, #values)))
@@ -235,15 +237,18 @@ local function attemptsIn(history)
   return attempts
 end
 
-local function record(s, outcome, failure)
-  failure = failure or ''
-  s.history = s.history
-    .. struct.pack(ATTEMPT, s.startedAt, now, OUTCOME_CODES[outcome], #s.worker, s.worker, #failure, failure)
+local function withAttempt(history, startedAt, worker, outcome, failure)
+  history = history
+    .. struct.pack(ATTEMPT, startedAt, now, OUTCOME_CODES[outcome], #worker, worker, #failure, failure)
   -- No attempt takes fewer than 23 bytes.
-  if #s.history <= MAX_HISTORY * 23 then return end
-  local attempts = attemptsIn(s.history)
+  if #history <= MAX_HISTORY * 23 then return history end
+  local attempts = attemptsIn(history)
   local surplus = #attempts - MAX_HISTORY
-  if surplus > 0 then s.history = s.history:sub(attempts[surplus].stop) end
+  return surplus > 0 and history:sub(attempts[surplus].stop) or history
+end
+
+local function record(s, outcome, failure)
+  s.history = withAttempt(s.history, s.startedAt, s.worker, outcome, failure or '')
 end
 
 -- Ends a job that waits or runs: c, f or x. Its slot is the caller's affair.
