@@ -14,7 +14,7 @@ import type { Argument, RedisConnection, Reply } from './redis-connection.ts';
 import { type DeadLetters, type DeadRequest, toDeadPage } from './redis-dead.ts';
 import { createEnqueue } from './redis-enqueue.ts';
 import type { QueueKeys } from './redis-keys.ts';
-import { asList, asNumber, asText, toClaimedJob, toJobView, toStoredError } from './redis-replies.ts';
+import { asList, asNumber, asText, toClaim, toJobView, toStoredError } from './redis-replies.ts';
 import { SCRIPTS, type Script } from './redis-scripts.ts';
 import { type StatNumbers, toStats } from './redis-stats.ts';
 
@@ -110,8 +110,7 @@ export function createRedisQueue(connection: RedisConnection, settings: RedisQue
         [...keys.fixed, keys.claim(claimId)],
         [workerId, claimId, max, leaseMs, suspect ? 1 : 0, AGED_TURN, missing],
       );
-      const [suspects, ...jobs] = asList(reply);
-      return { jobs: jobs.map((job) => toClaimedJob(job, claimId)), suspectsWaiting: asNumber(suspects) };
+      return toClaim(reply, claimId);
     },
 
     async renew(leases, leaseMs) {

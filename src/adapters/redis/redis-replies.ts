@@ -7,7 +7,14 @@ import {
   PRIORITIES,
   type Priority,
 } from '../../domain/job.ts';
-import type { AttemptRecord, ClaimedJob, EnqueuedJob, JobView, NewJob } from '../../ports/job-queue.ts';
+import type {
+  AttemptRecord,
+  Claim,
+  ClaimedJob,
+  EnqueuedJob,
+  JobView,
+  NewJob,
+} from '../../ports/job-queue.ts';
 import type { Reply } from './redis-connection.ts';
 
 /** What the Lua scripts give, as the port's types. Each list is as its script's first comment says. */
@@ -48,20 +55,26 @@ function toEnqueuedJob(reply: Reply | undefined): EnqueuedJob {
   };
 }
 
-export function toClaimedJob(reply: Reply, token: string): ClaimedJob {
-  const [id, key, data, version, priority, attempt, maxAttempts, crashes, age] = asList(reply);
-  return {
-    id: asText(id),
-    token,
-    key: asText(key),
-    data: JSON.parse(asText(data)) as JobData,
-    version: asNumber(version),
-    priority: toPriority(asNumber(priority)),
-    attempt: asNumber(attempt),
-    maxAttempts: asNumber(maxAttempts),
-    crashes: asNumber(crashes),
-    sinceFirstClaimMs: asNumber(age),
-  };
+const CLAIMED_WIDTH = 9;
+
+export function toClaim(reply: Reply, token: string): Claim {
+  const values = asList(reply);
+  const jobs: ClaimedJob[] = [];
+  for (let at = 1; at < values.length; at += CLAIMED_WIDTH) {
+    jobs.push({
+      id: asText(values[at]),
+      token,
+      key: asText(values[at + 1]),
+      data: JSON.parse(asText(values[at + 2])) as JobData,
+      version: asNumber(values[at + 3]),
+      priority: toPriority(asNumber(values[at + 4])),
+      attempt: asNumber(values[at + 5]),
+      maxAttempts: asNumber(values[at + 6]),
+      crashes: asNumber(values[at + 7]),
+      sinceFirstClaimMs: asNumber(values[at + 8]),
+    });
+  }
+  return { jobs, suspectsWaiting: asNumber(values[0]) };
 }
 
 /** @param completedPerSecond null when unknown: then no wait is estimated */

@@ -1,6 +1,7 @@
 -- KEYS: the fixed ones, then the claim's own. ARGV: worker, claim id, max, lease ms, suspect (0 or 1),
 -- every how many turns the oldest job is taken, the error of a job whose payload is gone.
--- Gives {suspects waiting, {id, key, payload, version, priority, attempt, max attempts, crashes, age ms} ...}.
+-- Gives suspects waiting, then of each job id, key, payload, version, priority, attempt, max attempts, crashes, age
+-- in ms: flat, as all of a large claim is made at once.
 local worker, token, max, leaseMs = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local suspect, agedTurn = ARGV[5] == '1', tonumber(ARGV[6])
 local claimKey = KEYS[FIXED_KEYS + 1]
@@ -25,18 +26,26 @@ local function payloadsOf(ids)
   return found
 end
 
-local function entryOf(id, s, payload)
-  return { id, s.key, payload, s.version, s.priority, s.attempts, s.maxAttempts, s.crashes, now - s.firstClaimedAt }
+local reply = {}
+local function tell(id, key, payload, version, priority, attempts, maxAttempts, crashes, age)
+  local n = #reply
+  reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = id, key, payload, version, priority
+  reply[n + 6], reply[n + 7], reply[n + 8], reply[n + 9] = attempts, maxAttempts, crashes, age
+end
+
+local function tellUsed(id, s, payload)
+  tell(id, s.key, payload, s.version, s.priority, s.attempts, s.maxAttempts, s.crashes, now - s.firstClaimedAt)
 end
 
 local first = redis.call('GET', claimKey)
 if first then
   local ids = cmsgpack.unpack(first)
   load(ids)
-  local data, reply = payloadsOf(ids), { redis.call('ZCARD', HOMES.s) }
+  local data = payloadsOf(ids)
+  reply[1] = redis.call('ZCARD', HOMES.s)
   for i = 1, #ids do
     local s = jobs[ids[i]]
-    if s and s.place == 'r' and s.token == token and data[i] then reply[#reply + 1] = entryOf(ids[i], s, data[i]) end
+    if s and s.place == 'r' and s.token == token and data[i] then tellUsed(ids[i], s, data[i]) end
   end
   return reply
 end
@@ -92,46 +101,45 @@ if #picked == 0 then return { redis.call('ZCARD', HOMES.s) } end
 local raws = collect('HMGET', JOBS, picked)
 
 -- A job that was never claimed goes from bytes to bytes: most do, and it costs half.
-local states, leased = {}, {}
+local states, leased, leaseUntil = {}, {}, string.format('%.0f', now + leaseMs)
 local function leaseFresh(id, raw)
-  if not raw or raw:byte(1) ~= 70 then return nil end
   local _, place, priority, apart, maxAttempts, version, order, enqueuedAt, _, key, product, image, at =
     struct.unpack(FRESH, raw)
-  local data = raw:sub(at)
-  if not taken[place] or apart == 1 or data == '' then return nil end
+  local data = raw:sub(at + LENGTH)
+  if not taken[place] or apart == 1 or data == '' then return false end
   local n = #states
-  states[n + 1], states[n + 2] = id, struct.pack(USED, 'U', 'r', priority, 0, 0, maxAttempts, 1, 0, version, order,
-    enqueuedAt, 0, now, now, 0, -1, #key, key, #product, product, #image, image, #token, token, 0, '',
-    #worker, worker, 0, '', 0, '', 0, '') .. data
-  leased[n + 1], leased[n + 2] = now + leaseMs, id
-  return { id, key, data, version, priority, 1, maxAttempts, 0, 0 }
+  states[n + 1], states[n + 2] = id, struct.pack(USED_PACKED, 'U', 'r', priority, 0, 0, maxAttempts, 1, 0, version,
+    order, enqueuedAt, 0, now, now, 0, -1, #key, key, #product, product, #image, image, #token, token, 0, '',
+    #worker, worker, 0, '', 0, '', 0, '', #data, data)
+  leased[n + 1], leased[n + 2] = leaseUntil, id
+  tell(id, key, data, version, priority, 1, maxAttempts, 0, 0)
+  return true
 end
 
-local claimed, entries, others = {}, {}, {}
-for i = 1, #picked do
-  local id = picked[i]
-  entries[id] = leaseFresh(id, raws[i])
-  if not entries[id] then
-    admit(id, raws[i])
-    -- They leave their line with all that are picked.
-    if not suspect then homes[id] = nil end
-    others[#others + 1] = id
-  end
-end
-local data = payloadsOf(others)
-for i = 1, #others do
-  local id = others[i]
+-- Any other job.
+local function leaseOther(id, raw)
+  local s = admit(id, raw)
+  -- It leaves its line with all that are picked.
+  if not suspect then homes[id] = nil end
   -- A stray entry of a job that is elsewhere leads to nothing.
-  local s = jobs[id]
-  if s and s.place ~= 's' and not taken[s.place] then s = nil end
-  if s and data[i] then
-    change(id, lease(s))
-    entries[id] = entryOf(id, s, data[i])
-  elseif s then
+  if not s or (s.place ~= 's' and not taken[s.place]) then return false end
+  local payload = payloadsOf({ id })[1]
+  if not payload then
     s.error = ARGV[7]
     setSlot(s, '', nil)
     finish(id, s, 'f')
+    return false
   end
+  change(id, lease(s))
+  tellUsed(id, s, payload)
+  return true
+end
+
+local claimed = {}
+reply[1] = 0
+for i = 1, #picked do
+  local id, raw = picked[i], raws[i]
+  if raw and raw:byte(1) == 70 and leaseFresh(id, raw) or leaseOther(id, raw) then claimed[#claimed + 1] = id end
 end
 for place, n in pairs(taken) do
   if n > 0 then redis.call('ZREMRANGEBYRANK', HOMES[place], 0, n - 1) end
@@ -139,14 +147,6 @@ end
 commit()
 send('HSET', JOBS, states)
 send('ZADD', HOMES.r, leased)
-
-local reply = { redis.call('ZCARD', HOMES.s) }
-for i = 1, #picked do
-  local entry = entries[picked[i]]
-  if entry then
-    claimed[#claimed + 1] = picked[i]
-    reply[#reply + 1] = entry
-  end
-end
 redis.call('SET', claimKey, cmsgpack.pack(claimed), 'PX', leaseMs)
+reply[1] = redis.call('ZCARD', HOMES.s)
 return reply

@@ -94,8 +94,8 @@ local function addPlain(n, answer)
   if #payload > SMALL then
     apart, data[#data + 1], data[#data + 2], payload = 1, id, payload, ''
   end
-  states[s + 1], states[s + 2] = id, struct.pack(FRESH, 'F', place, options.priority, apart, options.maxAttempts,
-    version, order, now, available, #key, key, #product, product, #image, image) .. payload
+  states[s + 1], states[s + 2] = id, struct.pack(FRESH_PACKED, 'F', place, options.priority, apart, options.maxAttempts,
+    version, order, now, available, #key, key, #product, product, #image, image, #payload, payload)
   held[s + 1], held[s + 2] = key, id
   products[s + 1], products[s + 2] = 0, product .. SEPARATOR .. key
   append(lines, HOMES[place], available > 0 and available or order, id)

@@ -29,6 +29,9 @@ local now = math.floor(micros / 1000)
 local SMALL = 1024
 local FRESH = '<c1c1BBI4I8I8I8I8I2c0I4c0I4c0'
 local USED = '<c1c1BBBI4I4I4I8I8I8I8I8I8I8i8I2c0I4c0I4c0I4c0I4c0I4c0I4c0I4c0I4c0'
+-- With the payload at the end.
+local FRESH_PACKED, USED_PACKED = FRESH .. 'I4c0', USED .. 'I4c0'
+local LENGTH = 4
 local UNCLAIMED = {
   __index = {
     attempts = 0, crashes = 0, firstClaimedAt = 0, startedAt = 0, endedAt = 0, token = '', settledToken = '',
@@ -62,19 +65,20 @@ end
 
 -- The payload that stands with its job. Only cut out when it is wanted: Redis's Lua reads all of each new string.
 local function dataOf(s)
-  if s.data == nil then s.data = s.raw and s.raw:sub(s.at) or '' end
+  if s.data == nil then s.data = s.raw and s.raw:sub(s.at + LENGTH) or '' end
   return s.data
 end
 
 local function encode(s)
+  local data = dataOf(s)
   if not s.used then
-    return struct.pack(FRESH, 'F', s.place, s.priority, s.apart, s.maxAttempts, s.version, s.order, s.enqueuedAt,
-      s.availableAt, #s.key, s.key, #s.product, s.product, #s.image, s.image) .. dataOf(s)
+    return struct.pack(FRESH_PACKED, 'F', s.place, s.priority, s.apart, s.maxAttempts, s.version, s.order, s.enqueuedAt,
+      s.availableAt, #s.key, s.key, #s.product, s.product, #s.image, s.image, #data, data)
   end
-  return struct.pack(USED, 'U', s.place, s.priority, s.apart, s.cancel, s.maxAttempts, s.attempts, s.crashes,
+  return struct.pack(USED_PACKED, 'U', s.place, s.priority, s.apart, s.cancel, s.maxAttempts, s.attempts, s.crashes,
     s.version, s.order, s.enqueuedAt, s.availableAt, s.firstClaimedAt, s.startedAt, s.endedAt, s.processingMs,
     #s.key, s.key, #s.product, s.product, #s.image, s.image, #s.token, s.token, #s.settledToken, s.settledToken,
-    #s.worker, s.worker, #s.error, s.error, #s.result, s.result, #s.history, s.history) .. dataOf(s)
+    #s.worker, s.worker, #s.error, s.error, #s.result, s.result, #s.history, s.history, #data, data)
 end
 
 -- Calls in parts: Lua's stack holds some 8,000 values. Parts are even, so that pairs stay together.
