@@ -121,7 +121,9 @@ export function createRedisQueue(connection: RedisConnection, settings: RedisQue
 
     async settle(settlements) {
       if (settlements.length === 0) return [];
-      const reply = await run(SCRIPTS.settle, settlements.flatMap(toSettleArguments));
+      const args: Argument[] = [];
+      for (const settlement of settlements) pushSettleArguments(args, settlement);
+      const reply = await run(SCRIPTS.settle, args);
       return asList(reply).map((answer) => (answer === 1 ? 'settled' : 'lost'));
     },
 
@@ -196,11 +198,11 @@ export function createRedisQueue(connection: RedisConnection, settings: RedisQue
   };
 }
 
-function toSettleArguments(settlement: Settlement): Argument[] {
+function pushSettleArguments(args: Argument[], settlement: Settlement): void {
   const { id, token, kind } = settlement;
   const processingMs = 'processingMs' in settlement ? Math.round(settlement.processingMs) : -1;
   const delayMs = kind === 'retry' ? Math.ceil(settlement.delayMs) : 0;
   const outcome =
     kind === 'complete' ? settlement.result : kind === 'retry' || kind === 'fail' ? settlement.error : '';
-  return [id, token, kind, processingMs, delayMs, outcome === '' ? '' : JSON.stringify(outcome)];
+  args.push(id, token, kind, processingMs, delayMs, outcome === '' ? '' : JSON.stringify(outcome));
 }
