@@ -155,8 +155,6 @@ export interface QueueStats {
   readonly cancelled: number;
   /** Completed a second, over the last 60 seconds. */
   readonly completedPerSecond: number;
-  /** Attempts that ended a second, over the last 60 seconds. */
-  readonly attemptsPerSecond: number;
   /** Failed attempts of all attempts that ended in the last 60 seconds, 0 to 1. */
   readonly failureRate: number;
   /** Dead letters that were added in the last 5 minutes. */

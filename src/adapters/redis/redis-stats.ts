@@ -30,7 +30,6 @@ export function toStats(numbers: StatNumbers): QueueStats {
     failed: at(7),
     cancelled: at(8),
     completedPerSecond: at(9) / 60,
-    attemptsPerSecond: at(10) / 60,
     failureRate: at(10) === 0 ? 0 : 1 - at(9) / at(10),
     recentlyDead: at(11),
     oldestWaitingMs: at(OLDEST) < 0 ? null : at(OLDEST),

@@ -64,7 +64,6 @@ export function readStats(
     failed: ledger.meta('failed'),
     cancelled: ledger.meta('cancelled'),
     completedPerSecond: completed / RATE_SECONDS,
-    attemptsPerSecond: ended / RATE_SECONDS,
     failureRate: ended === 0 ? 0 : 1 - completed / ended,
     recentlyDead,
     oldestWaitingMs: oldest.length === 0 ? null : Math.max(0, now - Math.floor(Math.min(...oldest) / 1_000)),
