@@ -1,22 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { WorkerReport } from '../../src/ports/worker-registry.ts';
 import { until } from '../support/until.ts';
+import { newWorkerReport as report } from '../support/worker-reports.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
-
-const report = (id: string): WorkerReport => ({
-  id,
-  host: 'host',
-  pid: 42,
-  state: 'working',
-  model: 'builtin',
-  concurrency: 8,
-  inFlight: 3,
-  done: 10,
-  failed: 1,
-  imagesPerSecond: 2.5,
-  memoryBytes: 1_000_000,
-  uptimeMs: 5_000,
-});
 
 /** What every registry of workers must do. */
 export function describeWorkerRegistry(name: string, harness: QueueHarness): void {

@@ -4,6 +4,7 @@ import { createWorker } from '../../workers/worker.ts';
 import { type ApiClient, createApiClient } from '../support/api-client.ts';
 import { createTestContext } from '../support/context.ts';
 import { drawImage } from '../support/images.ts';
+import { newWorkerReport } from '../support/worker-reports.ts';
 
 let context: Context;
 let api: ApiClient;
@@ -237,23 +238,7 @@ describe('the queue', () => {
 
   test('knows its workers', async () => {
     expect((await api.get('/queue/workers')).body).toEqual({ workers: [], count: 0 });
-    await context.registry.beat(
-      {
-        id: 'w1',
-        host: 'here',
-        pid: 12,
-        state: 'working',
-        model: 'builtin',
-        concurrency: 8,
-        inFlight: 3,
-        done: 10,
-        failed: 1,
-        imagesPerSecond: 2.5,
-        memoryBytes: 1000,
-        uptimeMs: 5000.5,
-      },
-      60_000,
-    );
+    await context.registry.beat({ ...newWorkerReport('w1'), uptimeMs: 5000.5 }, 60_000);
     expect((await api.get('/queue/workers')).body).toMatchObject({
       count: 1,
       workers: [

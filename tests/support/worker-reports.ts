@@ -1,0 +1,19 @@
+import type { WorkerReport } from '../../src/ports/worker-registry.ts';
+
+/** What a busy worker tells with a heartbeat. */
+export function newWorkerReport(id: string): WorkerReport {
+  return {
+    id,
+    host: 'host',
+    pid: 42,
+    state: 'working',
+    model: 'builtin',
+    concurrency: 8,
+    inFlight: 3,
+    done: 10,
+    failed: 1,
+    imagesPerSecond: 2.5,
+    memoryBytes: 1_000_000,
+    uptimeMs: 5_000,
+  };
+}
