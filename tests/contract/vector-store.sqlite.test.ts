@@ -41,11 +41,12 @@ describe('a file', () => {
 
   it('that another process is just making is waited for', async () => {
     const fresh = join(folder, 'fresh.db');
-    // Holds the write lock of a file that is not in WAL mode yet, where SQLite's own busy timeout doesn't apply.
+    // Holds the write lock of a file that is not in WAL mode yet, where SQLite's own busy timeout doesn't apply to
+    // the switch. The holder needs one itself: its commit can meet one of the opener's attempts.
     const holder = new Worker(
       `const { parentPort, workerData } = require('node:worker_threads');
        const { DatabaseSync } = require('node:sqlite');
-       const database = new DatabaseSync(workerData);
+       const database = new DatabaseSync(workerData, { timeout: 10_000 });
        database.exec('BEGIN IMMEDIATE; CREATE TABLE t (a)');
        parentPort.postMessage('held');
        setTimeout(() => database.exec('COMMIT'), 200);`,
