@@ -31,6 +31,7 @@ export async function check(
   const views = await readJobs(parts);
   const outcome = checkJobs(parts.ledger, views, tally);
   const points = await checkPoints(parts.ledger, parts.store, views, tally);
+  await parts.queue.reap();
   await checkKeys(parts.redis, parts.prefix, tally);
   const { mended, recovered, poisoned } = await parts.queue.cleanup();
   if (mended + recovered + poisoned > 0)
@@ -110,9 +111,10 @@ async function checkPoints(
 /** Reads the keys themselves: nothing waits, each ended job is in one place, and all else expires. */
 async function checkKeys(redis: Redis, prefix: string, tally: Tally): Promise<void> {
   const key = (name: string) => `{${prefix}}:${name}`;
-  const kept = ['jobs', 'data', 'meta', 'rates', 'ended', 'dead', 'dead-codes', 'absorbed', 'workers'].map(
-    key,
-  );
+  const kept = ['jobs', 'data', 'meta', 'rates', 'ended', 'dead', 'dead-codes', 'absorbed', 'workers']
+    // A claim is remembered for as long as its first leases would have held.
+    .concat('claims', 'claims-due')
+    .map(key);
   const keys: string[] = [];
   for await (const part of redis.scanStream({ count: 1_000 })) keys.push(...(part as string[]));
   for (const name of keys.filter((each) => !kept.includes(each))) {
@@ -121,10 +123,19 @@ async function checkKeys(redis: Redis, prefix: string, tally: Tally): Promise<vo
     if (ttlMs === -1) tally.find(`the key ${name} belongs to nothing, and stays`);
   }
 
+  const [claims, remembered] = [await redis.hlen(key('claims')), await redis.zcard(key('claims-due'))];
+  if (claims !== remembered) tally.find(`${claims} claims are kept, but ${remembered} will be forgotten`);
+  const overdue = await redis.zcount(key('claims-due'), '-inf', Date.now() - 1_000);
+  if (overdue > 0) tally.find(`${overdue} claims stay after their time`);
+
   const places = new Map<string, string[]>();
-  for (const place of ['ended', 'dead', 'absorbed']) {
-    for (const id of await redis.zrange(key(place), '0', '-1'))
-      places.set(id, [...(places.get(id) ?? []), place]);
+  const dead = new Set(await redis.zrange(key('dead'), '0', '-1'));
+  for (const [place, ids] of [
+    ['ended', await redis.lrange(key('ended'), 0, -1)],
+    ['dead', dead],
+    ['absorbed', await redis.lrange(key('absorbed'), 0, -1)],
+  ] as const) {
+    for (const id of ids) places.set(id, [...(places.get(id) ?? []), place]);
   }
   const jobs = await redis.hkeys(key('jobs'));
   for (const id of jobs) {
@@ -135,7 +146,6 @@ async function checkKeys(redis: Redis, prefix: string, tally: Tally): Promise<vo
     tally.find(`${places.size} jobs are in places, but ${jobs.length} are known`);
 
   // Small payloads stand with their job; a large one is kept apart, for as long as a dead letter may come back.
-  const dead = new Set(await redis.zrange(key('dead'), '0', '-1'));
   const payloads = await redis.hkeys(key('data'));
   for (const id of payloads.filter((each) => !dead.has(each))) tally.find(`the payload of job ${id} stays`);
   const codes = await redis.zcard(key('dead-codes'));

@@ -52,6 +52,17 @@ export function describeControl(harness: QueueHarness): void {
       expect(await queue.status(job.id)).toMatchObject({ status: 'cancelled' });
     });
 
+    it('completes a job that was asked to stop too late', async () => {
+      await using backend = await harness.open();
+      const { queue } = backend;
+      const job = newJob('a');
+      await queue.enqueue([job]);
+      const { jobs } = await claim(queue);
+      await queue.cancel(job.id);
+      expect(await queue.settle([complete(jobs[0]!)])).toEqual(['settled']);
+      expect(await queue.status(job.id)).toMatchObject({ status: 'completed', cancelRequested: true });
+    });
+
     it('ends a job that was asked to stop and whose worker crashed', async () => {
       await using backend = await harness.open();
       const { queue } = backend;

@@ -59,6 +59,20 @@ export function describeDelivery(harness: QueueHarness): void {
       expect(await queue.status('unheard of')).toBeNull();
     });
 
+    it('completes a job in a later attempt, and tells the earlier ones too', async () => {
+      await using backend = await harness.open();
+      const { queue } = backend;
+      const job = newJob('a');
+      await queue.enqueue([job]);
+      await queue.settle([retry((await claim(queue)).jobs[0]!, 0)]);
+      await queue.settle([complete((await claim(queue)).jobs[0]!)]);
+      expect(await queue.status(job.id)).toMatchObject({
+        status: 'completed',
+        attempts: 2,
+        history: [{ outcome: 'retried' }, { outcome: 'completed' }],
+      });
+    });
+
     it('forgets a completed job after its time, and never one that waits', async () => {
       await using backend = await harness.open({ endedTtlMs: 1 });
       const { queue } = backend;

@@ -22,6 +22,18 @@ export function describeLeases(harness: QueueHarness): void {
       expect(await queue.reap()).toEqual({ recovered: 0, poisoned: 0 });
     });
 
+    it('looks past many renewed jobs for one whose lease ran out', async () => {
+      await using backend = await harness.open();
+      const { queue } = backend;
+      const jobs = Array.from({ length: 30 }, (_, n) => newJob(`p${n}`));
+      await queue.enqueue(jobs);
+      const leases = [];
+      for (const _ of jobs) leases.push(...(await crash(queue, { max: 1 })).jobs);
+      await queue.renew(leases.slice(0, -1), 60_000);
+      expect(await queue.reap()).toEqual({ recovered: 1, poisoned: 0 });
+      expect((await queue.active(100)).length).toBe(29);
+    });
+
     it('refuses every call with a stale token', async () => {
       await using backend = await harness.open();
       const { queue } = backend;

@@ -230,12 +230,14 @@ describe.skipIf(reason !== null)('the queue while Redis suffers', () => {
     const prefix = randomUUID();
     await using backend = await connect({ url: redis.url, prefix });
     const { queue } = backend;
-    await queue.enqueue([newJob('a'), newJob('b')]);
-    const { jobs } = await claim(queue, { max: 1 });
-    await queue.settle(jobs.map(complete));
-    await redis.client.zadd(`{${prefix}}:waiting:high`, 1, jobs[0]!.id, 2, 'unheard of');
-    expect((await claim(queue)).jobs).toMatchObject([{ data: { productId: 'b' } }]);
-    expect(await queue.status(jobs[0]!.id)).toMatchObject({ status: 'completed' });
+    await queue.enqueue([newJob('a'), newJob('b'), newJob('c')]);
+    const { jobs } = await claim(queue, { max: 2 });
+    const [ended, running] = [jobs[0]!, jobs[1]!];
+    await queue.settle([complete(ended)]);
+    await redis.client.zadd(`{${prefix}}:waiting:high`, 1, ended.id, 2, 'unheard of', 3, running.id);
+    expect((await claim(queue)).jobs).toMatchObject([{ data: { productId: 'c' } }]);
+    expect(await queue.status(ended.id)).toMatchObject({ status: 'completed' });
+    expect(await queue.renew([running], 1_000)).toEqual(['renewed']);
   });
 
   it('mends what was damaged from outside', async () => {
@@ -251,12 +253,14 @@ describe.skipIf(reason !== null)('the queue while Redis suffers', () => {
     const all = [lost!, doubled!, bare, slotless!, orphan!];
     await queue.enqueue(all);
     await redis.client.zrem(key('waiting:normal'), lost!.id);
-    await redis.client.zadd(key('leased'), Date.now() + 60_000, doubled!.id);
+    await redis.client.zadd(key('waiting:high'), 1, doubled!.id);
     await redis.client.hdel(key('data'), bare.id);
     await redis.client.hdel(key('slots'), slotless!.key);
     await redis.client.hdel(key('jobs'), orphan!.id);
+    await redis.client.hset(key('leases'), 'unheard of', ['00', 1, 2, 'token', 'worker'].join('\0'));
     const report = await queue.cleanup();
-    expect(report.mended).toBeGreaterThanOrEqual(5);
+    expect(report.mended).toBeGreaterThanOrEqual(6);
+    expect(await redis.client.hlen(key('leases'))).toBe(0);
     expect(await queue.cleanup()).toMatchObject({ mended: 0, checked: 4 });
     const { jobs } = await claim(queue);
     expect(new Set(jobs.map(({ id }) => id))).toEqual(new Set([lost!.id, doubled!.id, slotless!.id]));
@@ -266,13 +270,59 @@ describe.skipIf(reason !== null)('the queue while Redis suffers', () => {
     });
   });
 
+  it('forgets what ended long ago also when its entry was lost from outside', async () => {
+    const prefix = randomUUID();
+    await using backend = await connect({ url: redis.url, prefix, endedTtlMs: 1 });
+    const { queue } = backend;
+    await queue.enqueue([newJob('a')]);
+    await queue.settle((await claim(queue)).jobs.map(complete));
+    await redis.client.del(`{${prefix}}:ended`);
+    await until('it is forgotten', async () => {
+      await queue.cleanup();
+      return (await redis.client.hlen(`{${prefix}}:jobs`)) === 0 || undefined;
+    });
+  });
+
+  it('takes back a job whose claim was lost from outside', async () => {
+    const prefix = randomUUID();
+    await using backend = await connect({ url: redis.url, prefix });
+    const { queue } = backend;
+    await queue.enqueue([newJob('a')]);
+    const { jobs } = await claim(queue, { leaseMs: 100 });
+    await redis.client.del(`{${prefix}}:claims`, `{${prefix}}:claims-due`);
+    expect(await queue.cleanup()).toMatchObject({ recovered: 0, mended: 1 });
+    await until('it is taken back', async () => (await queue.reap()).recovered === 1 || undefined);
+    expect(await queue.status(jobs[0]!.id)).toMatchObject({ status: 'queued', crashes: 1 });
+  });
+
+  it('stores the same whether the worker that claimed a job completes it or another process does', async () => {
+    const prefix = randomUUID();
+    await using backend = await connect({ url: redis.url, prefix });
+    await using other = await connect({ url: redis.url, prefix });
+    await backend.queue.enqueue([newJob('a'), newJob('b', { url: 'http://images.example/"b"' })]);
+    const { jobs } = await claim(backend.queue);
+    await backend.queue.settle([complete(jobs[0]!)]);
+    await other.queue.settle([complete(jobs[1]!)]);
+    const [own, others] = await Promise.all(jobs.map(({ id }) => backend.queue.status(id)));
+    const { id, key: image, productId, version, enqueuedAt, endedAt, history, ...same } = own!;
+    expect(others).toMatchObject(same);
+    expect(others?.history.map(({ outcome, workerId }) => [outcome, workerId])).toEqual(
+      history.map(({ outcome, workerId }) => [outcome, workerId]),
+    );
+    const fields = await Promise.all(
+      jobs.map(async (job) => String(await redis.client.hget(`{${prefix}}:jobs`, job.id)).split('\0').length),
+    );
+    expect(fields[0]).toBe(fields[1]);
+  });
+
   it('leaves no keys of jobs behind', async () => {
     const prefix = randomUUID();
     await using backend = await connect({ url: redis.url, prefix, endedTtlMs: 1 });
     const { queue } = backend;
-    await queue.enqueue([newJob('a'), newJob('b'), newJob('a'), newJob('c')]);
+    const large = newJob('large', { url: `http://images.example/${'x'.repeat(2_000)}` });
+    await queue.enqueue([newJob('a'), newJob('b'), newJob('a'), newJob('c'), large]);
     const { jobs } = await claim(queue, { leaseMs: 50 });
-    await queue.settle([complete(jobs[0]!), fail(jobs[1]!)]);
+    await queue.settle([complete(jobs[0]!), fail(jobs[1]!), complete(jobs[3]!)]);
     await queue.cancel(jobs[2]!.id);
     await queue.settle([retry(jobs[2]!, 0)]);
     await queue.purgeDead('all');

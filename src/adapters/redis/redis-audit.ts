@@ -13,6 +13,7 @@ const PART = 200;
 export async function auditQueue(
   connection: RedisConnection,
   keys: QueueKeys,
+  endedTtlMs: number,
 ): Promise<Pick<CleanupReport, 'checked' | 'mended'>> {
   const missing = toStoredError('internal_error', 'The payload of the job is gone.');
   const seen = new Set<string>();
@@ -22,7 +23,7 @@ export async function auditQueue(
     const fresh = ids.filter((id) => !seen.has(id));
     for (const id of fresh) seen.add(id);
     if (fresh.length === 0) return;
-    mended += asNumber(await connection.run(SCRIPTS.auditJobs, keys.fixed, [missing, ...fresh]));
+    mended += asNumber(await connection.run(SCRIPTS.auditJobs, keys.fixed, [missing, endedTtlMs, ...fresh]));
   }
 
   async function auditSlots(kind: 'slots' | 'products', members: readonly string[]): Promise<void> {
@@ -31,6 +32,7 @@ export async function auditQueue(
 
   for (const place of keys.places) await scan(connection, 'ZSCAN', place, auditJobs);
   await scan(connection, 'HSCAN', keys.jobs, auditJobs);
+  await scan(connection, 'HSCAN', keys.leases, auditJobs);
   await scan(connection, 'HSCAN', keys.slots, (members) => auditSlots('slots', members));
   await scan(connection, 'ZSCAN', keys.products, (members) => auditSlots('products', members));
   return { checked: seen.size, mended };

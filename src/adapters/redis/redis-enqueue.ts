@@ -4,6 +4,7 @@ import type { EnqueuedJob, NewJob } from '../../ports/job-queue.ts';
 import { groupCalls } from '../group-calls.ts';
 import type { Argument, RedisConnection, Reply } from './redis-connection.ts';
 import type { QueueKeys } from './redis-keys.ts';
+import { encodeNew, toProductEntry } from './redis-records.ts';
 import { asList, asNumber, toEnqueuedJobs, toPriorityRank } from './redis-replies.ts';
 import { SCRIPTS } from './redis-scripts.ts';
 
@@ -11,6 +12,8 @@ import { SCRIPTS } from './redis-scripts.ts';
 const MAX_JOBS = 128;
 const MAX_CHARS = 1_000_000;
 const PARTS_AT_ONCE = 4;
+/** Characters of a payload that stands in its job's record; a larger one is kept apart. */
+const SMALL = 1_024;
 /** Counting is cheaper than storing. */
 const MAX_COUNTED = 1_000;
 
@@ -35,18 +38,21 @@ export function createEnqueue(connection: RedisConnection, keys: QueueKeys, maxP
       (jobs) => jobs.reduce((sum, job) => sum + sizeOf(job), 0),
     );
     // A part that fails fails its own calls only: the others are stored.
-    const replies = await pLimit(PARTS_AT_ONCE).map(groups, async (group) => {
-      const answers = await sendCalls(group, maxPending).catch((error: unknown) => error);
-      return group.map((jobs, index) => toOutcome(answers, index, jobs));
+    const outcomes = await pLimit(PARTS_AT_ONCE).map(groups, async (group) => {
+      try {
+        const values = await sendCalls(group, maxPending);
+        let first = 0;
+        return group.map((jobs) => {
+          const answer = toEnqueuedJobs(values, first, jobs);
+          first += jobs.length;
+          return answer ?? queueFull();
+        });
+      } catch (error) {
+        return group.map(() => (error instanceof Error ? error : new Error('no answer', { cause: error })));
+      }
     });
-    return replies.flat();
+    return outcomes.flat();
   });
-
-  function toOutcome(answers: unknown, index: number, jobs: readonly NewJob[]): Answer | Error {
-    if (!Array.isArray(answers)) return answers instanceof Error ? answers : new Error('no answer');
-    const answer = answers[index] as Reply;
-    return answer === 0 ? queueFull() : toEnqueuedJobs(answer, jobs);
-  }
 
   async function countNew(jobs: readonly NewJob[]): Promise<{ pending: number; added: number }> {
     const firstOfKey = [...new Map(jobs.toReversed().map((job) => [job.key, job])).values()];
@@ -71,8 +77,7 @@ export function createEnqueue(connection: RedisConnection, keys: QueueKeys, maxP
     const keysDiffer = new Set(jobs.map(({ key }) => key)).size === jobs.length;
     const limit = pLimit(keysDiffer ? PARTS_AT_ONCE : 1);
     const answers = await limit.map(parts, async (part) => {
-      const [answer] = await sendCalls([part], 0);
-      return toEnqueuedJobs(answer, part);
+      return toEnqueuedJobs(await sendCalls([part], 0), 0, part) ?? [];
     });
     return answers.flat();
   }
@@ -95,7 +100,12 @@ export function requireRoom(
 }
 
 function pushArguments(args: Argument[], job: NewJob): void {
-  args.push(job.id, job.key, job.data.productId, job.data.imageId, JSON.stringify(job.data), toOptions(job));
+  const { id, key, data } = job;
+  const [product, image] = [JSON.stringify(data.productId), JSON.stringify(data.imageId)];
+  const payload = JSON.stringify(data);
+  const apart = payload.length > SMALL;
+  const record = encodeNew({ key, product, image, data: apart ? '' : payload });
+  args.push(id, key, toProductEntry({ product, key }), record, apart ? payload : '', toOptions(job));
 }
 
 function toOptions({ priority, maxAttempts, version, notBefore }: NewJob): string {

@@ -1,15 +1,15 @@
 /** The queue's keys. All share one hash tag, so that scripts may touch them together in a Redis Cluster. */
 export interface QueueKeys {
-  /** In the order in which lua/prelude.lua names them. */
+  /** In the order in which lua/base.lua names them. */
   readonly fixed: readonly string[];
   readonly jobs: string;
+  readonly leases: string;
   readonly slots: string;
   readonly products: string;
-  /** The ZSETs that hold job ids. */
+  /** The ZSETs that hold job ids until the jobs have ended; dead letters too. */
   readonly places: readonly string[];
   readonly workers: string;
   worker(id: string): string;
-  claim(claimId: string): string;
   remembered(key: string): string;
 }
 
@@ -22,21 +22,31 @@ export function createQueueKeys(prefix: string): QueueKeys {
     'suspects',
     'parked',
     'delayed',
-    'leased',
-    'ended',
     'dead',
-    'absorbed',
   ].map(key);
-  const [jobs, slots, products] = [key('jobs'), key('slots'), key('products')];
+  const [jobs, leases, slots, products] = [key('jobs'), key('leases'), key('slots'), key('products')];
+  const others = [key('meta'), key('rates'), key('dead-codes')];
   return {
-    fixed: [jobs, key('data'), slots, products, key('meta'), key('rates'), key('dead-codes'), ...places],
+    fixed: [
+      jobs,
+      leases,
+      key('claims'),
+      key('claims-due'),
+      key('data'),
+      slots,
+      products,
+      ...others,
+      ...places,
+      key('ended'),
+      key('absorbed'),
+    ],
     jobs,
+    leases,
     slots,
     products,
     places,
     workers: key('workers'),
     worker: (id) => key(`worker:${id}`),
-    claim: (claimId) => key(`claim:${claimId}`),
     remembered: (name) => key(`remembered:${name}`),
   };
 }

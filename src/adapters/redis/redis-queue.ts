@@ -10,6 +10,7 @@ import type {
   Settlement,
 } from '../../ports/job-queue.ts';
 import { auditQueue } from './redis-audit.ts';
+import { createCompletion } from './redis-completion.ts';
 import type { Argument, RedisConnection, Reply } from './redis-connection.ts';
 import { type DeadLetters, type DeadRequest, toDeadPage } from './redis-dead.ts';
 import { createEnqueue } from './redis-enqueue.ts';
@@ -45,15 +46,17 @@ export function createRedisQueue(connection: RedisConnection, settings: RedisQue
   const { keys } = settings;
   const run = (script: Script, args: readonly Argument[] = []) => connection.run(script, keys.fixed, args);
 
+  const completion = createCompletion(connection, keys);
+
   async function reap(): Promise<ReapResult> {
     const poison = toStoredError('job_poison', `The job ended ${MAX_CRASHES} workers.`);
     const total = { recovered: 0, poisoned: 0 };
     for (;;) {
       const reply = await run(SCRIPTS.reap, [PART, MAX_CRASHES, poison, settings.endedTtlMs]);
-      const [seen = 0, recovered = 0, poisoned = 0, forgotten = 0] = asList(reply).map(asNumber);
+      const [more, recovered = 0, poisoned = 0] = asList(reply).map(asNumber);
       total.recovered += recovered;
       total.poisoned += poisoned;
-      if (seen < PART && forgotten < PART) return total;
+      if (more === 0) return total;
     }
   }
 
@@ -105,12 +108,19 @@ export function createRedisQueue(connection: RedisConnection, settings: RedisQue
 
     async claim({ workerId, claimId, max, leaseMs, suspect = false }) {
       const missing = toStoredError('internal_error', 'The payload of the job is gone.');
-      const reply = await connection.run(
-        SCRIPTS.claim,
-        [...keys.fixed, keys.claim(claimId)],
-        [workerId, claimId, max, leaseMs, suspect ? 1 : 0, AGED_TURN, missing],
-      );
-      return toClaim(reply, claimId);
+      const reply = await connection.run(SCRIPTS.claim, keys.fixed, [
+        workerId,
+        claimId,
+        max,
+        leaseMs,
+        suspect ? 1 : 0,
+        AGED_TURN,
+        missing,
+      ]);
+      const { claim, startedAt, records } = toClaim(reply, claimId);
+      for (const [n, record] of records.entries())
+        completion.remember(claim.jobs[n]?.id ?? '', { token: claimId, record, workerId, startedAt });
+      return claim;
     },
 
     async renew(leases, leaseMs) {
@@ -120,11 +130,15 @@ export function createRedisQueue(connection: RedisConnection, settings: RedisQue
     },
 
     async settle(settlements) {
-      if (settlements.length === 0) return [];
+      const done = await completion.complete(settlements);
+      const rest = settlements.filter((_, index) => !done.has(index));
       const args: Argument[] = [];
-      for (const settlement of settlements) pushSettleArguments(args, settlement);
-      const reply = await run(SCRIPTS.settle, args);
-      return asList(reply).map((answer) => (answer === 1 ? 'settled' : 'lost'));
+      for (const settlement of rest) pushSettleArguments(args, settlement);
+      const reply = rest.length === 0 ? [] : asList(await run(SCRIPTS.settle, args));
+      const answers = reply.values();
+      return settlements.map((_, index) =>
+        done.has(index) || answers.next().value === 1 ? 'settled' : 'lost',
+      );
     },
 
     reap,
@@ -153,12 +167,14 @@ export function createRedisQueue(connection: RedisConnection, settings: RedisQue
       let [after, cancelled] = ['', 0];
       const images: ForgottenProduct['images'][number][] = [];
       do {
-        const [last, ended, found] = asList(await run(SCRIPTS.forgetProduct, [productId, PART, after]));
+        const [last, ended, found] = asList(
+          await run(SCRIPTS.forgetProduct, [JSON.stringify(productId), PART, after]),
+        );
         after = asText(last);
         cancelled += asNumber(ended);
         for (const image of asList(found)) {
           const [imageId, version] = asList(image);
-          images.push({ imageId: asText(imageId), version: asNumber(version) });
+          images.push({ imageId: JSON.parse(asText(imageId)) as string, version: asNumber(version) });
         }
       } while (after !== '');
       return { cancelled, images };
@@ -174,7 +190,7 @@ export function createRedisQueue(connection: RedisConnection, settings: RedisQue
 
     async cleanup() {
       const reaped = await reap();
-      return { ...reaped, ...(await auditQueue(connection, keys)) };
+      return { ...reaped, ...(await auditQueue(connection, keys, settings.endedTtlMs)) };
     },
 
     async flush() {

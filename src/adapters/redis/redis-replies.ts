@@ -16,6 +16,7 @@ import type {
   NewJob,
 } from '../../ports/job-queue.ts';
 import type { Reply } from './redis-connection.ts';
+import { decodeRecord, type JobRecord } from './redis-records.ts';
 
 /** What the Lua scripts give, as the port's types. Each list is as its script's first comment says. */
 export const asList = (reply: Reply | undefined): readonly Reply[] => (Array.isArray(reply) ? reply : []);
@@ -24,20 +25,28 @@ export const asText = (reply: Reply | undefined): string => String(reply ?? '');
 
 const toPriority = (rank: number): Priority => PRIORITIES[rank - 1] ?? 'normal';
 const toRank = (reply: Reply | undefined): number | null => (asNumber(reply) < 0 ? null : asNumber(reply));
-const toInstant = (reply: Reply | undefined): number | null => asNumber(reply) || null;
-const parse = <T>(reply: Reply | undefined): T | null =>
-  reply === '' ? null : (JSON.parse(asText(reply)) as T);
+const parse = <T>(text: string): T | null => (text === '' ? null : (JSON.parse(text) as T));
 
 export const toPriorityRank = (priority: Priority): number => PRIORITIES.indexOf(priority) + 1;
 
-/** @param jobs what was sent: of most jobs it is answered only where they stand */
-export function toEnqueuedJobs(reply: Reply | undefined, jobs: readonly NewJob[]): EnqueuedJob[] {
-  const values = asList(reply);
+/**
+ * @param values the answers to several calls
+ * @param first how many jobs were in the calls before
+ * @param jobs what was sent: of most jobs it is answered only where they stand
+ * @returns null when the call was refused as too many
+ */
+export function toEnqueuedJobs(
+  values: readonly Reply[],
+  first: number,
+  jobs: readonly NewJob[],
+): EnqueuedJob[] | null {
+  if (values[first * 3] === -1) return null;
   return jobs.map(({ id }, index) => {
-    const told = values[index * 3];
+    const at = (first + index) * 3;
+    const told = values[at];
     if (told !== 0) return toEnqueuedJob(told);
-    const position = toRank(values[index * 3 + 1]);
-    const version = asNumber(values[index * 3 + 2]);
+    const position = toRank(values[at + 1]);
+    const version = asNumber(values[at + 2]);
     const status = position === null ? 'delayed' : 'queued';
     return { id, status, position, replaced: false, superseded: false, version };
   });
@@ -55,69 +64,79 @@ function toEnqueuedJob(reply: Reply | undefined): EnqueuedJob {
   };
 }
 
-const CLAIMED_WIDTH = 9;
+const CLAIMED_WIDTH = 3;
 
-export function toClaim(reply: Reply, token: string): Claim {
-  const values = asList(reply);
+/** The claim, when it was made, and the record of each of its jobs. */
+export function toClaim(
+  reply: Reply,
+  token: string,
+): { readonly claim: Claim; readonly startedAt: number; readonly records: readonly JobRecord[] } {
+  const [suspectsWaiting, time, told] = asList(reply);
+  const values = asList(told);
+  const startedAt = asNumber(time);
   const jobs: ClaimedJob[] = [];
-  for (let at = 1; at < values.length; at += CLAIMED_WIDTH) {
+  const records: JobRecord[] = [];
+  for (let at = 0; at < values.length; at += CLAIMED_WIDTH) {
+    const record = decodeRecord(asText(values[at + 1]));
+    const { key, version, priority, attempts, maxAttempts, crashes, firstClaimedAt, data } = record;
+    records.push(record);
     jobs.push({
       id: asText(values[at]),
       token,
-      key: asText(values[at + 1]),
-      data: JSON.parse(asText(values[at + 2])) as JobData,
-      version: asNumber(values[at + 3]),
-      priority: toPriority(asNumber(values[at + 4])),
-      attempt: asNumber(values[at + 5]),
-      maxAttempts: asNumber(values[at + 6]),
-      crashes: asNumber(values[at + 7]),
-      sinceFirstClaimMs: asNumber(values[at + 8]),
+      key,
+      data: JSON.parse(data || asText(values[at + 2])) as JobData,
+      version,
+      priority: toPriority(priority),
+      attempt: attempts + 1,
+      maxAttempts,
+      crashes,
+      sinceFirstClaimMs: firstClaimedAt === 0 ? 0 : startedAt - firstClaimedAt,
     });
   }
-  return { jobs, suspectsWaiting: asNumber(values[0]) };
+  return { claim: { jobs, suspectsWaiting: asNumber(suspectsWaiting) }, startedAt, records };
 }
 
 /** @param completedPerSecond null when unknown: then no wait is estimated */
 export function toJobView(reply: Reply, completedPerSecond: number | null): JobView {
-  const v = asList(reply);
-  const position = toRank(v[7]);
+  const [id, status, rank, text] = asList(reply);
+  const record = decodeRecord(asText(text));
+  const position = toRank(rank);
   return {
-    id: asText(v[0]),
-    key: asText(v[1]),
-    productId: asText(v[2]),
-    imageId: asText(v[3]),
-    status: asText(v[4]) as JobStatus,
-    priority: toPriority(asNumber(v[5])),
-    version: asNumber(v[6]),
+    id: asText(id),
+    key: record.key,
+    productId: JSON.parse(record.product) as string,
+    imageId: JSON.parse(record.image) as string,
+    status: asText(status) as JobStatus,
+    priority: toPriority(record.priority),
+    version: record.version,
     position,
     etaMs:
       position === null || !completedPerSecond ? null : Math.round((position / completedPerSecond) * 1000),
-    attempts: asNumber(v[8]),
-    maxAttempts: asNumber(v[9]),
-    crashes: asNumber(v[10]),
-    enqueuedAt: asNumber(v[11]),
-    availableAt: toInstant(v[12]),
-    startedAt: toInstant(v[13]),
-    endedAt: toInstant(v[14]),
-    processingMs: toRank(v[15]),
-    workerId: asText(v[16]) || null,
-    lastError: parse<JobError>(v[17]),
-    result: parse<JobResult>(v[18]),
-    cancelRequested: v[19] === 1,
-    history: asList(v[20]).map(toAttempt),
+    attempts: record.attempts,
+    maxAttempts: record.maxAttempts,
+    crashes: record.crashes,
+    enqueuedAt: record.enqueuedAt,
+    availableAt: record.availableAt || null,
+    startedAt: record.startedAt || null,
+    endedAt: record.endedAt || null,
+    processingMs: toRank(record.processingMs),
+    workerId: record.worker || null,
+    lastError: parse<JobError>(record.error),
+    result: parse<JobResult>(record.result),
+    cancelRequested: record.cancel === 1,
+    history: record.history === '' ? [] : record.history.split('\n').map(toAttempt),
   };
 }
 
-function toAttempt(reply: Reply): AttemptRecord {
-  const [startedAt, endedAt, workerId, outcome, error] = asList(reply);
-  const failure = parse<JobError>(error);
-  return {
-    startedAt: asNumber(startedAt),
-    endedAt: asNumber(endedAt),
-    workerId: asText(workerId),
-    outcome: asText(outcome) as AttemptRecord['outcome'],
-    ...(failure === null ? {} : { error: failure }),
-  };
+function toAttempt(line: string): AttemptRecord {
+  const [startedAt, endedAt, outcome, workerId, error] = JSON.parse(line) as [
+    number,
+    number,
+    AttemptRecord['outcome'],
+    string,
+    JobError?,
+  ];
+  return { startedAt, endedAt, workerId, outcome, ...(error === undefined ? {} : { error }) };
 }
 
 /** A queue's own error, as JSON for a script. */

@@ -10,14 +10,15 @@ export interface Script {
 }
 
 const read = (name: string): string => readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), 'utf8');
-const PRELUDE = read('prelude');
+const BASE = read('base');
+const JOBS = `${BASE}\n${read('jobs')}`;
 
 /**
  * A queue script. Only enqueueing may be refused when Redis is full: all else frees memory in the end, and a
  * queue that can't be drained stays full.
  */
-function queueScript(name: string, mayBeRefused = false): Script {
-  return script(name, `${mayBeRefused ? '#!lua' : '#!lua flags=allow-oom'}\n${PRELUDE}\n${read(name)}`);
+function queueScript(name: string, { before = JOBS, mayBeRefused = false } = {}): Script {
+  return script(name, `${mayBeRefused ? '#!lua' : '#!lua flags=allow-oom'}\n${before}\n${read(name)}`);
 }
 
 function script(name: string, body: string): Script {
@@ -25,10 +26,11 @@ function script(name: string, body: string): Script {
 }
 
 export const SCRIPTS = {
-  enqueue: queueScript('enqueue', true),
+  enqueue: queueScript('enqueue', { mayBeRefused: true }),
   countNew: queueScript('count-new'),
   claim: queueScript('claim'),
-  renew: queueScript('renew'),
+  renew: queueScript('renew', { before: BASE }),
+  complete: queueScript('complete', { before: BASE }),
   settle: queueScript('settle'),
   reap: queueScript('reap'),
   view: queueScript('view'),

@@ -1,5 +1,5 @@
 -- ARGV: limit. Gives the views of running jobs, longest running first.
-local ids = redis.call('ZRANGE', HOMES.r, 0, -1)
+local ids = redis.call('HKEYS', LEASES)
 load(ids)
 local running = {}
 for i = 1, #ids do

@@ -1,29 +1,48 @@
--- ARGV: the error of a job whose payload is gone, then ids found anywhere. Mends each that is in no place, in
--- several or in the wrong one, and its slot. Gives how many it mended.
+-- ARGV: the error of a job whose payload is gone, how long an ended job is remembered (ms), then ids found anywhere.
+-- Mends each that is in no place, in several or in the wrong one, and its slot; what should have been forgotten long
+-- ago is. Gives how many it mended.
+local forgetBefore = now - 2 * tonumber(ARGV[2])
 local ids = {}
-for i = 2, #ARGV do ids[#ids + 1] = ARGV[i] end
+for i = 3, #ARGV do ids[#ids + 1] = ARGV[i] end
 load(ids)
 
 local homeKeys = {}
-for i = 8, FIXED_KEYS do homeKeys[#homeKeys + 1] = KEYS[i] end
+for i = FIRST_HOME, LAST_HOME do
+  if not LISTS[KEYS[i]] then homeKeys[#homeKeys + 1] = KEYS[i] end
+end
 local strays, mended = {}, 0
 
 local function inOnePlace(id, s)
   local right = s and HOMES[s.place]
-  local sound = true
+  -- A lease of no job is nobody's.
+  local sound = s and true or redis.call('HDEL', LEASES, id) == 0
+  if right and LISTS[right] and s.endedAt < forgetBefore then
+    change(id, false)
+    sound = false
+  end
   for _, home in ipairs(homeKeys) do
     local found = redis.call('ZSCORE', home, id)
     if found and home ~= right then
       append(strays, home, id)
       sound = false
-    elseif home == right and (not found or (s.place ~= 'r' and tonumber(found) ~= score(s))) then
-      -- A running job without a lease is nobody's: it counts as expired.
-      if s.place == 'r' then s.leaseUntil = now end
+    elseif home == right and tonumber(found or nil) ~= score(s) then
       change(id, s)
       sound = false
     end
   end
   return sound
+end
+
+-- What expires is found by its claim.
+local function inItsClaim(id, s)
+  local claim, due = decodeClaim(redis.call('HGET', CLAIMS, s.token)), redis.call('ZSCORE', CLAIMS_DUE, s.token)
+  for i = 1, #claim.ids do
+    if claim.ids[i] == id and due then return true end
+  end
+  claim.ids[#claim.ids + 1] = id
+  saveClaim(s.token, claim)
+  redis.call('ZADD', CLAIMS_DUE, 'LT', s.leaseUntil, s.token)
+  return false
 end
 
 local function holds(other, s, role)
@@ -66,7 +85,7 @@ end
 for _, id in ipairs(ids) do
   local s = jobs[id]
   local sound = inOnePlace(id, s)
-  local bare = s and PENDING[s.place] and dataOf(s) == '' and redis.call('HEXISTS', DATA, id) == 0
+  local bare = s and PENDING[s.place] and s.data == '' and redis.call('HEXISTS', DATA, id) == 0
   if bare then
     s.error = ARGV[1]
     if slotOf(s.key).w == id then setSlot(s, '', nil) end
@@ -77,7 +96,8 @@ for _, id in ipairs(ids) do
     -- Every check mends, so each must run.
     local seated = inItsSlot(id, s)
     local placed = not PENDING[s.place] or rightlyParked(id, s)
-    sound = sound and seated and placed
+    local claimed = s.place ~= 'r' or inItsClaim(id, s)
+    sound = sound and seated and placed and claimed
   end
   if not sound then mended = mended + 1 end
 end

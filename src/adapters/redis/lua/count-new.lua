@@ -8,8 +8,7 @@ end
 load(ids)
 loadSlots(keys)
 
-local pending, new = 0, 0
-for place in pairs(PENDING) do pending = pending + redis.call('ZCARD', HOMES[place]) end
+local pending, new = countPending(), 0
 for i = 1, #ids do
   local slot = slotOf(keys[i])
   local running = slot.r ~= '' and job(slot.r)

@@ -1,9 +1,10 @@
 -- ARGV: greatest number of pending jobs (0: no limit), number of calls, then for each call its number of jobs,
--- then for each job: id, key, product, image, payload, and as a JSON list priority, greatest attempts, version
--- ('' for none), delay kind ('', 'in', 'at') and delay in ms, the last three as text.
--- Gives for each call 0 when it was refused as too many, or a list of three values a job: 0, position (-1: it is
--- delayed) and version where nothing is to be told but that it was stored; or else
--- {id, status, position, replaced, superseded, version}, 0, 0.
+-- then for each job: id, key, entry in the index of products, record from its key on, payload to be kept apart (''
+-- when the record has it), and as a JSON list priority, greatest attempts, version ('' for none), delay kind ('',
+-- 'in', 'at') and delay in ms, the last three as text.
+-- Gives three values a job, flat: 0, position (-1: it is delayed) and version where nothing is to be told but that it
+-- was stored; {id, status, position, replaced, superseded, version}, 0, 0 of any other; -1, 0, 0 when its call was
+-- refused as too many.
 local WIDTH = 6
 local maxPending, calls = tonumber(ARGV[1]), tonumber(ARGV[2])
 local first = 3 + calls
@@ -21,13 +22,14 @@ end
 local rawJobs, rawSlots = collect('HMGET', JOBS, ids), collect('HMGET', SLOTS, keys)
 
 -- A plain job meets nothing: it needs no look at other jobs.
-local plain = {}
+local plain, known = {}, {}
 for n = 1, #ids do
   plain[n] = not (rawJobs[n] or rawSlots[n] or repeated[n])
-  if not plain[n] then
-    if jobs[ids[n]] == nil then admit(ids[n], rawJobs[n]) end
-    if slots[keys[n]] == nil then admitSlot(keys[n], rawSlots[n]) end
-  end
+  if rawJobs[n] then known[#known + 1] = ids[n] end
+end
+load(known)
+for n = 1, #ids do
+  if not plain[n] and slots[keys[n]] == nil then admitSlot(keys[n], rawSlots[n]) end
 end
 
 -- Most jobs of a call have the same options: each text is read once.
@@ -38,6 +40,8 @@ local function optionsOf(n)
   if not options then
     local v = cjson.decode(text)
     options = { priority = v[1], maxAttempts = v[2], version = tonumber(v[3]), kind = v[4], delay = tonumber(v[5]) }
+    -- What of a record follows its place.
+    options.begin = SEPARATOR .. SEPARATOR .. v[1] .. SEPARATOR .. v[2] .. SEPARATOR
     texts[text] = options
   end
   return options
@@ -81,35 +85,51 @@ end
 
 -- What plain jobs add; all else goes through commit().
 local states, data, held, products, lines = {}, {}, {}, {}, {}
--- Jobs in the order in which they went to the end of a line: an id, or a place and where its position is answered.
-local moved, movedPlaces, movedAnswers = {}, {}, {}
+-- Jobs in the order in which they went to the end of a line: an id; or of a plain one, its number, and its line.
+local moved, lineOfPlain = {}, {}
 
-local function addPlain(n, answer)
+local answers = {}
+local function answer(n, told, position, version)
+  local i = n * 3
+  answers[i - 2], answers[i - 1], answers[i] = told, position, version
+end
+
+local nowField = SEPARATOR .. now .. SEPARATOR
+
+local function addPlain(n)
   local id, key, at = ids[n], keys[n], first + (n - 1) * WIDTH
-  local product, image, payload = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local payload = ARGV[at + 4]
   local options = optionsOf(n)
-  local order, available, i = nextOrder(), availableAt(options), #answer
-  local version, place = options.version or order, available > 0 and 'd' or LINES[options.priority]
-  local apart, s = 0, #states
-  if #payload > SMALL then
-    apart, data[#data + 1], data[#data + 2], payload = 1, id, payload, ''
-  end
-  states[s + 1], states[s + 2] = id, struct.pack(FRESH_PACKED, 'F', place, options.priority, apart, options.maxAttempts,
-    version, order, now, available, #key, key, #product, product, #image, image, #payload, payload)
+  local order, available = nextOrder(), availableAt(options)
+  local place, orderText, s = available > 0 and 'd' or LINES[options.priority], digits(order), #states
+  local versionText = options.version and digits(options.version) or orderText
+  if payload ~= '' then data[#data + 1], data[#data + 2] = id, payload end
+  states[s + 1], states[s + 2] = id, place .. options.begin .. versionText .. SEPARATOR .. orderText .. nowField
+    .. (available > 0 and available or '') .. SEPARATOR .. ARGV[at + 3]
   held[s + 1], held[s + 2] = key, id
-  products[s + 1], products[s + 2] = 0, product .. SEPARATOR .. key
-  append(lines, HOMES[place], available > 0 and available or order, id)
-  answer[i + 1], answer[i + 2], answer[i + 3] = 0, -1, version
+  products[s + 1], products[s + 2] = 0, ARGV[at + 2]
+  append(lines, HOMES[place], available > 0 and available or orderText, id)
+  answer(n, 0, -1, options.version or order)
   if available == 0 then
-    moved[#moved + 1] = i + 2
-    movedPlaces[#moved], movedAnswers[#moved] = place, answer
+    moved[#moved + 1] = n
+    lineOfPlain[n] = place
   end
 end
 
+local function newJob(key, product, image, priority, order, place)
+  return {
+    place = place, endedAt = 0, priority = priority, maxAttempts = 0, version = 0, order = order, enqueuedAt = now,
+    availableAt = 0, key = key, product = product, image = image, cancel = 0, attempts = 0, crashes = 0,
+    firstClaimedAt = 0, startedAt = 0, processingMs = -1, settledToken = '', worker = '', error = '', result = '',
+    history = '',
+  }
+end
+
+-- An id that another job absorbed is a record too: its key is that job's id, and two numbers tell the outcome.
 local function absorb(id, target, version, replaced, superseded)
-  change(id, setmetatable({ used = true, key = target, product = '', image = '', version = version, priority = 0,
-    place = 'a', order = 0, attempts = replaced, maxAttempts = superseded, enqueuedAt = now, availableAt = 0,
-    endedAt = now }, UNCLAIMED))
+  local s = newJob(target, '', '', 0, 0, 'a')
+  s.version, s.attempts, s.maxAttempts, s.endedAt, s.data = version, replaced, superseded, now, ''
+  change(id, s)
   return target, replaced, superseded, version
 end
 
@@ -132,6 +152,7 @@ local function add(n)
     version = math.max(order, waiting and waiting.version + 1 or 0, running and running.version + 1 or 0)
   end
   local s = waiting
+  local product, image, data = ARGV[at + 3]:match('^[^%z]*%z([^%z]*)%z([^%z]*)%z+(.*)$')
   if s then
     s.priority = math.min(s.priority, options.priority)
     s.attempts, s.error, s.firstClaimedAt = 0, '', 0
@@ -141,45 +162,38 @@ local function add(n)
     end
   else
     moved[#moved + 1] = id
-    s = setmetatable({ key = key, product = ARGV[at + 2], image = ARGV[at + 3], priority = options.priority,
-      order = order, enqueuedAt = now }, UNCLAIMED)
+    s = newJob(key, product, image, options.priority, order)
   end
   local holder = waiting and slot.w or id
   s.version, s.maxAttempts, s.availableAt = version, options.maxAttempts, availableAt(options)
   s.place = running and 'p' or lineOf(s)
-  setPayload(holder, s, ARGV[at + 4])
+  setPayload(holder, s, data, ARGV[at + 4])
   change(holder, s)
   if waiting then return absorb(id, holder, version, 1, 0) end
   setSlot(s, id, nil)
   return id, 0, 0, version
 end
 
-local pending = 0
-if maxPending > 0 then
-  for place in pairs(PENDING) do pending = pending + redis.call('ZCARD', HOMES[place]) end
-end
+local pending = maxPending > 0 and countPending() or 0
 
-local answers, late, from = {}, {}, 1
+local late, from = {}, 1
 for call = 1, calls do
   local to = from + tonumber(ARGV[2 + call]) - 1
   local new = maxPending > 0 and countNew(from, to) or 0
   if new > 0 and pending + new > maxPending then
-    answers[call] = 0
+    for n = from, to do answer(n, -1, 0, 0) end
   else
     pending = pending + new
-    local answer = {}
     for n = from, to do
       if plain[n] then
-        addPlain(n, answer)
+        addPlain(n)
       else
         local told = { '', 'failed', -1 }
         told[1], told[4], told[5], told[6] = add(n)
-        local i = #answer
-        answer[i + 1], answer[i + 2], answer[i + 3] = told, 0, 0
+        answer(n, told, 0, 0)
         late[#late + 1] = told
       end
     end
-    answers[call] = answer
   end
   from = to + 1
 end
@@ -196,11 +210,11 @@ for i = 1, 3 do cards[LINES[i]] = redis.call('ZCARD', HOMES[LINES[i]]) end
 local higher, ahead = { h = 0, n = cards.h, l = cards.h + cards.n }, { h = cards.h, n = cards.n, l = cards.l }
 for i = #moved, 1, -1 do
   local id = moved[i]
-  local place = movedPlaces[i] or jobs[id].place
-  if ahead[place] and (movedPlaces[i] or not positions[id]) then
+  local place = lineOfPlain[id] or jobs[id].place
+  if ahead[place] and not positions[id] then
+    local position = higher[place] + ahead[place]
     ahead[place] = ahead[place] - 1
-    local position = higher[place] + ahead[place] + 1
-    if movedPlaces[i] then movedAnswers[i][id] = position else positions[id] = position end
+    if lineOfPlain[id] then answers[id * 3 - 1] = position else positions[id] = position end
   end
 end
 for _, told in ipairs(late) do

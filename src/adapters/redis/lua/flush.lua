@@ -1,5 +1,5 @@
 -- Removes every job; the totals, the order and the pause stay. Gives how many there were.
-local known = redis.call('HLEN', JOBS) - redis.call('ZCARD', HOMES.a)
-redis.call('UNLINK', JOBS, DATA, SLOTS, PRODUCTS, RATES, DEAD_CODES, unpack(KEYS, 8, FIXED_KEYS))
+local known = redis.call('HLEN', JOBS) - redis.call('LLEN', HOMES.a)
+redis.call('UNLINK', JOBS, LEASES, CLAIMS, CLAIMS_DUE, DATA, SLOTS, PRODUCTS, RATES, DEAD_CODES, unpack(KEYS, FIRST_HOME, LAST_HOME))
 redis.call('HDEL', META, 'turn')
 return known

@@ -1,9 +1,34 @@
--- ARGV: greatest number of leases to look at, crashes that make a job poison, the error of poison,
--- how long an ended job is remembered (ms). Gives {leases looked at, recovered, poisoned, forgotten}.
+-- ARGV: greatest number of ended jobs to look at, crashes that make a job poison, the error of poison,
+-- how long an ended job is remembered (ms). Gives {1 when there may be more to do, recovered, poisoned}.
 local limit, maxCrashes, ttlMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
 
+-- The claims that are due. Leases that were renewed make them due again later; without a lease a claim is over.
+local MAX_CLAIMS = 10
+local due = redis.call('ZRANGE', CLAIMS_DUE, '-inf', now, 'BYSCORE', 'LIMIT', 0, MAX_CLAIMS)
+local rawClaims = collect('HMGET', CLAIMS, due)
+local expired, later, over = {}, {}, {}
+for i = 1, #due do
+  local claim = decodeClaim(rawClaims[i])
+  local ids, first = claim.ids, claim.keepUntil > now and claim.keepUntil or nil
+  local raws = collect('HMGET', LEASES, ids)
+  for n = 1, #ids do
+    local lease = raws[n] and decodeLease(raws[n])
+    if lease and lease.token == due[i] then
+      if lease.leaseUntil <= now then
+        expired[#expired + 1] = ids[n]
+      else
+        first = math.min(first or lease.leaseUntil, lease.leaseUntil)
+      end
+    end
+  end
+  if first then
+    later[#later + 1], later[#later + 2] = first, due[i]
+  else
+    over[#over + 1] = due[i]
+  end
+end
+
 local recovered, poisoned = 0, 0
-local expired = redis.call('ZRANGE', HOMES.r, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
 load(expired)
 loadSlotsOf(expired)
 for i = 1, #expired do
@@ -23,7 +48,6 @@ for i = 1, #expired do
       if follower ~= '' and s.cancel == 0 then
         -- What crashed may be the same image: the follow-up inherits the suspicion.
         local f = job(follower)
-        f.used = true
         f.crashes = math.max(f.crashes, s.crashes)
         f.place = lineOf(f)
       elseif s.cancel == 0 then
@@ -34,12 +58,25 @@ for i = 1, #expired do
 end
 
 -- What ended long ago is forgotten.
-local forgotten = 0
-for _, home in ipairs({ HOMES.c, HOMES.a }) do
-  local old = redis.call('ZRANGE', home, '-inf', now - ttlMs, 'BYSCORE', 'LIMIT', 0, limit)
-  load(old)
-  for i = 1, #old do change(old[i], false) end
-  forgotten = forgotten + #old
+local trims, more = {}, #due == MAX_CLAIMS
+for home in pairs(LISTS) do
+  local old = redis.call('LRANGE', home, 0, limit - 1)
+  local raws, n = collect('HMGET', JOBS, old), 0
+  for i = 1, #old do
+    -- What is no end, or no more, is only taken off the list.
+    local endedAt = raws[i] and tonumber(raws[i]:match('^[cxa]%z(%d+)'))
+    if endedAt and endedAt > now - ttlMs then break end
+    if endedAt then change(old[i], false) end
+    n = i
+  end
+  trims[home] = n
+  more = more or n == limit
 end
 commit()
-return { #expired, recovered, poisoned, forgotten }
+send('ZADD', CLAIMS_DUE, later)
+send('ZREM', CLAIMS_DUE, over)
+send('HDEL', CLAIMS, over)
+for home, n in pairs(trims) do
+  if n > 0 then redis.call('LTRIM', home, n, -1) end
+end
+return { more and 1 or 0, recovered, poisoned }

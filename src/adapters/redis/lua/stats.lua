@@ -3,7 +3,9 @@
 -- -1), paused.
 promote()
 local reply = {}
-for place in ('hnldrf'):gmatch('.') do reply[#reply + 1] = redis.call('ZCARD', HOMES[place]) end
+for place in ('hnld'):gmatch('.') do reply[#reply + 1] = redis.call('ZCARD', HOMES[place]) end
+reply[#reply + 1] = redis.call('HLEN', LEASES)
+reply[#reply + 1] = redis.call('ZCARD', HOMES.f)
 -- Suspects and follow-ups are few; they wait with the others of their priority.
 for place in ('sp'):gmatch('.') do
   local ids = redis.call('ZRANGE', HOMES[place], 0, -1)
