@@ -31,19 +31,21 @@ const DOCS_POLICY = [
 ].join('; ');
 
 const PAGE_POLICY =
-  "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+  "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const ASSETS: Readonly<Record<string, string>> = {
-  'swagger-ui.css': 'text/css; charset=utf-8',
-  'swagger-ui-bundle.js': 'text/javascript; charset=utf-8',
+const assetFolder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'));
+
+/** What the pages load, and from which file. */
+const ASSETS: Readonly<Record<string, { readonly file: string; readonly type: string }>> = {
+  '/docs/pages.css': { file: join(import.meta.dirname, 'pages.css'), type: 'text/css' },
+  '/docs/swagger-ui.css': { file: join(assetFolder, 'swagger-ui.css'), type: 'text/css' },
+  '/docs/swagger-ui-bundle.js': { file: join(assetFolder, 'swagger-ui-bundle.js'), type: 'text/javascript' },
 };
 
 const INIT_SCRIPT = `window.addEventListener('load', () => {
   SwaggerUIBundle({ url: '/openapi.json', dom_id: '#docs', deepLinking: true, validatorUrl: null });
 });
 `;
-
-const assetFolder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'));
 
 /** The pages for people, and the document; `app` is the router that holds all routes. */
 export function createPageRoutes(app: () => ApiRouter): ApiRouter {
@@ -55,8 +57,8 @@ export function createPageRoutes(app: () => ApiRouter): ApiRouter {
     return c.body(document, 200, { 'Content-Type': 'application/json' });
   });
 
-  routes.get('/', (c) => page(c, PAGE_POLICY, 'Vitrine', homePage()));
-  routes.get('/errors', (c) => page(c, PAGE_POLICY, 'Errors of Vitrine', errorsPage()));
+  routes.get('/', (c) => page(c, PAGE_POLICY, 'Vitrine', homePage(), STYLE));
+  routes.get('/errors', (c) => page(c, PAGE_POLICY, 'Errors of Vitrine', errorsPage(), STYLE));
   routes.get('/docs', (c) =>
     page(
       c,
@@ -71,10 +73,10 @@ export function createPageRoutes(app: () => ApiRouter): ApiRouter {
   routes.get('/docs/init.js', (c) =>
     c.body(INIT_SCRIPT, 200, { 'Content-Type': 'text/javascript; charset=utf-8' }),
   );
-  for (const [name, type] of Object.entries(ASSETS)) {
-    routes.get(`/docs/${name}`, async (c) =>
-      c.body(await readFile(join(assetFolder, name)), 200, {
-        'Content-Type': type,
+  for (const [path, { file, type }] of Object.entries(ASSETS)) {
+    routes.get(path, async (c) =>
+      c.body(await readFile(file), 200, {
+        'Content-Type': `${type}; charset=utf-8`,
         'Cache-Control': 'public, max-age=3600',
       }),
     );
@@ -83,6 +85,8 @@ export function createPageRoutes(app: () => ApiRouter): ApiRouter {
 }
 
 type Markup = ReturnType<typeof html>;
+
+const STYLE = html`<link rel="stylesheet" href="/docs/pages.css">`;
 
 function page(c: HonoContext, policy: string, title: string, body: Markup, head: Markup | '' = '') {
   c.header('Content-Security-Policy', policy);
@@ -102,18 +106,23 @@ ${body}
 }
 
 const homePage = (): Markup => html`<h1>Vitrine</h1>
-<p>Makes a product catalog searchable by its images.</p>
+<p>Makes a product catalog searchable by its images. <small>${packageJson.version}</small></p>
 <ul>
-<li><a href="/docs">API documentation</a> (<a href="/openapi.json">OpenAPI 3.1</a>)</li>
-<li><a href="/queue/stats">Queue</a>, <a href="/queue/workers">workers</a></li>
-<li><a href="/health">Health</a></li>
-<li><a href="/errors">Error codes</a></li>
+<li><a href="/docs">API documentation</a> <small>and its <a href="/openapi.json">OpenAPI 3.1 document</a></small></li>
+<li><a href="/queue/stats">Queue</a> <small>what waits, runs and failed</small></li>
+<li><a href="/queue/workers">Workers</a> <small>who is alive, and what they do</small></li>
+<li><a href="/health">Health</a> <small>each part that Vitrine needs</small></li>
+<li><a href="/errors">Error codes</a> <small>and what to do about each</small></li>
 </ul>`;
 
 const errorsPage = (): Markup => html`<h1>Error codes</h1>
+<p>Each reply that reports a failure carries one of these as its <code>code</code>. <a href="/">Start page</a></p>
 <dl>
 ${Object.entries(ERRORS).map(
-  ([code, { status, title, suggestion }]) => html`<dt id="${code}"><code>${code}</code> (${status})</dt>
+  ([
+    code,
+    { status, title, suggestion },
+  ]) => html`<dt id="${code}"><code>${code}</code> <small>HTTP ${status}</small></dt>
 <dd>${title}. ${suggestion}</dd>
 `,
 )}
