@@ -12,6 +12,7 @@ export interface Script {
 const read = (name: string): string => readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), 'utf8');
 const BASE = read('base');
 const JOBS = `${BASE}\n${read('jobs')}`;
+const VIEWS = `${JOBS}\n${read('views')}`;
 
 /**
  * A queue script. Only enqueueing may be refused when Redis is full: all else frees memory in the end, and a
@@ -26,18 +27,18 @@ function script(name: string, body: string): Script {
 }
 
 export const SCRIPTS = {
-  enqueue: queueScript('enqueue', { mayBeRefused: true }),
+  enqueue: queueScript('enqueue', { before: VIEWS, mayBeRefused: true }),
   countNew: queueScript('count-new'),
   claim: queueScript('claim'),
   renew: queueScript('renew', { before: BASE }),
   complete: queueScript('complete', { before: BASE }),
   settle: queueScript('settle'),
   reap: queueScript('reap'),
-  view: queueScript('view'),
-  active: queueScript('active'),
-  stats: queueScript('stats'),
+  view: queueScript('view', { before: VIEWS }),
+  active: queueScript('active', { before: VIEWS }),
+  stats: queueScript('stats', { before: VIEWS }),
   cancel: queueScript('cancel'),
-  dead: queueScript('dead'),
+  dead: queueScript('dead', { before: VIEWS }),
   emptyDead: queueScript('empty-dead'),
   forgetProduct: queueScript('forget-product'),
   flush: queueScript('flush'),
