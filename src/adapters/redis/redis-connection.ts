@@ -156,7 +156,6 @@ function createClient(target: RedisTarget): Redis | Cluster {
     ...common,
     retryStrategy,
     sentinelRetryStrategy: retryStrategy,
-    failoverDetector: true,
   });
 }
 
