@@ -34,6 +34,8 @@ export interface Fleet extends AsyncDisposable {
 const CLOCK_SHIFTS_MS = [0, 0, 3_600_000, -3_600_000];
 const READY_WITHIN_MS = 90_000;
 const STOPPED_WITHIN_MS = 60_000;
+/** A worker is best killed while it holds a job: that long it is waited for. */
+const BUSY_WITHIN_MS = 2_000;
 
 type Fate = 'kill' | 'kill while it starts' | 'freeze' | 'terminate';
 
@@ -119,6 +121,7 @@ export function startFleet(parts: FleetParts): Fleet {
     if (calm.aborted || killed >= parts.kills) return;
     if (fate === 'freeze') await freeze(worker, random);
     if (fate === 'terminate') await terminate(worker);
+    if (!isOver(worker)) await recovery.untilBusy(worker.child.pid!, BUSY_WITHIN_MS);
     await kill(worker);
   }
 

@@ -14,6 +14,8 @@ export interface Recovery {
   /** Killed workers that held at least one job. */
   readonly killsWithJobs: number;
   noteKill(pid: number): void;
+  /** Resolves when the worker holds a job, or when that takes too long. */
+  untilBusy(pid: number, withinMs: number): Promise<void>;
   /** Everything that took jobs in between is told apart. */
   during<T>(outage: () => Promise<T>): Promise<T>;
   /** Watches until the signal is aborted. */
@@ -41,6 +43,7 @@ export function createRecovery(queue: JobQueue): Recovery {
   let outages = 0;
   let lastOutageEnd = Number.NEGATIVE_INFINITY;
 
+  const prefixOf = (pid: number) => `${hostname()}-${pid}-`;
   /** `host-pid-` of the worker, as its id begins. */
   const toPrefix = (workerId: string) => workerId.slice(0, workerId.lastIndexOf('-') + 1);
 
@@ -76,7 +79,16 @@ export function createRecovery(queue: JobQueue): Recovery {
     get killsWithJobs() {
       return withJobs.size;
     },
-    noteKill: (pid) => void killedAt.set(`${hostname()}-${pid}-`, performance.now()),
+    noteKill: (pid) => void killedAt.set(prefixOf(pid), performance.now()),
+    async untilBusy(pid, withinMs) {
+      const deadline = performance.now() + withinMs;
+      while (performance.now() < deadline) {
+        // With Redis away nobody knows.
+        const active = await queue.active(MAX_ACTIVE).catch(() => []);
+        if (active.some(({ workerId }) => workerId?.startsWith(prefixOf(pid)))) return;
+        await delay(5);
+      }
+    },
     async during(outage) {
       outages++;
       try {
