@@ -22,15 +22,14 @@ end
 local rawJobs, rawSlots = collect('HMGET', JOBS, ids), collect('HMGET', SLOTS, keys)
 
 -- A plain job meets nothing: it needs no look at other jobs.
-local plain, known = {}, {}
+local plain, known, met, metSlots = {}, {}, {}, {}
 for n = 1, #ids do
   plain[n] = not (rawJobs[n] or rawSlots[n] or repeated[n])
   if rawJobs[n] then known[#known + 1] = ids[n] end
+  if not plain[n] then met[#met + 1], metSlots[#met + 1] = keys[n], rawSlots[n] end
 end
 load(known)
-for n = 1, #ids do
-  if not plain[n] and slots[keys[n]] == nil then admitSlot(keys[n], rawSlots[n]) end
-end
+admitSlots(met, metSlots)
 
 -- Most jobs of a call have the same options: each text is read once.
 local texts = {}

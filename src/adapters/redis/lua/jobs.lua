@@ -88,11 +88,21 @@ local function slotOf(key)
   return slots[key] or admitSlot(key, redis.call('HGET', SLOTS, key))
 end
 
-local function loadSlots(keys)
-  local raws = collect('HMGET', SLOTS, keys)
+-- The jobs that tell what a slot means are read together.
+local function admitSlots(keys, raws)
+  local ids = {}
+  for i = 1, #keys do
+    local id = raws[i] and not raws[i]:find(SEPARATOR, 1, true) and raws[i]
+    if id and jobs[id] == nil then ids[#ids + 1] = id end
+  end
+  load(ids)
   for i = 1, #keys do
     if slots[keys[i]] == nil then admitSlot(keys[i], raws[i]) end
   end
+end
+
+local function loadSlots(keys)
+  admitSlots(keys, collect('HMGET', SLOTS, keys))
 end
 
 -- The slots of loaded jobs, in one call.
