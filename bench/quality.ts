@@ -5,13 +5,13 @@ import { parseArgs } from 'node:util';
 import pLimit from 'p-limit';
 import { pino } from 'pino';
 import type { ModelDefinition } from '../models/definition.ts';
+import type { Embedder, Preprocessing } from '../models/embedder.ts';
+import { prepareImage } from '../models/prepare-image.ts';
 import { resolveModel } from '../models/resolve.ts';
+import { createThreadEmbedder } from '../models/thread-embedder.ts';
 import { listModels } from '../models/verify.ts';
 import { toTable } from '../src/cli/table.ts';
-import { VitrineError } from '../src/domain/errors.ts';
-import type { Embedder, Preprocessing } from '../src/ports/embedder.ts';
-import { prepareImage } from '../workers/stages/prepare-image.ts';
-import { createThreadEmbedder } from '../workers/thread-embedder.ts';
+import { VitrineError } from '../src/errors/vitrine-error.ts';
 import { type Labelled, toNearest, toRetrieval } from './quality/metrics.ts';
 import { CHANGES } from './quality/near-duplicates.ts';
 

@@ -3,10 +3,10 @@ import { parseArgs } from 'node:util';
 import { Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import { createRedisBackend, type QueueBackend } from '../src/adapters/redis/redis-backend.ts';
-import type { JobData } from '../src/domain/job.ts';
-import { toPointId } from '../src/domain/product-image.ts';
-import type { NewJob } from '../src/ports/job-queue.ts';
+import { toPointId } from '../src/catalog/product-image.ts';
+import type { JobData } from '../src/queue/job.ts';
+import type { NewJob } from '../src/queue/port.ts';
+import { createRedisBackend, type QueueBackend } from '../src/queue/redis/redis-backend.ts';
 import { type RedisServer, startRedis } from '../tests/support/redis-server.ts';
 
 const IN_FLIGHT = 500;

@@ -1,4 +1,4 @@
-import type { Preprocessing } from '../src/ports/embedder.ts';
+import type { Preprocessing } from './embedder.ts';
 
 export type Dtype = 'fp32' | 'fp16' | 'q8' | 'int8' | 'uint8' | 'q4';
 

@@ -2,7 +2,7 @@ import { mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Agent } from 'undici';
-import { VitrineError } from '../src/domain/errors.ts';
+import { VitrineError } from '../src/errors/vitrine-error.ts';
 import { hashFile } from './fingerprint.ts';
 import { openHubFile, PassingFailure, type Resume } from './hub.ts';
 

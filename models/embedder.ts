@@ -1,174 +1,45 @@
-import { basename, dirname } from 'node:path';
-import { AutoTokenizer, env, PreTrainedModel, type PreTrainedTokenizer, Tensor } from '@xenova/transformers';
-import { VitrineError } from '../src/domain/errors.ts';
-import type { PreparedImage, Preprocessing } from '../src/ports/embedder.ts';
-import type { Dtype, Encoder, ModelDefinition } from './definition.ts';
+import type { ModelIdentity } from '../src/vectors/port.ts';
 
-/** A model in this thread's memory. Each call blocks the thread while onnxruntime computes. */
-export interface LoadedModel extends AsyncDisposable {
-  /** One inference call; the vectors, L2-normalised, one after the other: `images.length · dimension`. */
-  embedImages(images: readonly PreparedImage[]): Promise<Float32Array>;
-  /** The same for words. @throws VitrineError `text_not_supported` */
-  embedTexts(texts: readonly string[]): Promise<Float32Array>;
+/** How the pixels of an image become a model's input. */
+export interface Preprocessing {
+  /** Side of the square input, in pixels. */
+  readonly size: number;
+  /** `pad`: whole image on white; `crop`: centre of the image; `stretch`: aspect ratio given up. */
+  readonly fit: 'pad' | 'crop' | 'stretch';
+  /** For `crop`: the shorter side is resized to this, then the centre of `size` is cut out. */
+  readonly cropFrom: number;
+  readonly kernel: 'lanczos3' | 'cubic' | 'linear';
+  /** Per channel (RGB), on values from 0 to 1. */
+  readonly mean: readonly [number, number, number];
+  readonly std: readonly [number, number, number];
 }
 
-export interface LoadOptions {
-  /** Processors one inference call uses. */
-  readonly intraOpThreads: number;
+/** An image at the model's input size: interleaved 8-bit sRGB, `size · size · 3` bytes. */
+export interface PreparedImage {
+  readonly pixels: Uint8Array;
+  readonly size: number;
 }
 
-/**
- * Loads a model from its folder, never from the network, and runs it once on a white image.
- * @throws VitrineError `model_unavailable`, `embedding_invalid` when the output isn't what the definition says
- */
-export async function loadModel(definition: ModelDefinition, options: LoadOptions): Promise<LoadedModel> {
-  env.allowRemoteModels = false;
-  env.useFSCache = false;
-  env.useBrowserCache = false;
-  env.localModelPath = dirname(definition.folder);
-
-  const vision = await loadEncoder(definition, definition.vision, options);
-  let text: { readonly run: EncoderRun; readonly tokenizer: PreTrainedTokenizer } | undefined;
-
-  const loaded: LoadedModel = {
-    async embedImages(images) {
-      const { size } = definition.preprocessing;
-      const pixels = new Tensor('float32', toPlanes(images, definition.preprocessing), [
-        images.length,
-        3,
-        size,
-        size,
-      ]);
-      return toUnitVectors(await vision.run({ pixel_values: pixels }), images.length, definition.dimension);
-    },
-    async embedTexts(texts) {
-      if (definition.text === null) {
-        throw new VitrineError('text_not_supported', `The model ${definition.id} knows images only.`);
-      }
-      // Loaded with the first words: workers never need it.
-      text ??= {
-        run: await loadEncoder(definition, definition.text, options),
-        tokenizer: await AutoTokenizer.from_pretrained(basename(definition.folder), {
-          local_files_only: true,
-        }),
-      };
-      const tokens = text.tokenizer([...texts], { padding: 'max_length', truncation: true });
-      return toUnitVectors(await text.run.run(tokens), texts.length, definition.dimension);
-    },
-    async [Symbol.asyncDispose]() {
-      await vision.dispose();
-      await text?.run.dispose();
-    },
-  };
-  const { size } = definition.preprocessing;
-  await loaded.embedImages([{ size, pixels: new Uint8Array(size * size * 3).fill(255) }]);
-  return loaded;
+export interface EmbedderModel extends ModelIdentity {
+  readonly preprocessing: Preprocessing;
+  /** True when `embedTexts` works. */
+  readonly hasText: boolean;
 }
 
-interface EncoderRun {
-  run(inputs: Record<string, unknown>): Promise<Float32Array>;
-  dispose(): Promise<void>;
-}
-
-async function loadEncoder(
-  definition: ModelDefinition,
-  encoder: Encoder,
-  { intraOpThreads }: LoadOptions,
-): Promise<EncoderRun> {
-  const model = await PreTrainedModel.from_pretrained(basename(definition.folder), {
-    model_file_name: encoder.file,
-    dtype: definition.dtype satisfies Dtype,
-    device: 'cpu',
-    local_files_only: true,
-    session_options: { intraOpNumThreads: intraOpThreads, interOpNumThreads: 1 },
-  }).catch((cause: unknown) => {
-    throw new VitrineError('model_unavailable', `The model ${definition.id} could not be loaded.`, { cause });
-  });
-  return {
-    async run(inputs) {
-      const outputs = (await model(inputs)) as Record<string, Tensor | undefined>;
-      const output = outputs[encoder.output];
-      if (output === undefined) {
-        const names = Object.keys(outputs).join(', ');
-        throw new VitrineError(
-          'embedding_invalid',
-          `The model ${definition.id} has no output ${encoder.output}; it has ${names}.`,
-        );
-      }
-      return pool(output, encoder.pooling);
-    },
-    async dispose() {
-      await model.dispose();
-    },
-  };
-}
-
-/** Interleaved bytes of all images to planes of normalised floats: [batch, 3, size, size]. */
-export function toPlanes(images: readonly PreparedImage[], preprocessing: Preprocessing): Float32Array {
-  const { size, mean, std } = preprocessing;
-  const area = size * size;
-  const planes = new Float32Array(images.length * 3 * area);
-  // 256 possible values a channel: a table instead of a division a pixel.
-  const tables = [0, 1, 2].map((channel) =>
-    Float32Array.from({ length: 256 }, (_, value) => {
-      return (value / 255 - (mean[channel] ?? 0)) / (std[channel] ?? 1);
-    }),
-  );
-  images.forEach(({ pixels }, index) => {
-    if (pixels.length !== area * 3) {
-      throw new VitrineError(
-        'embedding_failed',
-        `Expected ${area * 3} bytes of pixels and got ${pixels.length}.`,
-      );
-    }
-    tables.forEach((table, channel) => {
-      const start = (index * 3 + channel) * area;
-      for (let pixel = 0; pixel < area; pixel++) {
-        planes[start + pixel] = table[pixels[pixel * 3 + channel] ?? 0] ?? 0;
-      }
-    });
-  });
-  return planes;
-}
-
-/** [batch, tokens, dimension] to [batch, dimension], as the model was trained to be read. */
-function pool(output: Tensor, pooling: Encoder['pooling']): Float32Array {
-  const data = output.data as Float32Array;
-  if (pooling === 'none') return data;
-  const [batch = 0, tokens = 0, dimension = 0] = output.dims;
-  const pooled = new Float32Array(batch * dimension);
-  const used = pooling === 'cls' ? 1 : tokens;
-  for (let item = 0; item < batch; item++) {
-    for (let token = 0; token < used; token++) {
-      const from = (item * tokens + token) * dimension;
-      for (let i = 0; i < dimension; i++) {
-        pooled[item * dimension + i] = (pooled[item * dimension + i] ?? 0) + (data[from + i] ?? 0) / used;
-      }
-    }
-  }
-  return pooled;
-}
-
-/**
- * The vectors scaled to length 1, so that a dot product is their cosine.
- * @throws VitrineError `embedding_invalid` for another length than expected, or a vector without a direction
- */
-export function toUnitVectors(data: Float32Array, count: number, dimension: number): Float32Array {
-  if (data.length !== count * dimension) {
-    throw new VitrineError(
-      'embedding_invalid',
-      `The model gave ${data.length / count} numbers an item where ${dimension} were expected.`,
-    );
-  }
-  const vectors = new Float32Array(data.length);
-  for (let start = 0; start < data.length; start += dimension) {
-    let sum = 0;
-    for (let i = start; i < start + dimension; i++) sum += (data[i] ?? 0) ** 2;
-    const length = Math.sqrt(sum);
-    if (!Number.isFinite(length) || length === 0) {
-      throw new VitrineError('embedding_invalid', 'The model gave a vector that is zero or not finite.');
-    }
-    for (let i = start; i < start + dimension; i++) vectors[i] = (data[i] ?? 0) / length;
-  }
-  return vectors;
+/** Images (and, for some models, words) to L2-normalised vectors of one space. */
+export interface Embedder extends AsyncDisposable {
+  /** Known before the weights are loaded. */
+  readonly model: EmbedderModel;
+  /**
+   * Loads the weights and runs once. Repeated calls share the first one's outcome.
+   * @throws VitrineError `model_unavailable`
+   */
+  start(): Promise<void>;
+  /**
+   * One inference call for the batch, off the calling thread; vectors in the same order.
+   * @throws VitrineError `embedding_failed`, `embedding_invalid`, `embedding_thread_crashed`
+   */
+  embedImages(images: readonly PreparedImage[]): Promise<readonly Float32Array[]>;
+  /** @throws VitrineError `text_not_supported` when the model has no text encoder. */
+  embedTexts(texts: readonly string[]): Promise<readonly Float32Array[]>;
 }

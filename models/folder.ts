@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { VitrineError } from '../src/domain/errors.ts';
-import type { Preprocessing } from '../src/ports/embedder.ts';
+import { VitrineError } from '../src/errors/vitrine-error.ts';
 import type { Dtype, Encoder } from './definition.ts';
+import type { Preprocessing } from './embedder.ts';
 import { parsePreprocessing } from './preprocessing.ts';
 
 /** What the files of a folder in Hugging Face layout say of the model in it. */

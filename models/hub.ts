@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import { type Agent, request } from 'undici';
-import { VitrineError } from '../src/domain/errors.ts';
+import { VitrineError } from '../src/errors/vitrine-error.ts';
 
 const MAX_REDIRECTS = 5;
 

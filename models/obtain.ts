@@ -1,6 +1,6 @@
 import type { Config } from '../src/config/config.ts';
-import { toVitrineError, VitrineError } from '../src/domain/errors.ts';
-import type { ModelIdentity } from '../src/ports/vector-store.ts';
+import { toVitrineError, VitrineError } from '../src/errors/vitrine-error.ts';
+import type { ModelIdentity } from '../src/vectors/port.ts';
 import { hasAllFiles, type PullProgress, pullModel } from './pull.ts';
 import { findModel, type RegisteredModel } from './registry.ts';
 import { BUILTIN_ID, toModelFolder } from './resolve.ts';

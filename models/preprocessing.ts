@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { VitrineError } from '../src/domain/errors.ts';
-import type { Preprocessing } from '../src/ports/embedder.ts';
+import { VitrineError } from '../src/errors/vitrine-error.ts';
+import type { Preprocessing } from './embedder.ts';
 
 /** Part of every fingerprint: raised when prepareImage gives other pixels for the same image. */
 export const PREPROCESSING_VERSION = 1;

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Agent } from 'undici';
-import { VitrineError } from '../src/domain/errors.ts';
+import { VitrineError } from '../src/errors/vitrine-error.ts';
 import { type Downloaded, downloadFile } from './download.ts';
 import { hashFile } from './fingerprint.ts';
 import { toFileUrl } from './hub.ts';

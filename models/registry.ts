@@ -1,5 +1,5 @@
-import type { Preprocessing } from '../src/ports/embedder.ts';
 import type { Dtype, Encoder } from './definition.ts';
+import type { Preprocessing } from './embedder.ts';
 
 /** A file of a model's repository on the hub. */
 export interface ModelFile {

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { VitrineError } from '../src/domain/errors.ts';
+import { VitrineError } from '../src/errors/vitrine-error.ts';
 import type { ModelDefinition } from './definition.ts';
 import { hashFile, toFingerprint } from './fingerprint.ts';
 import { readModelFolder, toOnnxPath } from './folder.ts';

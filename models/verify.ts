@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { VitrineError } from '../src/domain/errors.ts';
-import { loadModel } from './embedder.ts';
+import { VitrineError } from '../src/errors/vitrine-error.ts';
 import { hashFile } from './fingerprint.ts';
 import { hasAllFiles, MANIFEST_NAME, type Manifest } from './pull.ts';
 import { BUILTIN, findModel, MODELS } from './registry.ts';
 import { resolveModel, toModelFolder } from './resolve.ts';
+import { loadModel } from './transformers-model.ts';
 
 export interface ListedModel {
   readonly id: string;

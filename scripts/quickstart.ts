@@ -1,7 +1,7 @@
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
-import { searchReply } from '../src/api/schemas/search.ts';
 import { isFault } from '../src/catalog/feed.ts';
+import type { ProductImage } from '../src/catalog/product-image.ts';
 import { type Catalog, openCatalog } from '../src/catalog/read-catalog.ts';
 import { openClient } from '../src/cli/client.ts';
 import { paint, print, type Terminal } from '../src/cli/command.ts';
@@ -11,8 +11,8 @@ import { printHits } from '../src/cli/search.ts';
 import { serve } from '../src/cli/serve.ts';
 import { parseConfig } from '../src/config/config.ts';
 import { type Environment, readEnvironment } from '../src/config/env.ts';
-import type { ProductImage } from '../src/domain/product-image.ts';
 import { runProgram } from '../src/program.ts';
+import { searchReply } from '../src/search/schemas.ts';
 import { createSampleCatalog } from './sample-catalog.ts';
 
 const USAGE = `Usage: npm run quickstart [-- [--catalog FILE.csv] [--once]]

@@ -3,11 +3,11 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp, { type OverlayOptions } from 'sharp';
-import { searchReply } from '../src/api/schemas/search.ts';
 import { openCatalog } from '../src/catalog/read-catalog.ts';
 import { type Client, openInProcess } from '../src/cli/client.ts';
 import { runIndex } from '../src/cli/index-command.ts';
 import { runProgram } from '../src/program.ts';
+import { searchReply } from '../src/search/schemas.ts';
 import { createSampleCatalog } from './sample-catalog.ts';
 
 const QUERIES = ['MUG-008', 'SHO-002', 'CHR-001', 'BAG-004'];

@@ -1,24 +1,24 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Embedder } from '../models/embedder.ts';
 import { chooseModel, ensureModel } from '../models/obtain.ts';
 import type { PullProgress } from '../models/pull.ts';
 import { resolveModel } from '../models/resolve.ts';
-import { createThreadEmbedder } from '../workers/thread-embedder.ts';
-import { createImageSource } from './adapters/images/image-source.ts';
-import { createQdrantVectorStore } from './adapters/qdrant/qdrant-vector-store.ts';
-import { createRedisBackend } from './adapters/redis/redis-backend.ts';
-import { createSpooledQueue } from './adapters/sqlite/spooled-queue.ts';
-import { createSqliteBackend } from './adapters/sqlite/sqlite-queue-backend.ts';
-import { createSqliteVectorStore } from './adapters/sqlite/sqlite-vector-store.ts';
+import { createThreadEmbedder } from '../models/thread-embedder.ts';
 import type { Config } from './config/config.ts';
+import { createImageSource } from './images/image-source.ts';
+import type { ImageSource } from './images/port.ts';
+import type { Clock } from './observability/clock.ts';
 import { createLogger, type Logger } from './observability/logger.ts';
-import type { Clock } from './ports/clock.ts';
-import type { Embedder } from './ports/embedder.ts';
-import type { ImageSource } from './ports/image-source.ts';
-import type { JobQueue } from './ports/job-queue.ts';
-import type { ModelIdentity, VectorStore } from './ports/vector-store.ts';
-import type { WorkerRegistry } from './ports/worker-registry.ts';
-import { systemClock } from './system-clock.ts';
+import { systemClock } from './observability/system-clock.ts';
+import type { JobQueue } from './queue/port.ts';
+import { createRedisBackend } from './queue/redis/redis-backend.ts';
+import { createSpooledQueue } from './queue/spool/spooled-queue.ts';
+import { createSqliteBackend } from './queue/sqlite/sqlite-queue-backend.ts';
+import type { WorkerRegistry } from './queue/worker-registry.ts';
+import type { ModelIdentity, VectorStore } from './vectors/port.ts';
+import { createQdrantVectorStore } from './vectors/qdrant/vector-store.ts';
+import { createSqliteVectorStore } from './vectors/sqlite/vector-store.ts';
 
 /** Everything that the API, the workers and the commands are made of. Disposing it closes all of it. */
 export interface Context extends AsyncDisposable {

@@ -1,7 +1,7 @@
-import { startServer } from './api/server.ts';
 import { parseConfig } from './config/config.ts';
 import { readEnvironment } from './config/env.ts';
 import { createContext } from './context.ts';
+import { startServer } from './http/server.ts';
 import { runProgram } from './program.ts';
 
 await runProgram(async () => {

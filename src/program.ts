@@ -1,4 +1,4 @@
-import { VitrineError } from './domain/errors.ts';
+import { VitrineError } from './errors/vitrine-error.ts';
 import { redact } from './observability/logger.ts';
 
 /**

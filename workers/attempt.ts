@@ -1,9 +1,9 @@
 import type { Config } from '../src/config/config.ts';
-import { toVitrineError, VitrineError } from '../src/domain/errors.ts';
-import type { JobResult } from '../src/domain/job.ts';
-import { mayRetry, toRetryDelayMs } from '../src/domain/retry-policy.ts';
-import type { Clock } from '../src/ports/clock.ts';
-import type { Settlement } from '../src/ports/job-queue.ts';
+import { toVitrineError, VitrineError } from '../src/errors/vitrine-error.ts';
+import type { Clock } from '../src/observability/clock.ts';
+import type { JobResult } from '../src/queue/job.ts';
+import type { Settlement } from '../src/queue/port.ts';
+import { mayRetry, toRetryDelayMs } from '../src/queue/retry-policy.ts';
 import { type HeldJob, Stopped } from './held-jobs.ts';
 import type { Pipeline } from './pipeline.ts';
 

@@ -1,4 +1,4 @@
-import type { Clock } from '../src/ports/clock.ts';
+import type { Clock } from '../src/observability/clock.ts';
 
 export interface BreakerOptions {
   readonly clock: Clock;

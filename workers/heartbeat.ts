@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
+import type { Clock } from '../src/observability/clock.ts';
 import type { Logger } from '../src/observability/logger.ts';
-import type { Clock } from '../src/ports/clock.ts';
-import { HEARTBEAT_TTL_MS, type WorkerRegistry, type WorkerReport } from '../src/ports/worker-registry.ts';
+import { HEARTBEAT_TTL_MS, type WorkerRegistry, type WorkerReport } from '../src/queue/worker-registry.ts';
 
 /** Six heartbeats a life: five may be lost before a living worker is taken for dead. */
 const BEAT_EVERY_MS = HEARTBEAT_TTL_MS / 6;

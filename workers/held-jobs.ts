@@ -1,6 +1,6 @@
+import type { Clock } from '../src/observability/clock.ts';
 import type { Logger } from '../src/observability/logger.ts';
-import type { Clock } from '../src/ports/clock.ts';
-import type { ClaimedJob, JobQueue } from '../src/ports/job-queue.ts';
+import type { ClaimedJob, JobQueue } from '../src/queue/port.ts';
 
 /** Why the work on a held job was stopped. */
 export type StopReason = 'cancelled' | 'lost' | 'timeout' | 'draining';

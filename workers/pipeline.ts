@@ -1,13 +1,13 @@
 import pLimit from 'p-limit';
-import type { JobData, JobResult } from '../src/domain/job.ts';
-import { toPointId } from '../src/domain/product-image.ts';
-import type { Clock } from '../src/ports/clock.ts';
-import type { Embedder } from '../src/ports/embedder.ts';
-import type { ImageSource } from '../src/ports/image-source.ts';
-import type { VectorStore } from '../src/ports/vector-store.ts';
+import type { Embedder } from '../models/embedder.ts';
+import { prepareImage } from '../models/prepare-image.ts';
+import { toPointId } from '../src/catalog/product-image.ts';
+import type { ImageSource } from '../src/images/port.ts';
+import type { Clock } from '../src/observability/clock.ts';
+import type { JobData, JobResult } from '../src/queue/job.ts';
+import type { VectorStore } from '../src/vectors/port.ts';
 import { createEmbedStage } from './stages/embed-images.ts';
 import { fetchImage } from './stages/fetch-image.ts';
-import { prepareImage } from './stages/prepare-image.ts';
 import { createUpsertStage } from './stages/upsert-points.ts';
 
 export interface PipelineParts {

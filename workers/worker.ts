@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Context } from '../src/context.ts';
-import { VitrineError } from '../src/domain/errors.ts';
-import type { Claim, Settled, Settlement } from '../src/ports/job-queue.ts';
-import type { WorkerState } from '../src/ports/worker-registry.ts';
+import { VitrineError } from '../src/errors/vitrine-error.ts';
+import type { Claim, Settled, Settlement } from '../src/queue/port.ts';
+import type { WorkerState } from '../src/queue/worker-registry.ts';
 import { OUTAGE_CODES, runAttempt } from './attempt.ts';
 import { createBatcher } from './batcher.ts';
 import { createBreaker } from './breaker.ts';

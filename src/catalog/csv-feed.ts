@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { CsvError, parse } from 'csv-parse';
-import { VitrineError } from '../domain/errors.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
 import { type Column, toColumns } from './columns.ts';
 import type { FeedEntry } from './feed.ts';
 import { type FeedRecord, FeedRecordError, toProductImage } from './record.ts';

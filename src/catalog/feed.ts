@@ -1,5 +1,5 @@
 import { extname } from 'node:path';
-import type { ProductImage } from '../domain/product-image.ts';
+import type { ProductImage } from './product-image.ts';
 
 /** One entry of a catalog: a product image, or what is wrong with the line. */
 export type FeedEntry = FeedImage | FeedFault;

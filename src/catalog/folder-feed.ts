@@ -1,7 +1,7 @@
 import { opendir } from 'node:fs/promises';
 import { basename, dirname, extname, join, relative } from 'node:path';
-import { DEFAULT_IMAGE_ID } from '../domain/product-image.ts';
 import type { FeedEntry, FeedImage } from './feed.ts';
+import { DEFAULT_IMAGE_ID } from './product-image.ts';
 
 const EXTENSIONS = new Set(['.jpg', '.jpeg', '.png', '.webp', '.avif', '.gif', '.tif', '.tiff']);
 

@@ -1,11 +1,11 @@
 import { stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
-import { VitrineError } from '../domain/errors.ts';
-import { toPointId } from '../domain/product-image.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
 import { readCsvFeed } from './csv-feed.ts';
 import { type FeedEntry, isFault, toFeedKind } from './feed.ts';
 import { isImageName, readFolderFeed, toFolderImage } from './folder-feed.ts';
 import { readJsonlFeed } from './jsonl-feed.ts';
+import { toPointId } from './product-image.ts';
 
 /** Something that can be indexed. */
 export interface Catalog {

@@ -1,12 +1,7 @@
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import {
-  DEFAULT_IMAGE_ID,
-  type ImageRef,
-  type ProductFields,
-  type ProductImage,
-} from '../domain/product-image.ts';
 import type { Column } from './columns.ts';
+import { DEFAULT_IMAGE_ID, type ImageRef, type ProductFields, type ProductImage } from './product-image.ts';
 
 /** The values of one feed line by column. CSV gives strings; JSON may give numbers, lists and objects. */
 export type FeedRecord = { readonly [Name in Column]?: unknown };

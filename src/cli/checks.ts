@@ -7,7 +7,7 @@ import { Writable } from 'node:stream';
 import { pino } from 'pino';
 import { type Config, parseConfig } from '../config/config.ts';
 import type { Environment } from '../config/env.ts';
-import { toVitrineError } from '../domain/errors.ts';
+import { toVitrineError } from '../errors/vitrine-error.ts';
 import { isVitrine } from './client.ts';
 
 export interface CheckResult {

@@ -1,10 +1,10 @@
 import type { z } from '@hono/zod-openapi';
-import { health } from '../api/schemas/health.ts';
 import { type Config, parseConfig } from '../config/config.ts';
 import type { Environment } from '../config/env.ts';
 import type { Context } from '../context.ts';
-import { ERRORS, type ErrorCode } from '../domain/error-table.ts';
-import { VitrineError } from '../domain/errors.ts';
+import { ERRORS, type ErrorCode } from '../errors/error-table.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
+import { health } from '../http/health-schema.ts';
 
 /** Speaks to the HTTP API: of a server that runs, or of the same application inside this process. */
 export interface Client extends AsyncDisposable {
@@ -68,7 +68,7 @@ export async function openInProcess(
 ): Promise<Client> {
   const [{ createContext }, { createApp }] = await Promise.all([
     import('../context.ts'),
-    import('../api/app.ts'),
+    import('../http/app.ts'),
   ]);
   // Its log lines would stand between what the command prints; failures reach it as answers anyway.
   const config = addImageRoots(parseConfig({ ...environment, LOG_LEVEL: 'silent' }), ownFolders);

@@ -1,6 +1,6 @@
 import { pipeline } from 'node:stream/promises';
-import { deadPage, redrivenJobs } from '../api/schemas/dead.ts';
-import { removedJobs } from '../api/schemas/queue.ts';
+import { deadPage, redrivenJobs } from '../jobs/dead-schemas.ts';
+import { removedJobs } from '../jobs/queue-schemas.ts';
 import { type Client, openClient } from './client.ts';
 import {
   defineCommand,

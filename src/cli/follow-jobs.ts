@@ -1,6 +1,6 @@
 import pLimit from 'p-limit';
-import { jobView } from '../api/schemas/job-view.ts';
-import { VitrineError } from '../domain/errors.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
+import { jobView } from '../jobs/job-view.ts';
 import type { Client } from './client.ts';
 
 /** How a job ended. `code` is null when it completed. */

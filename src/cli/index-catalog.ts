@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { batchReply } from '../api/schemas/job-view.ts';
-import { queueStats } from '../api/schemas/queue.ts';
 import { isFault } from '../catalog/feed.ts';
 import type { Catalog } from '../catalog/read-catalog.ts';
-import { VitrineError } from '../domain/errors.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
+import { batchReply } from '../jobs/job-view.ts';
+import { queueStats } from '../jobs/queue-schemas.ts';
 import type { Client } from './client.ts';
 import { type EndedJob, followJobs } from './follow-jobs.ts';
 import { type PendingJob, toPendingJob } from './index-job.ts';

@@ -1,8 +1,8 @@
 import { readFile, realpath } from 'node:fs/promises';
 import { sep } from 'node:path';
 import type { FeedImage } from '../catalog/feed.ts';
-import { toImageFormat } from '../domain/image-format.ts';
-import type { ProductImage } from '../domain/product-image.ts';
+import type { ProductImage } from '../catalog/product-image.ts';
+import { toImageFormat } from '../images/image-format.ts';
 import type { EndedJob } from './follow-jobs.ts';
 
 /** A catalog's entry as the API takes it. */

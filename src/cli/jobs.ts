@@ -1,5 +1,5 @@
-import { jobView } from '../api/schemas/job-view.ts';
-import { VitrineError } from '../domain/errors.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
+import { jobView } from '../jobs/job-view.ts';
 import { openClient } from './client.ts';
 import { type Command, defineCommand, paint, print, SERVER_OPTION } from './command.ts';
 

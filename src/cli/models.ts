@@ -3,7 +3,7 @@ import { type PullProgress, pullModel } from '../../models/pull.ts';
 import { findModel, MODELS } from '../../models/registry.ts';
 import { listModels, removeModel, verifyModel } from '../../models/verify.ts';
 import { type Config, parseConfig } from '../config/config.ts';
-import { VitrineError } from '../domain/errors.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
 import { defineCommand, JSON_OPTION, paint, print, printJson, type Terminal, UsageError } from './command.ts';
 import { toNearest } from './nearest.ts';
 import { toTable } from './table.ts';

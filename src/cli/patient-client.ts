@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { VitrineError } from '../domain/errors.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
 import type { Client } from './client.ts';
 
 /** Long enough for a server, a Redis or a Qdrant to be restarted. */

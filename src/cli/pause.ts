@@ -1,4 +1,4 @@
-import { pausedState } from '../api/schemas/queue.ts';
+import { pausedState } from '../jobs/queue-schemas.ts';
 import { openClient } from './client.ts';
 import { type Command, defineCommand, print, SERVER_OPTION } from './command.ts';
 

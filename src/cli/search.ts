@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { z } from '@hono/zod-openapi';
-import { type searchFilter, searchReply } from '../api/schemas/search.ts';
-import { VitrineError } from '../domain/errors.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
+import { type searchFilter, searchReply } from '../search/schemas.ts';
 import { openClient } from './client.ts';
 import {
   defineCommand,

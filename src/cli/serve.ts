@@ -51,7 +51,7 @@ export const serveCommand = defineCommand({
 export async function serve(options: ServeOptions): Promise<void> {
   const [{ createContext }, { startServer }, { createWorker }] = await Promise.all([
     import('../context.ts'),
-    import('../api/server.ts'),
+    import('../http/server.ts'),
     import('../../workers/worker.ts'),
   ]);
   const config = addImageRoots(parseConfig(options.environment), options.ownFolders ?? []);

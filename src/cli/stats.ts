@@ -1,4 +1,4 @@
-import { queueStats } from '../api/schemas/queue.ts';
+import { queueStats } from '../jobs/queue-schemas.ts';
 import { openClient } from './client.ts';
 import { defineCommand, JSON_OPTION, paint, plain, print, printJson, SERVER_OPTION } from './command.ts';
 import { toDuration } from './table.ts';

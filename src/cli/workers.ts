@@ -1,4 +1,4 @@
-import { workerList } from '../api/schemas/queue.ts';
+import { workerList } from '../jobs/queue-schemas.ts';
 import { openClient } from './client.ts';
 import { defineCommand, JSON_OPTION, print, printJson, SERVER_OPTION } from './command.ts';
 import { toDuration, toTable } from './table.ts';

@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Logger, multistream, pino } from 'pino';
-import { VitrineError } from '../domain/errors.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
 
 export type { Logger };
 

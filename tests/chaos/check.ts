@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
-import { ENDED_STATUSES, type JobStatus } from '../../src/domain/job.ts';
-import type { JobQueue } from '../../src/ports/job-queue.ts';
-import type { VectorStore } from '../../src/ports/vector-store.ts';
+import { ENDED_STATUSES, type JobStatus } from '../../src/queue/job.ts';
+import type { JobQueue } from '../../src/queue/port.ts';
+import type { VectorStore } from '../../src/vectors/port.ts';
 import { findPointFaults, type JobEnd, type Ledger } from './ledger.ts';
 import type { Tally } from './tally.ts';
 

@@ -1,5 +1,5 @@
-import type { JobStatus } from '../../src/domain/job.ts';
-import type { StoredPoint } from '../../src/ports/vector-store.ts';
+import type { JobStatus } from '../../src/queue/job.ts';
+import type { StoredPoint } from '../../src/vectors/port.ts';
 
 /**
  * What a producer knows of one product image: only answers it got. Each payload it sends carries the next number,

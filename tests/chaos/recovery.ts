@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { JobQueue, JobView } from '../../src/ports/job-queue.ts';
+import type { JobQueue, JobView } from '../../src/queue/port.ts';
 
 export interface RecoverySample {
   readonly ms: number;

@@ -1,6 +1,6 @@
 import { describe } from 'vitest';
-import type { JobQueue } from '../../src/ports/job-queue.ts';
-import type { WorkerRegistry } from '../../src/ports/worker-registry.ts';
+import type { JobQueue } from '../../src/queue/port.ts';
+import type { WorkerRegistry } from '../../src/queue/worker-registry.ts';
 import { describeControl } from './job-queue.control.ts';
 import { describeDeadLetters } from './job-queue.dead.ts';
 import { describeDelivery } from './job-queue.delivery.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { JobQueue } from '../../src/ports/job-queue.ts';
+import type { JobQueue } from '../../src/queue/port.ts';
 import { brokenImage, claim, complete, crash, fail, newJob, slowServer } from '../support/jobs.ts';
 import { until } from '../support/until.ts';
 import type { QueueHarness } from './job-queue.contract.ts';

@@ -5,8 +5,8 @@ import {
   MAX_CRASHES,
   PRIORITIES,
   type Priority,
-} from '../../src/domain/job.ts';
-import type { DeadSelection, EnqueuedJob, NewJob, Settlement } from '../../src/ports/job-queue.ts';
+} from '../../src/queue/job.ts';
+import type { DeadSelection, EnqueuedJob, NewJob, Settlement } from '../../src/queue/port.ts';
 
 export interface ModelJob {
   readonly id: string;

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { VitrineError } from '../../src/domain/errors.ts';
-import { PRIORITIES } from '../../src/domain/job.ts';
-import type { DeadSelection, JobQueue, NewJob, Settlement } from '../../src/ports/job-queue.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import { PRIORITIES } from '../../src/queue/job.ts';
+import type { DeadSelection, JobQueue, NewJob, Settlement } from '../../src/queue/port.ts';
 import { brokenImage, cancel, complete, fail, newJob, release, retry, slowServer } from '../support/jobs.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
 import { createModel, type Model } from './job-queue.model.ts';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe } from 'vitest';
-import { createRedisBackend } from '../../src/adapters/redis/redis-backend.ts';
+import { createRedisBackend } from '../../src/queue/redis/redis-backend.ts';
 import { type RedisServer, startRedis, whyNoRedis } from '../support/redis-server.ts';
 import { type BackendOptions, describeJobQueue } from './job-queue.contract.ts';
 import { describeWorkerRegistry } from './worker-registry.contract.ts';

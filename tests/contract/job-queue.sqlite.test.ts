@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
-import { createSqliteBackend } from '../../src/adapters/sqlite/sqlite-queue-backend.ts';
+import { createSqliteBackend } from '../../src/queue/sqlite/sqlite-queue-backend.ts';
 import { describeJobQueue, type QueueHarness } from './job-queue.contract.ts';
 import { describeWorkerRegistry } from './worker-registry.contract.ts';
 

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
-import { toPointId } from '../../src/domain/product-image.ts';
-import type { SearchFilter } from '../../src/domain/search-filter.ts';
-import type { Point, VectorStore } from '../../src/ports/vector-store.ts';
+import { toPointId } from '../../src/catalog/product-image.ts';
+import type { Point, VectorStore } from '../../src/vectors/port.ts';
+import type { SearchFilter } from '../../src/vectors/search-filter.ts';
 import { AXIS, TEST_MODEL, toPoint } from '../support/points.ts';
 
 /** A place where collections can be: a file, a server. */

@@ -1,5 +1,5 @@
 import { afterAll, expect, it } from 'vitest';
-import { createQdrantVectorStore } from '../../src/adapters/qdrant/qdrant-vector-store.ts';
+import { createQdrantVectorStore } from '../../src/vectors/qdrant/vector-store.ts';
 import { startQdrantDouble } from '../support/qdrant-double.ts';
 import { describeVectorStore } from './vector-store.contract.ts';
 

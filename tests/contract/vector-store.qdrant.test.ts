@@ -1,6 +1,6 @@
 import { it } from 'vitest';
-import { createQdrantVectorStore } from '../../src/adapters/qdrant/qdrant-vector-store.ts';
 import { readEnvironment } from '../../src/config/env.ts';
+import { createQdrantVectorStore } from '../../src/vectors/qdrant/vector-store.ts';
 import { describeVectorStore } from './vector-store.contract.ts';
 
 const { QDRANT_URL: url, QDRANT_API_KEY: apiKey } = readEnvironment();

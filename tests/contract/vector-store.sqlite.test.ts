@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, it } from 'vitest';
-import { createSqliteVectorStore } from '../../src/adapters/sqlite/sqlite-vector-store.ts';
+import { createSqliteVectorStore } from '../../src/vectors/sqlite/vector-store.ts';
 import { TEST_MODEL, toPoint } from '../support/points.ts';
 import { describeVectorStore } from './vector-store.contract.ts';
 

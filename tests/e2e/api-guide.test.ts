@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
-import { startServer } from '../../src/api/server.ts';
+import { startServer } from '../../src/http/server.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
 import { drawImage } from '../support/images.ts';
 import { createOpenApiCheck } from '../support/openapi-check.ts';
@@ -43,7 +43,7 @@ test.skipIf(!hasCurl)('every command of the guide is answered with a success', a
 
 test('every address of the API is in the guide, and every answer shown is as documented', async () => {
   await using context = await createTestContext();
-  const { createApp } = await import('../../src/api/app.ts');
+  const { createApp } = await import('../../src/http/app.ts');
   const document = (await (await createApp(context).request('/openapi.json')).json()) as { paths: object };
   for (const path of Object.keys(document.paths)) {
     const spelt = path.replaceAll(/\{\w+\}/g, '[^\\s`]+');

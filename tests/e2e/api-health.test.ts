@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createApp } from '../../src/api/app.ts';
-import { createReadiness } from '../../src/api/readiness.ts';
 import type { Context } from '../../src/context.ts';
-import { VitrineError } from '../../src/domain/errors.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import { createApp } from '../../src/http/app.ts';
+import { createReadiness } from '../../src/http/readiness.ts';
 import { createApiClient } from '../support/api-client.ts';
 import { createTestContext } from '../support/context.ts';
 

@@ -1,8 +1,8 @@
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { createApp } from '../../src/api/app.ts';
 import type { Context } from '../../src/context.ts';
-import { VitrineError } from '../../src/domain/errors.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import { createApp } from '../../src/http/app.ts';
 import { createWorker } from '../../workers/worker.ts';
 import { type ApiClient, createApiClient } from '../support/api-client.ts';
 import { createTestContext } from '../support/context.ts';

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { chromium, type Page } from 'playwright-core';
 import { describe, expect, test } from 'vitest';
-import { startServer } from '../../src/api/server.ts';
+import { startServer } from '../../src/http/server.ts';
 import { createTestContext } from '../support/context.ts';
 
 const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(

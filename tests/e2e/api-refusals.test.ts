@@ -1,8 +1,8 @@
 import { type LoggerOptions, pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createApp } from '../../src/api/app.ts';
 import type { Context } from '../../src/context.ts';
-import { VitrineError } from '../../src/domain/errors.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import { createApp } from '../../src/http/app.ts';
 import { createLogger } from '../../src/observability/logger.ts';
 import { type ApiClient, createApiClient } from '../support/api-client.ts';
 import { createTestContext } from '../support/context.ts';

@@ -2,9 +2,9 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createApp } from '../../src/api/app.ts';
-import { type RunningServer, startServer } from '../../src/api/server.ts';
 import type { Context } from '../../src/context.ts';
+import { createApp } from '../../src/http/app.ts';
+import { type RunningServer, startServer } from '../../src/http/server.ts';
 import { createTestContext } from '../support/context.ts';
 import { until } from '../support/until.ts';
 

@@ -244,7 +244,7 @@ describe('/products/{product_id}', () => {
             return [];
           },
         };
-        const { createApp } = await import('../../src/api/app.ts');
+        const { createApp } = await import('../../src/http/app.ts');
         await createApp({ ...context, store }).request(`/products/${encodeURIComponent(id)}`);
         expect(asked).toEqual([id]);
       }),

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { expect, test } from 'vitest';
-import { startServer } from '../../src/api/server.ts';
-import { VitrineError } from '../../src/domain/errors.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import { startServer } from '../../src/http/server.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
 import { startProgram } from '../support/program.ts';
 import { until } from '../support/until.ts';

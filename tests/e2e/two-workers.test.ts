@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { createSqliteVectorStore } from '../../src/adapters/sqlite/sqlite-vector-store.ts';
+import { createSqliteVectorStore } from '../../src/vectors/sqlite/vector-store.ts';
 import { openTestCatalog } from '../support/catalogs.ts';
 import { createTempFolder } from '../support/context.ts';
 import { createClient } from '../support/http-client.ts';

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { ModelDefinition } from '../../models/definition.ts';
-import { loadModel } from '../../models/embedder.ts';
+import { loadModel } from '../../models/transformers-model.ts';
 
 /** Random weights, real everything else: tests/fixtures/tiny-clip/make.py says how it was made. */
 const folder = join(import.meta.dirname, '..', 'fixtures', 'tiny-clip');

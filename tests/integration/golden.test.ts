@@ -2,8 +2,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
-import type { Preprocessing } from '../../src/ports/embedder.ts';
-import { prepareImage } from '../../workers/stages/prepare-image.ts';
+import type { Preprocessing } from '../../models/embedder.ts';
+import { prepareImage } from '../../models/prepare-image.ts';
 
 /*
  * The pixels of prepareImage beside those that Pillow and LittleCMS made of the same files, once, by

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createImageSource } from '../../src/adapters/images/image-source.ts';
-import type { ImageSource } from '../../src/ports/image-source.ts';
+import { createImageSource } from '../../src/images/image-source.ts';
+import type { ImageSource } from '../../src/images/port.ts';
 
 let folder: string;
 let source: ImageSource;

@@ -3,8 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createImageSource } from '../../src/adapters/images/image-source.ts';
-import type { ImageSource } from '../../src/ports/image-source.ts';
+import { createImageSource } from '../../src/images/image-source.ts';
+import type { ImageSource } from '../../src/images/port.ts';
 
 const MAX_BYTES = 20_000;
 let png: Buffer;

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
-import type { Preprocessing } from '../../src/ports/embedder.ts';
-import { prepareImage } from '../../workers/stages/prepare-image.ts';
+import type { Preprocessing } from '../../models/embedder.ts';
+import { prepareImage } from '../../models/prepare-image.ts';
 
 const model = (fit: Preprocessing['fit'], size = 32, cropFrom = 40): Preprocessing => ({
   size,

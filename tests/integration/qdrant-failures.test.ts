@@ -1,8 +1,8 @@
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createQdrantVectorStore } from '../../src/adapters/qdrant/qdrant-vector-store.ts';
-import type { Clock } from '../../src/ports/clock.ts';
-import type { VectorStore } from '../../src/ports/vector-store.ts';
+import type { Clock } from '../../src/observability/clock.ts';
+import type { VectorStore } from '../../src/vectors/port.ts';
+import { createQdrantVectorStore } from '../../src/vectors/qdrant/vector-store.ts';
 import { TEST_MODEL, toPoint } from '../support/points.ts';
 import { type FaultOptions, type QdrantDouble, startQdrantDouble } from '../support/qdrant-double.ts';
 import { until } from '../support/until.ts';

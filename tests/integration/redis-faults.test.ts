@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createRedisBackend, type RedisBackendSettings } from '../../src/adapters/redis/redis-backend.ts';
-import { SCRIPTS } from '../../src/adapters/redis/redis-scripts.ts';
+import { createRedisBackend, type RedisBackendSettings } from '../../src/queue/redis/redis-backend.ts';
+import { SCRIPTS } from '../../src/queue/redis/redis-scripts.ts';
 import { claim, complete, crash, fail, newJob, retry } from '../support/jobs.ts';
 import { freePort, type RedisServer, startRedis, whyNoRedis } from '../support/redis-server.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';

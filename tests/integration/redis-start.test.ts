@@ -7,7 +7,7 @@ import { Writable } from 'node:stream';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createRedisBackend, type RedisBackendSettings } from '../../src/adapters/redis/redis-backend.ts';
+import { createRedisBackend, type RedisBackendSettings } from '../../src/queue/redis/redis-backend.ts';
 import { claim, complete, newJob } from '../support/jobs.ts';
 import {
   freePort,

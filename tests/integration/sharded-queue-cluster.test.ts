@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createRedisBackend } from '../../src/adapters/redis/redis-backend.ts';
+import { createRedisBackend } from '../../src/queue/redis/redis-backend.ts';
 import { claim, complete, crash, fail, newJob, retry } from '../support/jobs.ts';
 import { type RedisServer, startRedis, whyNoRedis } from '../support/redis-server.ts';
 import { until } from '../support/until.ts';

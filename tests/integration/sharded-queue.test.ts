@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createRedisBackend, type QueueBackend } from '../../src/adapters/redis/redis-backend.ts';
-import type { JobView } from '../../src/ports/job-queue.ts';
+import type { JobView } from '../../src/queue/port.ts';
+import { createRedisBackend, type QueueBackend } from '../../src/queue/redis/redis-backend.ts';
 import { brokenImage, claim, complete, crash, fail, newJob } from '../support/jobs.ts';
 import { type RedisServer, startRedis, whyNoRedis } from '../support/redis-server.ts';
 

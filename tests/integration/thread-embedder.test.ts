@@ -1,13 +1,13 @@
 import { pino } from 'pino';
 import { afterEach, describe, expect, test } from 'vitest';
+import type { Embedder, PreparedImage } from '../../models/embedder.ts';
 import { resolveModel } from '../../models/resolve.ts';
-import type { Embedder, PreparedImage } from '../../src/ports/embedder.ts';
 import {
   createThreadEmbedder,
   type ThreadEmbedderOptions,
   toMemoryLimit,
   toThreadCounts,
-} from '../../workers/thread-embedder.ts';
+} from '../../models/thread-embedder.ts';
 import { CRASH_BYTE } from '../support/crashing-thread.ts';
 
 const definition = await resolveModel('builtin', { dir: 'none' });

@@ -1,5 +1,5 @@
-import { createApp } from '../../src/api/app.ts';
 import type { Context } from '../../src/context.ts';
+import { createApp } from '../../src/http/app.ts';
 import { createOpenApiCheck, type OpenApiCheck } from './openapi-check.ts';
 
 export interface Answer {

@@ -1,5 +1,5 @@
 import sharp from 'sharp';
-import type { NewJob } from '../../src/ports/job-queue.ts';
+import type { NewJob } from '../../src/queue/port.ts';
 import { newJob } from './jobs.ts';
 
 /** A plain square with a dot, PNG: enough of an image to be embedded, different for each seed. */

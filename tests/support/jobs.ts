@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import type { JobError, JobResult } from '../../src/domain/job.ts';
-import { toPointId } from '../../src/domain/product-image.ts';
-import type { Claim, ClaimRequest, JobQueue, NewJob, Settlement } from '../../src/ports/job-queue.ts';
+import { toPointId } from '../../src/catalog/product-image.ts';
+import type { JobError, JobResult } from '../../src/queue/job.ts';
+import type { Claim, ClaimRequest, JobQueue, NewJob, Settlement } from '../../src/queue/port.ts';
 
 /** A job of a product's picture; two of the same product and image share their key. */
 export function newJob(

@@ -1,5 +1,5 @@
-import { toPointId } from '../../src/domain/product-image.ts';
-import type { ModelIdentity, Point, PointPayload } from '../../src/ports/vector-store.ts';
+import { toPointId } from '../../src/catalog/product-image.ts';
+import type { ModelIdentity, Point, PointPayload } from '../../src/vectors/port.ts';
 
 export const TEST_MODEL: ModelIdentity = { id: 'test-model', dimension: 4, fingerprint: 'f1' };
 

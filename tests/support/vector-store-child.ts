@@ -1,5 +1,5 @@
 // A process of its own that writes to a SQLite store: `node vector-store-child.ts FILE COLLECTION NAME POINTS`.
-import { createSqliteVectorStore } from '../../src/adapters/sqlite/sqlite-vector-store.ts';
+import { createSqliteVectorStore } from '../../src/vectors/sqlite/vector-store.ts';
 import { TEST_MODEL, toPoint } from './points.ts';
 
 const [file = '', collection = '', name = '', points = '0'] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-import type { WorkerReport } from '../../src/ports/worker-registry.ts';
+import type { WorkerReport } from '../../src/queue/worker-registry.ts';
 
 /** What a busy worker tells with a heartbeat. */
 export function newWorkerReport(id: string): WorkerReport {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createAddressGuard, isPublicAddress } from '../../src/adapters/images/address-guard.ts';
+import { createAddressGuard, isPublicAddress } from '../../src/images/address-guard.ts';
 
 describe('isPublicAddress', () => {
   it.each(['93.184.215.14', '1.1.1.1', '2606:4700:4700::1111', '::ffff:1.1.1.1', '64:ff9b::101:101'])(

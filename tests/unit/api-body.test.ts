@@ -1,11 +1,11 @@
 import { Hono } from 'hono';
 import { describe, expect, test } from 'vitest';
-import { readForm, readJson, readLines, toBodyKind } from '../../src/api/body.ts';
-import { parseForm } from '../../src/api/forms.ts';
-import { toFileRef, toImageRef } from '../../src/api/image-ref.ts';
-import { parseJson } from '../../src/api/json.ts';
 import { parseConfig } from '../../src/config/config.ts';
-import type { VitrineError } from '../../src/domain/errors.ts';
+import type { VitrineError } from '../../src/errors/vitrine-error.ts';
+import { readForm, readJson, readLines, toBodyKind } from '../../src/routing/body.ts';
+import { parseForm } from '../../src/routing/forms.ts';
+import { toFileRef, toImageRef } from '../../src/routing/image-ref.ts';
+import { parseJson } from '../../src/routing/json.ts';
 
 /** What the handler gives for the request, or the code that it throws. */
 async function handle<T>(init: RequestInit, read: (c: Parameters<typeof readJson>[0]) => Promise<T>) {

@@ -1,9 +1,9 @@
 import type { z } from '@hono/zod-openapi';
 import { describe, expect, test } from 'vitest';
-import { parseWith, toNearest } from '../../src/api/faults.ts';
-import { jobRequest } from '../../src/api/schemas/job-request.ts';
-import { searchRequest } from '../../src/api/schemas/search.ts';
-import { VitrineError } from '../../src/domain/errors.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import { jobRequest } from '../../src/jobs/job-request.ts';
+import { parseWith, toNearest } from '../../src/routing/faults.ts';
+import { searchRequest } from '../../src/search/schemas.ts';
 
 const JOB_FIELDS = Object.keys(jobRequest.shape);
 const good = { product_id: 'p', image_url: 'https://example.com/a.jpg' };

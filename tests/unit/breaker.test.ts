@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { Clock } from '../../src/ports/clock.ts';
+import type { Clock } from '../../src/observability/clock.ts';
 import { createBreaker } from '../../workers/breaker.ts';
 
 function createFakeClock(): Clock & { readonly slept: number[] } {

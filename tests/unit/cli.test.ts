@@ -4,7 +4,7 @@ import { COMMANDS } from '../../src/cli/commands.ts';
 import { toNearest } from '../../src/cli/nearest.ts';
 import { runCli } from '../../src/cli/run-cli.ts';
 import { toTable } from '../../src/cli/table.ts';
-import { VitrineError } from '../../src/domain/errors.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import { createTestTerminal } from '../support/terminal.ts';
 
 const echo = defineCommand({

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { looksLikeMarkup, toImageFormat } from '../../src/domain/image-format.ts';
+import { looksLikeMarkup, toImageFormat } from '../../src/images/image-format.ts';
 
 const bytes = (...parts: (string | number[])[]) =>
   Buffer.concat(

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { VitrineError } from '../../src/domain/errors.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import { createLogger, redact } from '../../src/observability/logger.ts';
 import { until } from '../support/until.ts';
 

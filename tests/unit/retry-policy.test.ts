@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { mayRetry, toRetryDelayMs } from '../../src/domain/retry-policy.ts';
+import { mayRetry, toRetryDelayMs } from '../../src/queue/retry-policy.ts';
 
 const policy = { attempts: 4, baseMs: 2_000, factor: 2, capMs: 60_000, jitter: 0.2 };
 

@@ -1,5 +1,5 @@
-import { VitrineError } from '../../src/domain/errors.ts';
-import type { Embedder, PreparedImage } from '../../src/ports/embedder.ts';
+import type { Embedder, PreparedImage } from '../../models/embedder.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import { type Batcher, createBatcher, runOrSplit } from '../batcher.ts';
 
 /** Prepared images of many jobs to vectors, a batch an inference call. */

@@ -1,6 +1,6 @@
-import { toVitrineError } from '../../src/domain/errors.ts';
-import type { ImageRef } from '../../src/domain/product-image.ts';
-import type { ImageSource } from '../../src/ports/image-source.ts';
+import type { ImageRef } from '../../src/catalog/product-image.ts';
+import { toVitrineError } from '../../src/errors/vitrine-error.ts';
+import type { ImageSource } from '../../src/images/port.ts';
 
 /**
  * The encoded bytes of a job's image.

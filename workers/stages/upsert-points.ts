@@ -1,5 +1,5 @@
-import { VitrineError } from '../../src/domain/errors.ts';
-import type { Point, VectorStore } from '../../src/ports/vector-store.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import type { Point, VectorStore } from '../../src/vectors/port.ts';
 import { type Batcher, createBatcher, runOrSplit } from '../batcher.ts';
 
 /** A point on its way into the store, and the signal of the job it belongs to. */

@@ -1,0 +1,59 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import type { ErrorCode } from '../src/errors/error-table.ts';
+import { toVitrineError } from '../src/errors/vitrine-error.ts';
+import type { ModelDefinition } from './definition.ts';
+import type { PreparedImage } from './embedder.ts';
+import { loadModel } from './transformers-model.ts';
+
+/** What the thread is started with. */
+export interface ThreadData {
+  readonly definition: ModelDefinition;
+  readonly intraOpThreads: number;
+}
+
+export type ThreadRequest =
+  | { readonly id: number; readonly kind: 'images'; readonly images: readonly PreparedImage[] }
+  | { readonly id: number; readonly kind: 'texts'; readonly texts: readonly string[] };
+
+export type ThreadReply =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'unusable'; readonly code: ErrorCode; readonly message: string }
+  /** The vectors of one request, one after the other. */
+  | { readonly kind: 'vectors'; readonly id: number; readonly vectors: Float32Array }
+  | { readonly kind: 'failed'; readonly id: number; readonly code: ErrorCode; readonly message: string };
+
+const port = parentPort;
+if (port === null) throw new Error('embedding-thread.ts is the entry of a thread, not a program.');
+const reply = (message: ThreadReply, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
+const toFailure = (error: unknown, fallback: ErrorCode) => {
+  const { code, message } = toVitrineError(
+    error,
+    fallback,
+    error instanceof Error ? error.message : undefined,
+  );
+  return { code, message };
+};
+
+const { definition, intraOpThreads } = workerData as ThreadData;
+try {
+  const model = await loadModel(definition, { intraOpThreads });
+  port.on('message', async (request: ThreadRequest | 'stop') => {
+    if (request === 'stop') {
+      await model[Symbol.asyncDispose]();
+      port.close();
+      return;
+    }
+    try {
+      const vectors =
+        request.kind === 'images'
+          ? await model.embedImages(request.images)
+          : await model.embedTexts(request.texts);
+      reply({ kind: 'vectors', id: request.id, vectors }, [vectors.buffer as ArrayBuffer]);
+    } catch (error) {
+      reply({ kind: 'failed', id: request.id, ...toFailure(error, 'embedding_failed') });
+    }
+  });
+  reply({ kind: 'ready' });
+} catch (error) {
+  reply({ kind: 'unusable', ...toFailure(error, 'model_unavailable') });
+}

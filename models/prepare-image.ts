@@ -1,0 +1,163 @@
+import sharp, { type Metadata, type Sharp } from 'sharp';
+import { VitrineError } from '../src/errors/vitrine-error.ts';
+import { toImageFormat } from '../src/images/image-format.ts';
+import type { PreparedImage, Preprocessing } from './embedder.ts';
+import { enlarge, type Raster } from './enlarge.ts';
+
+// Many small images are in flight at once: one thread for each keeps all processors busy without libvips
+// splitting every image into strips for threads that have work of their own.
+sharp.concurrency(1);
+// No operation is ever repeated on the same input, so the operation cache would only hold memory.
+sharp.cache(false);
+
+/**
+ * What can't be decoded line by line stands in memory as a whole, and may have only this share of the pixels. The
+ * peak that one image of 24 million pixels added to the process, in bytes a pixel: JPEG 0.2, PNG 1.1, progressive
+ * JPEG 3.2 (6 without chroma subsampling: 2 bytes a coefficient), turned JPEG 3.6, interlaced PNG 3.7, WebP 8.3,
+ * AVIF 18.7; a GIF of 6 million 6.3. So no image takes much more than 200 MB at the default of 50 million.
+ */
+const PIXEL_SHARES: Readonly<Record<string, number>> = { interlaced: 0.5, webp: 0.5, gif: 0.5, heif: 0.2 };
+
+export interface PrepareOptions {
+  /** Width times height, read from the header before anything is decoded. */
+  readonly maxPixels: number;
+  /** Time that decoding and resizing may take; rounded up to seconds. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * The first frame of an encoded image as the pixels that a model wants: upright, sRGB, on white, antialiased.
+ * @throws VitrineError `image_unsupported`, `image_corrupt`, `image_too_many_pixels`, `job_timed_out`
+ */
+export async function prepareImage(
+  bytes: Uint8Array,
+  preprocessing: Preprocessing,
+  options: PrepareOptions,
+): Promise<PreparedImage> {
+  // libvips would also take SVG and whatever else it was built with.
+  if (toImageFormat(bytes) === null) {
+    throw new VitrineError(
+      'image_unsupported',
+      'The bytes are not those of a JPEG, PNG, WebP, AVIF, GIF or TIFF image.',
+    );
+  }
+  try {
+    const image = sharp(bytes, { autoOrient: true, failOn: 'error', limitInputPixels: options.maxPixels });
+    const upright = toUprightSize(await image.metadata(), options.maxPixels);
+    const seconds = Math.ceil((options.timeoutMs ?? 0) / 1000);
+    const pixels = await toFit(
+      image.timeout({ seconds }).flatten({ background: WHITE }),
+      upright,
+      preprocessing,
+    );
+    return { pixels, size: preprocessing.size };
+  } catch (error) {
+    throw toImageError(error);
+  }
+}
+
+const WHITE = { r: 255, g: 255, b: 255 };
+
+interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Width and height as a viewer shows them. @throws VitrineError `image_too_many_pixels` */
+function toUprightSize({ format, isProgressive, autoOrient: upright }: Metadata, maxPixels: number): Size {
+  const pixels = upright.width * upright.height;
+  const limit = maxPixels * (PIXEL_SHARES[isProgressive ? 'interlaced' : format] ?? 1);
+  if (pixels > limit) {
+    const name = (format === 'heif' ? 'avif' : format).toUpperCase();
+    const kind = isProgressive ? `a progressive or interlaced ${name}` : `a ${name}`;
+    throw new VitrineError(
+      'image_too_many_pixels',
+      `The image has ${upright.width} × ${upright.height} pixels; ${kind} may have ${Math.floor(limit)} in all.`,
+    );
+  }
+  return upright;
+}
+
+/** The image resized, then cut or padded to the square. */
+async function toFit(
+  image: Sharp,
+  source: Size,
+  { size, fit, cropFrom, kernel }: Preprocessing,
+): Promise<Uint8Array> {
+  const target = toTarget(source, size, fit, cropFrom);
+  // Of an image that is larger than the square, the part in its middle.
+  const window = {
+    left: Math.floor(Math.max(0, target.width - size) / 2),
+    top: Math.floor(Math.max(0, target.height - size) / 2),
+    width: Math.min(target.width, size),
+    height: Math.min(target.height, size),
+  };
+  const shrunk = {
+    width: Math.min(source.width, target.width),
+    height: Math.min(source.height, target.height),
+  };
+  // The fast shrinking on load decodes JPEGs too small and WebPs with another kernel: ten times the difference.
+  const resized = image.resize({ ...shrunk, fit: 'fill', kernel, fastShrinkOnLoad: false });
+  const isEnlarged = shrunk.width < target.width || shrunk.height < target.height;
+  const pixels = isEnlarged
+    ? enlarge(
+        { pixels: await toPixels(resized, shrunk), ...shrunk },
+        target.width,
+        target.height,
+        window,
+        kernel,
+      )
+    : await toPixels(resized.extract(window), window);
+  return toSquare({ pixels, width: window.width, height: window.height }, size);
+}
+
+/** The size to which the whole image is resized. */
+function toTarget({ width, height }: Size, size: number, fit: Preprocessing['fit'], cropFrom: number): Size {
+  if (fit === 'stretch') return { width: size, height: size };
+  if (fit === 'pad') {
+    const scale = size / Math.max(width, height);
+    return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
+  }
+  // The longer side is rounded down: transformers' get_resize_output_image_size.
+  const shorter = Math.min(width, height);
+  const toLength = (side: number) => Math.floor((cropFrom * side) / shorter);
+  return { width: toLength(width), height: toLength(height) };
+}
+
+async function toPixels(image: Sharp, expected: Size): Promise<Uint8Array> {
+  const { data, info } = await image
+    .toColourspace('srgb')
+    .raw({ depth: 'uchar' })
+    .toBuffer({ resolveWithObject: true });
+  if (info.width !== expected.width || info.height !== expected.height || info.channels !== 3) {
+    throw new Error(`Resizing gave ${info.width} × ${info.height} × ${info.channels}.`);
+  }
+  return data;
+}
+
+/** The image in the middle of a white square. */
+function toSquare({ pixels, width, height }: Raster, size: number): Uint8Array {
+  if (width === size && height === size) return pixels;
+  const square = new Uint8Array(size * size * 3).fill(255);
+  const left = Math.floor((size - width) / 2);
+  const top = Math.floor((size - height) / 2);
+  for (let row = 0; row < height; row++) {
+    square.set(pixels.subarray(row * width * 3, (row + 1) * width * 3), ((top + row) * size + left) * 3);
+  }
+  return square;
+}
+
+/** libvips tells its failures apart by words alone. */
+function toImageError(error: unknown): VitrineError {
+  if (error instanceof VitrineError) return error;
+  const message = error instanceof Error ? error.message : '';
+  if (message.includes('exceeds pixel limit')) {
+    return new VitrineError('image_too_many_pixels', 'The image has too many pixels.', { cause: error });
+  }
+  if (message.startsWith('timeout')) {
+    return new VitrineError('job_timed_out', 'Decoding the image took too long.', { cause: error });
+  }
+  return new VitrineError('image_corrupt', 'The image is damaged or cut off and could not be decoded.', {
+    cause: error,
+  });
+}

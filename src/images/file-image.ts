@@ -1,0 +1,110 @@
+import { constants } from 'node:fs';
+import { open, realpath, stat } from 'node:fs/promises';
+import { isAbsolute, relative, resolve, sep } from 'node:path';
+import { VitrineError } from '../errors/vitrine-error.ts';
+import { readLimited, tooLarge } from './read-limited.ts';
+
+/** Where files may be read from. */
+export interface ImageRoots {
+  /**
+   * The bytes of a file under one of the roots; a relative path is looked for in each root in turn.
+   * @throws VitrineError `image_path_forbidden`, `image_not_found`, `image_access_denied`, `image_too_large`
+   */
+  read(path: string, signal: AbortSignal): Promise<Uint8Array>;
+}
+
+/** @param roots absolute folders; none: no file may be read */
+export function createImageRoots(roots: readonly string[], maxBytes: number): ImageRoots {
+  return {
+    async read(path, signal) {
+      if (roots.length === 0) {
+        throw forbidden(
+          'No folder is open to image paths.',
+          'Name the folders of the images in IMAGE_ROOTS.',
+        );
+      }
+      if (path.includes('\0') || path.split(/[/\\]/).includes('..')) {
+        throw forbidden('The image path may not contain "..".');
+      }
+      const real = await findFile(path, roots);
+      return readRegularFile(real, maxBytes, signal);
+    },
+  };
+}
+
+/** The real path, with all symbolic links resolved, of a file that really is under a root. */
+async function findFile(path: string, roots: readonly string[]): Promise<string> {
+  const realRoots = await Promise.all(roots.map((root) => realpath(root).catch(() => root)));
+  const candidates = isAbsolute(path)
+    ? [...roots, ...realRoots].some((root) => isInside(root, path))
+      ? [path]
+      : []
+    : roots.map((root) => resolve(root, path));
+  // Nothing outside the roots is touched: the answer doesn't tell what exists there.
+  if (candidates.length === 0) throw forbidden('The image path is outside the folders of IMAGE_ROOTS.');
+  for (const candidate of candidates) {
+    const real = await realpath(candidate).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'EACCES' || error.code === 'EPERM') throw accessDenied(error);
+      return null;
+    });
+    if (real === null) continue;
+    if (realRoots.some((root) => isInside(root, real))) return real;
+    throw forbidden('The image path is a link out of the folders of IMAGE_ROOTS.');
+  }
+  throw new VitrineError('image_not_found', 'There is no file at the image path.');
+}
+
+async function readRegularFile(path: string, maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
+  // Opening a device can do things by itself: look first.
+  if (!(await statFile(path)).isFile()) throw notAFile();
+  // Not following a link, not waiting for a FIFO's writer: what was looked at may have been replaced.
+  const flags = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
+  const file = await open(path, flags).catch((error: NodeJS.ErrnoException) => {
+    throw toFileError(error);
+  });
+  try {
+    const opened = await file.stat();
+    if (!opened.isFile()) throw notAFile();
+    if (opened.size > maxBytes) throw tooLarge(maxBytes);
+    // A stream that is made with an aborted signal emits its error before anybody can listen, and ends the process.
+    signal.throwIfAborted();
+    const chunks = file.createReadStream({ end: maxBytes, autoClose: false, signal });
+    return await readLimited(chunks, maxBytes);
+  } finally {
+    await file.close();
+  }
+}
+
+async function statFile(path: string) {
+  return stat(path).catch((error: NodeJS.ErrnoException) => {
+    throw toFileError(error);
+  });
+}
+
+function toFileError(error: NodeJS.ErrnoException): VitrineError {
+  if (error.code === 'EACCES' || error.code === 'EPERM') return accessDenied(error);
+  if (error.code === 'ENOENT' || error.code === 'ELOOP' || error.code === 'ENOTDIR') {
+    return new VitrineError('image_not_found', 'There is no file at the image path.', { cause: error });
+  }
+  return new VitrineError('image_fetch_failed', 'The image file could not be opened.', { cause: error });
+}
+
+function isInside(root: string, path: string): boolean {
+  const way = relative(root, path);
+  return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way);
+}
+
+function forbidden(detail: string, suggestion?: string): VitrineError {
+  return new VitrineError('image_path_forbidden', detail, suggestion === undefined ? {} : { suggestion });
+}
+
+function notAFile(): VitrineError {
+  return forbidden('The image path is not a regular file.');
+}
+
+function accessDenied(cause: unknown): VitrineError {
+  return new VitrineError('image_access_denied', 'The image file may not be read by this process.', {
+    cause,
+    suggestion: "Make the file and its folders readable for the worker's user.",
+  });
+}

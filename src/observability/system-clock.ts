@@ -1,0 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Clock } from './clock.ts';
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  async sleep(ms, signal) {
+    await delay(ms, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
+  },
+};

@@ -1,0 +1,114 @@
+import { z } from '@hono/zod-openapi';
+import { exactlyOne, imageFields, instant, productFields, productId } from '../routing/schemas.ts';
+
+const keywords = z.union([z.string(), z.array(z.string()).min(1).max(1000)]);
+const scalar = z.union([z.string(), z.number(), z.boolean()]);
+
+const range = z
+  .strictObject({
+    gt: z.number().optional(),
+    gte: z.number().optional(),
+    lt: z.number().optional(),
+    lte: z.number().optional(),
+  })
+  .refine((value) => Object.keys(value).length > 0, { error: 'must have at least one of gt, gte, lt, lte' })
+  .openapi('NumberRange');
+
+export const searchFilter = z
+  .strictObject({
+    product_id: keywords.optional(),
+    image_id: keywords.optional(),
+    category: keywords.optional(),
+    brand: keywords.optional(),
+    currency: keywords.optional(),
+    tags: keywords.optional(),
+    price: range.optional(),
+    metadata: z
+      .record(z.string(), z.union([scalar, z.array(scalar).min(1).max(1000), range]))
+      .optional()
+      .openapi({ description: 'By top-level keys of metadata: a value, one of several values, or a range.' }),
+  })
+  .openapi('SearchFilter', {
+    description: 'Every given condition must hold; a list means any of its values.',
+    example: { category: ['lamps', 'chairs'], price: { lte: 100 } },
+  });
+
+export type WireSearchFilter = z.infer<typeof searchFilter>;
+
+const options = {
+  limit: z.int().min(1).max(1000).default(10),
+  filter: searchFilter.optional(),
+  group_by_product: z.boolean().default(true).openapi({
+    description: 'True: a product appears once, with its best image.',
+  }),
+};
+
+const QUERIES = ['image_url', 'image_path', 'image_base64', 'product_id', 'text'];
+const oneQuery = exactlyOne(QUERIES);
+
+/** What to search with, and how. */
+export const searchRequest = z
+  .strictObject({
+    ...imageFields,
+    product_id: productId.optional().openapi({
+      description: 'Search with a stored product, which is left out of the hits.',
+    }),
+    text: z.string().min(1).max(1000).optional().openapi({
+      description: 'Search with words, where the model has a text encoder.',
+    }),
+    ...options,
+  })
+  .refine(...oneQuery)
+  .openapi('SearchRequest', { oneOf: QUERIES.map((name) => ({ required: [name] })) });
+
+export type SearchRequestBody = z.infer<typeof searchRequest>;
+
+/** The options alone, for a search whose image comes as a file. */
+export const searchOptions = z.strictObject(options);
+
+/** The form with the file. */
+export const searchForm = z
+  .strictObject({
+    image: z.string().openapi({ format: 'binary', description: 'The image file.' }),
+    limit: options.limit,
+    group_by_product: options.group_by_product,
+    filter: z.string().optional().openapi({ description: 'A JSON object, as in SearchRequest.' }),
+  })
+  .openapi('SearchForm');
+
+export const payload = z
+  .object({
+    ...productFields,
+    version: z.number(),
+    indexed_at: instant,
+  })
+  .openapi('Payload');
+
+export const searchReply = z
+  .object({
+    hits: z.array(
+      z.object({
+        product_id: z.string(),
+        image_id: z.string(),
+        score: z.number().openapi({ description: 'Cosine similarity, −1 to 1.' }),
+        payload,
+      }),
+    ),
+    model: z.string(),
+  })
+  .openapi('SearchReply');
+
+export const productView = z
+  .object({
+    product_id: z.string(),
+    images: z.array(z.object({ image_id: z.string(), point_id: z.string(), payload })),
+  })
+  .openapi('Product');
+
+export const deletedProduct = z
+  .object({
+    product_id: z.string(),
+    deleted_images: z.int().nonnegative().openapi({ description: 'Images that could be found until now.' }),
+    cancelled_jobs: z.int().nonnegative().openapi({ description: 'Jobs of the product that waited.' }),
+  })
+  .openapi('DeletedProduct');

@@ -1,0 +1,71 @@
+import type { SQLInputValue } from 'node:sqlite';
+import { KEYWORD_FIELDS, type NumberRange, type SearchFilter } from '../search-filter.ts';
+
+/** A part of a WHERE clause with its values, in order. */
+export interface SqlCondition {
+  readonly sql: string;
+  readonly values: readonly SQLInputValue[];
+}
+
+const COMPARISONS = { gt: '>', gte: '>=', lt: '<', lte: '<=' } as const;
+
+/** The filter over the JSON column `payload`. Types count: "1", 1 and true are three different values. */
+export function toSqlConditions(filter: SearchFilter): readonly SqlCondition[] {
+  const keywords = KEYWORD_FIELDS.flatMap((field) => {
+    const wanted = filter[field];
+    return wanted === undefined ? [] : [anyOf(`$.${field}`, [wanted].flat())];
+  });
+  const price = filter.price === undefined ? [] : inRange('$.price', filter.price);
+  const metadata = Object.entries(filter.metadata ?? {}).flatMap(([key, wanted]) => {
+    const path = `$.metadata.${JSON.stringify(key)}`;
+    return isRange(wanted) ? inRange(path, wanted) : [anyOf(path, [wanted].flat())];
+  });
+  return [...keywords, ...price, ...metadata];
+}
+
+function isRange(wanted: unknown): wanted is NumberRange {
+  return typeof wanted === 'object' && wanted !== null && !Array.isArray(wanted);
+}
+
+/**
+ * True when the value at the path, or one of it when it is a list, fulfils the test. `json_each` gives one row for
+ * a scalar, a row an element for a list, and a row a member for an object, which a filter must not see.
+ */
+function someValue(path: string, test: string, values: readonly SQLInputValue[]): SqlCondition {
+  return {
+    sql: `json_type(payload, ?) <> 'object' AND EXISTS (SELECT 1 FROM json_each(payload, ?) WHERE ${test})`,
+    values: [path, path, ...values],
+  };
+}
+
+function anyOf(path: string, wanted: readonly (string | number | boolean)[]): SqlCondition {
+  if (wanted.length === 0) return { sql: 'FALSE', values: [] };
+  const tests = wanted.map((value) => {
+    if (typeof value === 'boolean') return `type = '${value}'`;
+    return typeof value === 'string' ? "(type = 'text' AND atom = ?)" : `(${IS_NUMBER} AND atom = ?)`;
+  });
+  return someValue(
+    path,
+    `(${tests.join(' OR ')})`,
+    wanted.filter((value) => typeof value !== 'boolean'),
+  );
+}
+
+const IS_NUMBER = "type IN ('integer', 'real')";
+
+/** A range without a bound is no condition. */
+function inRange(path: string, range: NumberRange): readonly SqlCondition[] {
+  const bounds = (['gt', 'gte', 'lt', 'lte'] as const).flatMap((name) => {
+    const value = range[name];
+    return value === undefined ? [] : [{ test: `atom ${COMPARISONS[name]} ?`, value }];
+  });
+  if (bounds.length === 0) return [];
+  const test = [IS_NUMBER, ...bounds.map((bound) => bound.test)].join(' AND ');
+  return [
+    someValue(
+      path,
+      test,
+      bounds.map((bound) => bound.value),
+    ),
+  ];
+}
