@@ -1,19 +1,28 @@
 /**
- * The one table of failures. Each code says how HTTP reports it, whether trying the same job again can help,
+ * What a worker does with a job that failed with a code.
+ * - `never`: trying again can't help; it goes to the dead-letter queue.
+ * - `soon`: a few attempts within seconds.
+ * - `later`: attempts spread over hours, as the retry settings say.
+ * - `release`: not the job's doing; it is handed back, and no attempt is counted.
+ * - `defer`: its host asked to slow down; handed back until the host is ready, for up to a day.
+ */
+export type Retry = 'never' | 'soon' | 'later' | 'release' | 'defer';
+
+/**
+ * The one table of failures. Each code says how HTTP reports it, whether and when trying the same job again can help,
  * and what the person who meets it should do next.
  */
 export interface ErrorDefinition {
   /** HTTP status of a response that carries this code. */
   readonly status: number;
-  /** True when the same job may succeed later without anyone changing it. */
-  readonly retryable: boolean;
+  readonly retry: Retry;
   readonly title: string;
   readonly suggestion: string;
 }
 
-const define = (status: number, retryable: boolean, title: string, suggestion: string): ErrorDefinition => ({
+const define = (status: number, retry: Retry, title: string, suggestion: string): ErrorDefinition => ({
   status,
-  retryable,
+  retry,
   title,
   suggestion,
 });
@@ -22,86 +31,92 @@ export const ERRORS = {
   // Requests
   invalid_request: define(
     400,
-    false,
+    'never',
     'Invalid request',
     'Correct the named fields and send it again; /docs shows each one.',
   ),
   invalid_json: define(
     400,
-    false,
+    'never',
     'Invalid JSON',
     'Send one JSON document in UTF-8, or NDJSON with Content-Type: application/x-ndjson.',
   ),
   body_too_large: define(
     413,
-    false,
+    'never',
     'Body too large',
     'Send fewer jobs a request, smaller images, or image_url instead of inline bytes.',
   ),
   unsupported_media_type: define(
     415,
-    false,
+    'never',
     'Unsupported media type',
     'Send application/json, application/x-ndjson or multipart/form-data.',
   ),
-  route_not_found: define(404, false, 'No such address', 'See /docs for the addresses that exist.'),
+  route_not_found: define(404, 'never', 'No such address', 'See /docs for the addresses that exist.'),
   method_not_allowed: define(
     405,
-    false,
+    'never',
     'Method not allowed',
     'Use one of the methods that the Allow header names; see /docs.',
   ),
   cross_origin_refused: define(
     403,
-    false,
+    'never',
     'Request from another site refused',
     "Send the request from a program, or from a page of Vitrine's own address.",
   ),
   job_not_found: define(
     404,
-    false,
+    'never',
     'No such job',
     'Check the id; the status of a job is kept for 24 hours after it has ended.',
   ),
+  job_expired: define(
+    404,
+    'never',
+    'The job is no longer kept',
+    'It has ended. ENDED_TTL_HOURS and MAX_ENDED say how long, and how many, ended jobs are kept.',
+  ),
   product_not_found: define(
     404,
-    false,
+    'never',
     'No such product',
     'Check the id (percent-encode it), or enqueue an image of the product first.',
   ),
   job_already_ended: define(
     409,
-    false,
+    'never',
     'Job already ended',
     'Enqueue the product image again to process it anew.',
   ),
   job_not_dead: define(
     409,
-    false,
+    'never',
     'Job is not in the dead letter',
     'Only a failed job can be retried; see its status.',
   ),
   idempotency_conflict: define(
     409,
-    false,
+    'never',
     'Idempotency key used for another request',
     'Use a new Idempotency-Key for a new request.',
   ),
   flush_not_allowed: define(
     403,
-    false,
+    'never',
     'Flush is not allowed',
     'Start the API with ALLOW_FLUSH=true to permit it.',
   ),
   queue_full: define(
     429,
-    true,
+    'release',
     'The queue is full',
     'Wait for the seconds in Retry-After, add workers, or raise MAX_PENDING.',
   ),
   text_not_supported: define(
     422,
-    false,
+    'never',
     'The model has no text encoder',
     'Search by image or product_id, or choose a model with a text encoder.',
   ),
@@ -109,56 +124,74 @@ export const ERRORS = {
   // Dependencies
   queue_unavailable: define(
     503,
-    true,
+    'release',
     'The queue is unreachable',
     'Check that Redis is up and REDIS_URL is right; `vitrine doctor` tells more.',
   ),
   queue_unsafe: define(
     500,
-    false,
+    'never',
     'The queue could lose jobs',
     'Set maxmemory-policy to noeviction in redis.conf, or with `redis-cli CONFIG SET maxmemory-policy noeviction`.',
   ),
+  queue_format: define(
+    500,
+    'never',
+    'The queue was written by another version of Vitrine',
+    'Drain the queue with the version that wrote it, then start this one; or use another QUEUE_PREFIX or DATA_DIR.',
+  ),
+  queue_refused: define(
+    500,
+    'never',
+    'The queue could not store what it was sent',
+    'This is a fault of Vitrine: report it with the log line that has the same request or job id.',
+  ),
+  spool_full: define(
+    503,
+    'release',
+    'The queue is unreachable and its spool is full',
+    'Bring Redis back; it then takes what was spooled. SPOOL_MAX_MB sets how much may wait.',
+  ),
   store_unavailable: define(
     503,
-    true,
+    'release',
     'The vector store is unreachable',
     'Check that Qdrant is up and QDRANT_URL and QDRANT_API_KEY are right; `vitrine doctor` tells more.',
   ),
   store_rejected: define(
     500,
-    false,
+    'never',
     'The vector store refused the request',
     "See the store's log; the collection may not be of this model.",
   ),
   model_unavailable: define(
     503,
-    true,
+    'release',
     'The model could not be loaded',
     'Check MODEL and MODELS_DIR; `vitrine doctor` tells more.',
   ),
   model_mismatch: define(
     409,
-    false,
+    'never',
     'The collection is of another model',
     "Set MODEL to the collection's model, or QDRANT_COLLECTION to a new name.",
   ),
   invalid_configuration: define(
     500,
-    false,
+    'never',
     'Invalid configuration',
     'Correct the named settings; docs/configuration.md lists them all.',
   ),
-  not_ready: define(503, true, 'Not ready', 'Wait a moment; /health tells what is missing.'),
+  not_ready: define(503, 'release', 'Not ready', 'Wait a moment; /health tells what is missing.'),
   listen_failed: define(
     500,
-    false,
+    'never',
     'The server could not listen',
     'Stop the program that uses the port, or set HOST and PORT to a free address.',
   ),
   internal_error: define(
     500,
-    true,
+    'soon',
     'Internal error',
     "Try again; if it stays, look up the request id in the server's log.",
   ),
@@ -166,103 +199,143 @@ export const ERRORS = {
   // Images
   image_url_invalid: define(
     422,
-    false,
+    'never',
     'The image URL is not usable',
     'Give an absolute http or https URL without credentials.',
   ),
   image_address_blocked: define(
     422,
-    false,
+    'never',
     'The image address is not allowed',
     'Use a public address, or name the host in IMAGE_ALLOW_HOSTS.',
   ),
   image_not_found: define(
     422,
-    false,
+    'never',
     'The image does not exist',
     'Check the URL or path; the server answered that nothing is there.',
   ),
   image_access_denied: define(
     422,
-    false,
+    'never',
     'The image server refused access',
     'Make the image readable without credentials, or send its bytes.',
   ),
   image_server_error: define(
     502,
-    true,
+    'later',
     'The image server failed',
     'It is retried; check the image server if it stays.',
   ),
+  image_host_busy: define(
+    503,
+    'defer',
+    'The image host asked to slow down',
+    'Nothing to do: its images are fetched more slowly, for up to a day. Ask the host for a higher limit if that is too slow.',
+  ),
+  image_host_unknown: define(
+    422,
+    'soon',
+    'The image host does not exist',
+    'Correct the host name in the image URL.',
+  ),
   image_fetch_failed: define(
     502,
-    true,
+    'later',
     'The image could not be fetched',
     'It is retried; check the host name and the network if it stays.',
   ),
   image_fetch_timeout: define(
     504,
-    true,
+    'later',
     'Fetching the image took too long',
     'It is retried; raise IMAGE_TIMEOUT_MS for slow servers.',
   ),
   image_path_forbidden: define(
     422,
-    false,
+    'never',
     'The image path is not allowed',
     'Use a path inside one of IMAGE_ROOTS.',
   ),
   image_too_large: define(
     422,
-    false,
+    'never',
     'The image has too many bytes',
     'Send a smaller file, or raise IMAGE_MAX_BYTES.',
   ),
   image_too_many_pixels: define(
     422,
-    false,
+    'never',
     'The image has too many pixels',
     'Send a smaller picture, or raise IMAGE_MAX_PIXELS.',
   ),
-  image_unsupported: define(422, false, 'Not a supported image', 'Send JPEG, PNG, WebP, AVIF, GIF or TIFF.'),
-  image_corrupt: define(422, false, 'The image is damaged', 'Open the file, save it anew and send it again.'),
+  image_unsupported: define(
+    422,
+    'never',
+    'Not a supported image',
+    'Send JPEG, PNG, WebP, AVIF, GIF or TIFF.',
+  ),
+  image_corrupt: define(
+    422,
+    'never',
+    'The image is damaged',
+    'Open the file, save it anew and send it again.',
+  ),
 
   // Processing
   embedding_failed: define(
     500,
-    true,
+    'soon',
     'The embedding failed',
     "It is retried; see the worker's log if it stays.",
   ),
   embedding_thread_crashed: define(
     500,
-    true,
+    'soon',
     'The embedding thread ended',
     'It is restarted and the job retried; give the worker more memory if it stays.',
   ),
+  embedding_timed_out: define(
+    504,
+    'release',
+    'The embedding did not finish in time',
+    'The embedding thread was replaced and the job handed back; use a smaller BATCH_SIZE or model if it stays.',
+  ),
   embedding_invalid: define(
     500,
-    false,
+    'never',
     'The model gave an unusable vector',
     'Check the model with `vitrine models verify`.',
   ),
   job_timed_out: define(
     504,
-    true,
+    'later',
     'The job took too long',
     'It is retried; raise JOB_SOFT_TIMEOUT_MS if the images are large.',
   ),
   job_out_of_time: define(
     504,
-    false,
+    'never',
     'The job ran out of its whole time',
     'Raise JOB_HARD_TIMEOUT_MS, or find out what makes the image slow.',
   ),
   job_poison: define(
     500,
-    false,
+    'never',
     'The job ended its worker several times',
     'Look at the image: it ends the process that decodes it.',
+  ),
+  job_unreadable: define(
+    500,
+    'never',
+    'The stored job could not be read',
+    'Enqueue the product image again.',
+  ),
+  settlement_refused: define(
+    500,
+    'never',
+    'The result of the job could not be stored',
+    "See the worker's log for the reason, and enqueue the product image again.",
   ),
 } as const satisfies Record<string, ErrorDefinition>;
 

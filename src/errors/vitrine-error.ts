@@ -1,4 +1,4 @@
-import { ERRORS, type ErrorCode } from './error-table.ts';
+import { ERRORS, type ErrorCode, type Retry } from './error-table.ts';
 
 export interface VitrineErrorOptions {
   readonly cause?: unknown;
@@ -30,8 +30,14 @@ export class VitrineError extends Error {
     return ERRORS[this.code].status;
   }
 
+  /** What a worker does with a job that failed with it. */
+  get retry(): Retry {
+    return ERRORS[this.code].retry;
+  }
+
+  /** True when the same call may succeed later without anyone changing it. */
   get retryable(): boolean {
-    return ERRORS[this.code].retryable;
+    return this.retry !== 'never';
   }
 }
 

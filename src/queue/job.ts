@@ -1,17 +1,30 @@
-import type { ProductImage } from '../catalog/product-image.ts';
+import type { ImageRef, ProductImage } from '../catalog/product-image.ts';
 import type { ErrorCode } from '../errors/error-table.ts';
 
 export const PRIORITIES = ['high', 'normal', 'low'] as const;
 export type Priority = (typeof PRIORITIES)[number];
 
 /**
- * `queued` may be claimed now; `delayed` waits for its time (asked for, or the backoff after an error);
- * `processing` is leased to a worker; the other three are ends. `failed` is in the dead letter.
+ * The state of a job, the same word in code, in Redis, in SQLite and on the wire. `queued` may be claimed as soon as
+ * a worker is free and no other job of its image runs; `delayed` waits for its time or for its host; `processing` is
+ * leased to a worker; the other three are ends. `failed` is in the dead-letter queue.
  */
 export const JOB_STATUSES = ['queued', 'delayed', 'processing', 'completed', 'failed', 'cancelled'] as const;
 export type JobStatus = (typeof JOB_STATUSES)[number];
 
 export const ENDED_STATUSES: readonly JobStatus[] = ['completed', 'failed', 'cancelled'];
+
+/**
+ * What a completed job came to. `indexed`: its point is in the store. `unchanged`: an earlier delivery of the same
+ * job had already written it. `superseded`: the store holds a newer version of the image. `deleted`: the product was
+ * deleted after the job was enqueued.
+ */
+export const OUTCOMES = ['indexed', 'unchanged', 'superseded', 'deleted'] as const;
+export type Outcome = (typeof OUTCOMES)[number];
+
+/** What a worker is doing for a job; `waiting`: it is held, and waits for a free slot of the next stage. */
+export const STAGES = ['waiting', 'fetching', 'preparing', 'embedding', 'writing'] as const;
+export type Stage = (typeof STAGES)[number];
 
 /** How a job's failures are retried. Durations in milliseconds. */
 export interface RetryPolicy {
@@ -42,19 +55,22 @@ export interface JobError {
 }
 
 export interface JobResult {
+  readonly outcome: Outcome;
   readonly pointId: string;
   readonly collection: string;
   readonly model: string;
 }
 
-/** Crashes (leases that ran out) after which a job is taken for what ends its workers. */
+/** Crashes after which a job is taken to be what ends its workers. */
 export const MAX_CRASHES = 3;
-
-/** How long the status of a job is kept after it has completed or was cancelled. Dead letters stay. */
-export const ENDED_TTL_MS = 24 * 3_600_000;
 
 /** Every so many claimed jobs, the one that has waited longest is taken, whatever its priority: none starves. */
 export const AGED_TURN = 8;
 
 /** How many attempts a job's history keeps. */
 export const MAX_HISTORY = 10;
+
+/** The host that an image is fetched from, in lower case and with its port; null when it comes from elsewhere. */
+export function toImageHost(image: ImageRef): string | null {
+  return image.kind === 'url' ? (URL.parse(image.url)?.host ?? null) : null;
+}

@@ -12,8 +12,14 @@ export interface ModelIdentity {
 export interface PointPayload extends ProductFields {
   readonly productId: string;
   readonly imageId: string;
-  /** A point is never overwritten by one of a smaller version. */
+  /** Where the image came from: its URL or path; null when its bytes came with the job. */
+  readonly imageRef: string | null;
+  /** SHA-256 of the image's encoded bytes, in hexadecimal. */
+  readonly contentHash: string;
+  /** A point is never overwritten by one that is older: of a smaller version, or of the same and a smaller sequence. */
   readonly version: number;
+  /** Of the job that wrote it. A deletion covers every point of its product with a smaller sequence. */
+  readonly sequence: number;
   /** Epoch milliseconds. */
   readonly indexedAt: number;
 }
@@ -49,6 +55,8 @@ export interface Hit {
   readonly payload: PointPayload;
 }
 
+export type UpsertOutcome = 'indexed' | 'superseded' | 'deleted';
+
 /**
  * Vectors with payloads, one collection of one model. Errors thrown by every method: `store_unavailable` when
  * the backend can't be reached in time (trying again may help), `store_rejected` when it refused the request.
@@ -63,22 +71,24 @@ export interface VectorStore extends AsyncDisposable {
   /** The model that the collection was made for; null when there is no collection yet. */
   collectionModel(): Promise<ModelIdentity | null>;
   /**
-   * Writes the points and returns when they are applied. A stored point of a greater version stays as it is.
+   * Writes the points, and returns what became of each when that is applied: `indexed`, `superseded` when a newer point
+   * is stored, `deleted` when its product was deleted after the point's sequence. Deletions are read after the write, and
+   * what they cover is removed again, so that a write which arrives late brings nothing back.
    * @throws VitrineError `embedding_invalid` for a vector of another length or with a value that isn't finite.
    */
-  upsert(points: readonly Point[]): Promise<void>;
+  upsert(points: readonly Point[]): Promise<readonly UpsertOutcome[]>;
+  /** The stored points of these ids, without vectors; null for each that isn't there. */
+  getPayloads(ids: readonly string[]): Promise<readonly (PointPayload | null)[]>;
   search(request: SearchRequest): Promise<readonly Hit[]>;
   /** The product's points by image id, in order, with vectors. */
   getProduct(productId: string): Promise<readonly StoredPoint[]>;
   /**
-   * Deletes the product's points, and leaves a tombstone for each of them and for each named image, of a version
-   * one above the greatest of the point's own and the named one, so that a late upsert doesn't bring it back.
+   * Deletes the product's points of smaller sequences. Leaves a tombstone of this sequence for the product, for each of
+   * its points and for each named image, so that no write of an earlier job brings it back, however late it arrives; a
+   * later job does. May be repeated.
    * @returns how many points there were.
    */
-  deleteProduct(
-    productId: string,
-    images: readonly { readonly imageId: string; readonly version: number }[],
-  ): Promise<number>;
+  deleteProduct(productId: string, sequence: number, imageIds: readonly string[]): Promise<number>;
   /** Points, tombstones not counted. */
   count(): Promise<number>;
   /** Removes tombstones that are of this age or older; gives how many. */
