@@ -129,8 +129,8 @@ export const ERRORS = {
     'Check that Redis is up and REDIS_URL is right; `vitrine doctor` tells more.',
   ),
   queue_unsafe: define(
-    500,
-    'never',
+    503,
+    'release',
     'The queue could lose jobs',
     'Set maxmemory-policy to noeviction in redis.conf, or with `redis-cli CONFIG SET maxmemory-policy noeviction`.',
   ),
