@@ -7,7 +7,7 @@ import { createRedisConnection, type RedisConnection } from './redis-connection.
 import { createQueueKeys } from './redis-keys.ts';
 import { createRedisQueue } from './redis-queue.ts';
 import { createRedisRegistry } from './redis-registry.ts';
-import { parseRedisUrl } from './redis-url.ts';
+import { parseRedisUrl } from '../../config/redis-target.ts';
 import { createShardedQueue } from './sharded-queue.ts';
 
 export interface RedisBackendSettings {

@@ -3,7 +3,7 @@ import { Cluster, Redis } from 'ioredis';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Logger } from '../../observability/logger.ts';
 import type { Script } from './redis-scripts.ts';
-import type { RedisTarget } from './redis-url.ts';
+import type { RedisTarget } from '../../config/redis-target.ts';
 
 /** Strings, integers and lists of them: what the scripts give. */
 export type Reply = string | number | null | readonly Reply[];
