@@ -1,16 +1,16 @@
 import { readFile, realpath } from 'node:fs/promises';
 import { sep } from 'node:path';
-import type { FeedImage } from '../catalog/feed.ts';
-import type { ProductImage } from '../catalog/product-image.ts';
-import { toImageFormat } from '../images/image-format.ts';
+import type { FeedImage } from '../../catalog/feed.ts';
+import type { ProductImage } from '../../catalog/product-image.ts';
+import { toImageFormat } from '../../images/image-format.ts';
 import type { EndedJob } from './follow-jobs.ts';
 
 /** A catalog's entry as the API takes it. */
 export interface PendingJob {
   readonly where: string;
   readonly body: object;
-  /** Length of its inline image in base64; 0 for a URL or a path. */
-  readonly inline: number;
+  /** Of its inline image in base64; 0 for a URL or a path. */
+  readonly inlineBytes: number;
 }
 
 export interface FileAccess {
@@ -20,16 +20,16 @@ export interface FileAccess {
   readonly sharedFolders: readonly string[];
 }
 
-/** The job of an entry, or why there can't be one. */
-export async function toPendingJob(
+/** The job of an entry with the bytes of its file, or why there is none. */
+export async function readJob(
   { where, image }: FeedImage,
   access: FileAccess,
 ): Promise<PendingJob | EndedJob> {
   const source = image.image;
-  if (source.kind === 'url') return { where, body: toBody(image, { image_url: source.url }), inline: 0 };
+  if (source.kind === 'url') return { where, body: toBody(image, { image_url: source.url }), inlineBytes: 0 };
   if (source.kind === 'inline') return toInlineJob(where, image, source.base64);
   if (access.sharedFolders.some((folder) => isWithin(folder, source.path)))
-    return { where, body: toBody(image, { image_path: source.path }), inline: 0 };
+    return { where, body: toBody(image, { image_path: source.path }), inlineBytes: 0 };
   const file = await readOwnFile(source.path, access.catalogFolder);
   return 'code' in file ? { where, ...file } : toInlineJob(where, image, file.base64);
 }
@@ -67,7 +67,7 @@ const isWithin = (folder: string, path: string): boolean =>
   path.startsWith(folder.endsWith(sep) ? folder : folder + sep);
 
 function toInlineJob(where: string, image: ProductImage, base64: string): PendingJob {
-  return { where, body: toBody(image, { image_base64: base64 }), inline: base64.length };
+  return { where, body: toBody(image, { image_base64: base64 }), inlineBytes: base64.length };
 }
 
 function toBody({ productId, imageId, product }: ProductImage, image: object): object {

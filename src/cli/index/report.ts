@@ -1,4 +1,4 @@
-import { paint, plain, print, type Terminal } from './command.ts';
+import { paint, plain, print, type Terminal } from '../terminal.ts';
 import type { EndedJob } from './follow-jobs.ts';
 import type { IndexProgress } from './index-catalog.ts';
 
@@ -6,12 +6,16 @@ import type { IndexProgress } from './index-catalog.ts';
 const LISTED = 10;
 
 /** The outcome in one line, and why entries failed: grouped by code, the first ten of each. */
-export function printReport(terminal: Terminal, progress: IndexProgress, ms: number): void {
-  const { total, completed, failures } = progress;
-  const seconds = ms / 1_000;
+export function printReport(terminal: Terminal, progress: IndexProgress, seconds: number): void {
+  const { total, completed, failures, retriedLater } = progress;
   const rate = seconds > 0 ? ` (${(completed / seconds).toFixed(1)}/s)` : '';
   const failed = paint(terminal.stdout, failures.length > 0 ? 'red' : 'green', `${failures.length} failed`);
   print(terminal, `${completed} of ${total} indexed in ${seconds.toFixed(1)} s${rate}, ${failed}`);
+  if (retriedLater > 0)
+    print(
+      terminal,
+      `${retriedLater} could not be indexed yet and will be retried later; \`vitrine stats\` shows how many are left.`,
+    );
   const groups = Map.groupBy(failures, ({ code }) => code);
   for (const [code, group] of groups) printGroup(terminal, code ?? '', group);
 }

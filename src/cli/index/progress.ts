@@ -1,17 +1,15 @@
 import cliProgress from 'cli-progress';
-import type { Terminal } from './command.ts';
+import { toDuration } from '../table.ts';
+import type { Terminal } from '../terminal.ts';
 import type { IndexProgress } from './index-catalog.ts';
-import { toDuration } from './table.ts';
 
 export interface ProgressDisplay {
   update(progress: IndexProgress): void;
   stop(): void;
 }
 
-/** Over which the rate is taken, in ms. */
 const RATE_WINDOW_MS = 10_000;
 const LINE_EVERY_MS = 3_000;
-const NO_WORKER = 'no worker is alive: start one with `vitrine worker`';
 
 /** A bar on a terminal, else a line every few seconds; on stderr, so that stdout holds only results. */
 export function showProgress(terminal: Terminal): ProgressDisplay {
@@ -65,7 +63,7 @@ interface Rate {
 function createRate(): Rate {
   const samples: { readonly at: number; readonly ended: number }[] = [];
   return {
-    note({ total, completed, failures, withoutWorker }, now) {
+    note({ total, completed, failures, retriedLater, obstacle }, now) {
       const ended = completed + failures.length;
       if (ended !== samples.at(-1)?.ended) samples.push({ at: now, ended });
       while (samples.length > 2 && now - (samples[0]?.at ?? now) > RATE_WINDOW_MS) samples.shift();
@@ -73,8 +71,9 @@ function createRate(): Rate {
       const perSecond = now > first.at ? ((ended - first.ended) * 1_000) / (now - first.at) : 0;
       const left =
         perSecond > 0 && ended < total ? ` · ${toDuration(((total - ended) / perSecond) * 1_000)} left` : '';
-      const failed = `${failures.length} failed`;
-      return withoutWorker ? `${failed} · ${NO_WORKER}` : `${perSecond.toFixed(1)}/s · ${failed}${left}`;
+      const later = retriedLater > 0 ? ` · ${retriedLater} retried later` : '';
+      const failed = `${failures.length} failed${later}`;
+      return obstacle === null ? `${perSecond.toFixed(1)}/s · ${failed}${left}` : `${failed} · ${obstacle}`;
     },
   };
 }
