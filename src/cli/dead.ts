@@ -1,6 +1,5 @@
 import { pipeline } from 'node:stream/promises';
-import { deadPage, redrivenJobs } from '../jobs/dead-schemas.ts';
-import { removedJobs } from '../jobs/queue-schemas.ts';
+import { deadPage, redrivenJobs, removedJobs } from '../jobs/schemas.ts';
 import { connectServer } from './client.ts';
 import { toTable } from './table.ts';
 import { print, printJson, type Terminal } from './terminal.ts';

@@ -1,6 +1,5 @@
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { jobView } from '../jobs/job-view.ts';
-import { pausedState, queueStats, workerList } from '../jobs/queue-schemas.ts';
+import { jobView, pausedState, queueStats, workerList } from '../jobs/schemas.ts';
 import { connectServer } from './client.ts';
 import { toDuration, toTable } from './table.ts';
 import { paint, plain, print, printJson, type Terminal } from './terminal.ts';

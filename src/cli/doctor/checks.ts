@@ -5,10 +5,11 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { pino } from 'pino';
-import { type Config, parseConfig } from '../config/config.ts';
-import type { Environment } from '../config/env.ts';
-import { toVitrineError } from '../errors/vitrine-error.ts';
-import { isVitrine } from './client.ts';
+import { type Config, parseConfig } from '../../config/config.ts';
+import type { Environment } from '../../config/env.ts';
+import { type Context, createContext } from '../../context.ts';
+import { toVitrineError } from '../../errors/vitrine-error.ts';
+import { isAlive, toAddress } from '../client.ts';
 
 export interface CheckResult {
   readonly state: 'ok' | 'warn' | 'fail';
@@ -23,12 +24,11 @@ export interface Check {
 }
 
 const MIN_NODE = [22, 18] as const;
-const SILENT = pino({ level: 'silent' });
-/** A store that needs longer for a ping is no good one. */
+/** A store that takes longer to answer a ping is not usable. */
 const STORE_MS = 5_000;
 const LOW_DISK_BYTES = 1_000_000_000;
 
-/** What Vitrine needs of its surroundings, in the order of the report. With faulty settings, only as far as they go. */
+/** What Vitrine needs from its surroundings, in the order of the report. With faulty settings, only these are reported. */
 export function createChecks(environment: Environment): readonly Check[] {
   const node = { name: 'node', run: async () => checkNode(process.versions.node) };
   let config: Config;
@@ -37,26 +37,25 @@ export function createChecks(environment: Environment): readonly Check[] {
     config = {
       ...given,
       store: { ...given.store, timeoutMs: Math.min(given.store.timeoutMs, STORE_MS) },
-      // A check downloads nothing: what is missing is what it is to find.
+      // A check downloads nothing: what is missing is what it should find.
       model: { ...given.model, offline: true },
     };
   } catch (error) {
-    const { message, suggestion } = toVitrineError(error);
-    const settings: CheckResult = { state: 'fail', text: message, todo: suggestion };
+    const settings = toFailure(error);
     return [node, { name: 'settings', run: async () => settings }];
   }
   return [
     node,
     { name: 'data', run: () => checkDataFolder(config.dataDir) },
     { name: 'images', run: () => checkImageRoots(config.images.roots) },
-    { name: 'queue', run: () => orFailure(() => checkQueue(config)) },
-    { name: 'store', run: () => orFailure(() => checkStore(config)) },
-    { name: 'model', run: () => orFailure(() => checkModel(config)) },
-    { name: 'port', run: () => checkPort(config.host, config.port) },
+    { name: 'queue', run: () => checkPart(config, checkQueue) },
+    { name: 'store', run: () => checkPart(config, checkStore) },
+    { name: 'model', run: () => checkPart(config, checkModel) },
+    { name: 'port', run: () => checkPort(config) },
   ];
 }
 
-export function checkNode(version: string): CheckResult {
+function checkNode(version: string): CheckResult {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   if (major > MIN_NODE[0] || (major === MIN_NODE[0] && minor >= MIN_NODE[1]))
     return { state: 'ok', text: `Node ${version}` };
@@ -102,37 +101,31 @@ async function checkImageRoots(roots: readonly string[]): Promise<CheckResult> {
   return { state: 'ok', text: roots.join(', ') };
 }
 
-/** What a check of a part found; a failure to make or reach the part is its finding too. */
-async function orFailure(check: () => Promise<CheckResult>): Promise<CheckResult> {
-  try {
-    return await check();
-  } catch (error) {
-    const { message, suggestion } = toVitrineError(error);
-    return { state: 'fail', text: message, todo: suggestion.replace('; `vitrine doctor` tells more', '') };
-  }
-}
-
-async function checkQueue(config: Config): Promise<CheckResult> {
-  // What the backend warns of when it starts is what a person should hear of here.
+/** Runs the check with a context of its own, and adds what its parts warn about when they are opened. */
+async function checkPart(
+  config: Config,
+  check: (context: Context) => Promise<CheckResult>,
+): Promise<CheckResult> {
   const warnings: string[] = [];
   const sink = new Writable({
-    write(chunk, _encoding, done) {
-      warnings.push(toMessage(String(chunk)));
+    write(line, _encoding, done) {
+      warnings.push(toMessage(String(line)));
       done();
     },
   });
-  const { createBackend } = await import('../context.ts');
-  await using backend = await createBackend(config, pino({ level: 'warn' }, sink));
-  await backend.queue.ping();
-  const kind = config.queue.redisUrl === undefined ? 'SQLite' : 'Redis';
-  const [stats, workers] = await Promise.all([backend.queue.stats(), backend.registry.list()]);
-  const { high, normal, low } = stats.waiting;
-  const pending = high + normal + low + stats.delayed + stats.processing;
-  const text = `${kind} answers; ${pending} jobs pending, ${workers.length} workers alive`;
-  const [warning] = warnings;
-  if (warning === undefined) return { state: 'ok', text };
-  const todo = 'Set `appendonly yes` in Redis, so that it keeps jobs when it ends.';
-  return { state: 'warn', text: `${text}; ${warning}`, todo };
+  try {
+    await using context = await createContext(config, { logger: pino({ level: 'warn' }, sink) });
+    const result = await check(context);
+    if (result.state !== 'ok' || warnings.length === 0) return result;
+    return { state: 'warn', text: `${result.text}; ${warnings.join('; ')}` };
+  } catch (error) {
+    return toFailure(error);
+  }
+}
+
+function toFailure(error: unknown): CheckResult {
+  const { message, suggestion } = toVitrineError(error);
+  return { state: 'fail', text: message, todo: suggestion };
 }
 
 function toMessage(line: string): string {
@@ -140,51 +133,54 @@ function toMessage(line: string): string {
   return typeof entry === 'object' && entry !== null && 'msg' in entry ? String(entry.msg) : '';
 }
 
-async function checkStore(config: Config): Promise<CheckResult> {
-  const { createStore } = await import('../context.ts');
-  await using store = createStore(config, SILENT);
+async function checkQueue({ config, queue }: Context): Promise<CheckResult> {
+  await queue.ping();
+  const kind = config.queue.redis === undefined ? 'SQLite' : 'Redis';
+  const [stats, workers] = await Promise.all([queue.stats(), queue.workers()]);
+  const { high, normal, low } = stats.waiting;
+  const pending = high + normal + low + stats.delayed + stats.processing;
+  return { state: 'ok', text: `${kind} answers; ${pending} jobs pending, ${workers.length} workers alive` };
+}
+
+async function checkStore({ config, store }: Context): Promise<CheckResult> {
   await store.ping();
   const kind = config.store.qdrantUrl === undefined ? 'SQLite' : 'Qdrant';
   const model = await store.collectionModel();
   const text =
     model === null
-      ? `${kind} answers; the collection ${store.collection} will be made by the first worker`
+      ? `${kind} answers; the first worker will create the collection ${store.collection}`
       : `${kind} answers; ${store.collection} has ${await store.count()} images of ${model.id}`;
   return { state: 'ok', text };
 }
 
-async function checkModel(config: Config): Promise<CheckResult> {
-  const { createEmbedder, createStore } = await import('../context.ts');
+async function checkModel({ embedder, store }: Context): Promise<CheckResult> {
   const startedAt = performance.now();
-  await using store = createStore(config, SILENT);
-  await using embedder = await createEmbedder(config, store, SILENT);
   await embedder.start();
   const { id, dimension, fingerprint } = embedder.model;
   const ms = Math.round(performance.now() - startedAt);
-  // A store that is away is another check's finding.
+  // A store that is down is another check's finding.
   const stored = await store.collectionModel().catch(() => null);
   if (stored === null || (stored.id === id && stored.fingerprint === fingerprint))
     return { state: 'ok', text: `${id}: ${dimension} dimensions, loaded in ${ms} ms` };
-  const how = stored.id === id ? `${id} with other weights or preprocessing` : stored.id;
+  const other = stored.id === id ? `${id} with other weights or preprocessing` : stored.id;
   return {
     state: 'fail',
-    text: `MODEL is ${id}, but the collection ${store.collection} holds vectors of ${how}.`,
+    text: `MODEL is ${id}, but the collection ${store.collection} holds vectors of ${other}.`,
     todo: "Set MODEL to the collection's model, or QDRANT_COLLECTION to a new name.",
   };
 }
 
-async function checkPort(host: string, port: number): Promise<CheckResult> {
+async function checkPort({ host, port }: Config): Promise<CheckResult> {
   const server = createServer().listen(port, host);
   try {
     await once(server, 'listening');
     return { state: 'ok', text: `${port} on ${host} is free` };
   } catch {
-    const shown = host.includes(':') ? `[${host}]` : host;
-    if (await isVitrine(`http://${shown}:${port}`))
-      return { state: 'ok', text: `Vitrine runs at http://${shown}:${port}` };
+    const address = toAddress(undefined, { host, port });
+    if (await isAlive(address)) return { state: 'ok', text: `Vitrine runs at ${address}` };
     return {
       state: 'fail',
-      text: `${port} on ${host} can't be listened on: another program has it, or this user may not.`,
+      text: `Vitrine can't listen on port ${port} of ${host}: another program uses it, or this user may not.`,
       todo: 'Stop the other program, or set PORT (and HOST) to others.',
     };
   } finally {

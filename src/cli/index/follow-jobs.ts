@@ -1,6 +1,6 @@
 import pLimit from 'p-limit';
 import { VitrineError } from '../../errors/vitrine-error.ts';
-import { jobView } from '../../jobs/job-view.ts';
+import { jobView } from '../../jobs/schemas.ts';
 import type { Client } from '../client.ts';
 
 /** How a job ended. `code` is null when it completed. */
