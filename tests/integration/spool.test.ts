@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { pino } from 'pino';
@@ -291,6 +292,11 @@ describe('a spool', () => {
     for (let index = 0; index < 7; index++) await queue.enqueue(toJobs(10_000));
     expect(queue.spooledCount()).toBe(70_043);
     expect(await medianMs()).toBeLessThan(beforeMs * 4 + 5);
+  });
+
+  test('says what to do when its file cannot be opened', async () => {
+    await writeFile(file, 'no database'.repeat(100));
+    expect(open).toThrow(expect.objectContaining({ code: 'invalid_configuration' }));
   });
 
   test('refuses a file that another version has left jobs in, and takes over an empty one', async () => {

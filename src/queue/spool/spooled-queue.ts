@@ -28,11 +28,11 @@ const FORWARD_BYTES = 8_000_000;
  * A queue that accepts jobs while its backend is unreachable: they are kept durably in a file, and forwarded in their
  * order when the backend is back. Nothing else that goes wrong there fills the spool. Disposing does not close the
  * queue behind it.
- * @throws VitrineError `queue_format` when the file is of another version, and what SQLite throws
+ * @throws VitrineError `queue_format` when the file is of another version, `invalid_configuration` when it can't be opened
  */
 export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions): SpooledQueue {
   const { clock, logger, forwardEveryMs = 1_000 } = options;
-  const spool = openSpool(options.file, options.maxBytes, clock);
+  const spool = open(options);
   const closing = new AbortController();
   /** Why the last forwarding ended early. */
   let problem: VitrineError | undefined;
@@ -178,6 +178,19 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
       spool.close();
     },
   };
+}
+
+function open({ file, maxBytes, clock }: SpooledQueueOptions) {
+  try {
+    return openSpool(file, maxBytes, clock);
+  } catch (cause) {
+    if (cause instanceof VitrineError) throw cause;
+    const suggestion = 'Make DATA_DIR a folder that can be written, or set SPOOL=off.';
+    throw new VitrineError('invalid_configuration', `The spool ${file} can't be opened.`, {
+      cause,
+      suggestion,
+    });
+  }
 }
 
 const isUnreachable = (error: unknown) => error instanceof VitrineError && error.code === 'queue_unavailable';
