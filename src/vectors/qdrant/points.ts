@@ -1,4 +1,5 @@
 import type { Schemas } from '@qdrant/js-client-rest';
+import { FIELDS_OF_OLD_POINTS } from '../payload.ts';
 import type { Point, PointPayload, StoredPoint } from '../port.ts';
 import { IS_TOMBSTONE } from './filter.ts';
 
@@ -119,13 +120,10 @@ export function isTombstone(payload: WirePayload): boolean {
   return payload['deleted'] === true;
 }
 
-/** Points of versions before sequences were stored have none of the first three fields. */
 export function toPayload(wire: WirePayload): PointPayload {
   const fields = FIELDS.filter(([, name]) => wire[name] !== undefined && wire[name] !== null);
   return {
-    imageRef: null,
-    contentHash: '',
-    sequence: 0,
+    ...FIELDS_OF_OLD_POINTS,
     ...Object.fromEntries(fields.map(([field, name]) => [field, toJson(wire[name])])),
   } as unknown as PointPayload;
 }

@@ -4,7 +4,6 @@ import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Clock } from '../../observability/clock.ts';
 import type { Logger } from '../../observability/logger.ts';
 import { systemClock } from '../../observability/system-clock.ts';
-import { isNewer } from '../order.ts';
 import type {
   Hit,
   ModelIdentity,
@@ -256,12 +255,10 @@ function toChunks<T>(all: readonly T[]): readonly (readonly T[])[] {
 
 /** Of points with the same id, only the newest: Qdrant compares each with what was stored before the request. */
 function toNewest(points: readonly Point[]): readonly Point[] {
-  const newest = new Map<string, Point>();
-  for (const point of points) {
-    const other = newest.get(point.id);
-    if (other === undefined || !isNewer(other.payload, point.payload)) newest.set(point.id, point);
-  }
-  return [...newest.values()];
+  const oldestFirst = points.toSorted(
+    ({ payload: a }, { payload: b }) => a.version - b.version || a.sequence - b.sequence,
+  );
+  return [...new Map(oldestFirst.map((point) => [point.id, point])).values()];
 }
 
 /** The sequence of the last deletion of the point's product. */
