@@ -70,7 +70,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         expect(await stores[0]!.count()).toBe(6);
       });
 
-      it('must be there before it is used', async () => {
+      it('must exist before it is used', async () => {
         const store = open();
         const request = { vector: AXIS, limit: 1, groupByProduct: true };
         for (const use of [
@@ -86,7 +86,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         }
       });
 
-      it('keeps apart what is in other collections', async () => {
+      it('is separate from other collections', async () => {
         const [one, other] = [await openReady(), await openReady()];
         await one.upsert([toPoint('p', 0)]);
         expect(await other.count()).toBe(0);
@@ -188,7 +188,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         });
       });
 
-      it('may be written by the hundred, and by none', async () => {
+      it('may be 300 in one call, or none', async () => {
         const store = await openReady();
         expect(await store.upsert([])).toEqual([]);
         const points = Array.from({ length: 300 }, (_, index) =>
@@ -207,7 +207,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
     });
 
     describe('search', () => {
-      it('gives the nearest first, with the cosine as score', async () => {
+      it('returns the nearest first, with the cosine as score', async () => {
         const store = await openReady();
         await store.upsert([toPoint('far', 120), toPoint('near', 10, { name: 'Near' }), toPoint('mid', 60)]);
         const hits = await store.search({ vector: AXIS, limit: 10, groupByProduct: false });
@@ -220,7 +220,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         expect(await search(store, {}, 2)).toEqual(['near', 'mid']);
       });
 
-      it('never gives a score beyond one', async () => {
+      it('never returns a score above one', async () => {
         const store = await openReady();
         const vector = Float32Array.of(0.123, 0.456, 0.789, 0.3919961734507184);
         await store.upsert([{ ...toPoint('p', 0), vector }]);
@@ -229,7 +229,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         expect(hit!.score).toBeCloseTo(1, 5);
       });
 
-      it('grouped, gives each product once with its best image', async () => {
+      it('by product returns each product once, with its best image', async () => {
         const store = await openReady();
         await store.upsert([
           toPoint('a', 50, { imageId: 'front' }),

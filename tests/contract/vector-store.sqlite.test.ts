@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { DatabaseSync } from 'node:sqlite';
 import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -138,6 +139,32 @@ describe('a file', () => {
       code: 'store_rejected',
       message: 'The database was written by a newer version of Vitrine.',
     });
+  });
+
+  it('that another process has locked can be read, and a write waits without blocking the process', async () => {
+    const locked = join(folder, 'locked.db');
+    await using store = createSqliteVectorStore({ file: locked, collection: 'c' });
+    await store.ensureCollection(TEST_MODEL);
+    await store.upsert([toPoint('p', 0)]);
+    const holder = new Worker(
+      `const { parentPort, workerData } = require('node:worker_threads');
+       const { DatabaseSync } = require('node:sqlite');
+       const database = new DatabaseSync(workerData, { timeout: 10_000 });
+       database.exec('BEGIN IMMEDIATE');
+       parentPort.postMessage('held');
+       setTimeout(() => database.exec('COMMIT'), 1_000);`,
+      { eval: true, workerData: locked },
+    );
+    await once(holder, 'message');
+    const delays = monitorEventLoopDelay({ resolution: 10 });
+    delays.enable();
+    const write = store.upsert([toPoint('q', 0)]);
+    expect(await store.count()).toBe(1);
+    expect(await store.getProduct('p')).toHaveLength(1);
+    expect(await write).toEqual(['indexed']);
+    delays.disable();
+    expect(delays.max / 1e6).toBeLessThan(500);
+    await once(holder, 'exit');
   });
 
   it('that was closed is store_unavailable, and may be closed twice', async () => {

@@ -233,7 +233,7 @@ describe('what will not pass is reported at once', () => {
     expect(old.requests).toHaveLength(1);
   });
 
-  it.each(['1.16.0', '1.100.1', '2.0.0', 'dev'])('but not a newer one: %s', async (version) => {
+  it.each(['1.16.0', '1.100.1', '2.0.0', 'dev'])('but not a server of version %s', async (version) => {
     await using newer = await startQdrantDouble({ version });
     const settings = { url: newer.url, collection: COLLECTION, timeoutMs: AMPLE_MS };
     await using store = createQdrantVectorStore(settings);
@@ -390,6 +390,11 @@ describe('on the wire', () => {
     const upserts = double.requests.filter((seen) => onUpsert.only?.(seen));
     expect(upserts.map((seen) => (seen.body as { points: unknown[] }).points.length)).toEqual([128, 128, 44]);
     expect(upserts.every((seen) => seen.query === 'wait=true')).toBe(true);
+    const reads = double.requests.filter((seen) => seen.method === 'POST');
+    // Before each write the tombstones of its products, after it those and what is stored now.
+    expect(reads.map((seen) => (seen.body as { ids: unknown[] }).ids.length)).toEqual([
+      128, 256, 128, 256, 44, 88,
+    ]);
   });
 
   it.each([

@@ -74,7 +74,7 @@ export function createDoubleCollection({ vectors = {}, metadata }: Body) {
   }
 
   const matching = (filter: Filter | undefined): DoublePoint[] =>
-    [...points.values()].filter((point) => matches(point, filter));
+    [...points.values()].filter((point) => matches(point, filter, indexes));
 
   /** All matching points that have the vector, best first. */
   function rank({ query, using = '', filter }: Body): Ranked[] {
@@ -119,7 +119,7 @@ export function createDoubleCollection({ vectors = {}, metadata }: Body) {
       indexes.set(String(field_name), String(field_schema));
     },
     upsert({ points: given, update_filter }: Body) {
-      if (given?.length === 0) throw new Refusal(400, 'Wrong input: Empty update request');
+      if (given?.length === 0) throw new Refusal(400, 'Bad request: Empty update request');
       const checked = (given as readonly WirePoint[]).map(({ id, vector, payload = {} }): DoublePoint => {
         const named = Array.isArray(vector) ? { '': vector } : vector;
         const entries = Object.entries(named).map(([name, values]) => [name, toUnit(name, values)] as const);
@@ -128,7 +128,7 @@ export function createDoubleCollection({ vectors = {}, metadata }: Body) {
       // All are judged by what is stored before the request, as Qdrant does.
       const writable = checked.filter(({ id }) => {
         const stored = points.get(id);
-        return stored === undefined || matches(stored, update_filter);
+        return stored === undefined || matches(stored, update_filter, indexes);
       });
       for (const point of writable) points.set(point.id, point);
     },

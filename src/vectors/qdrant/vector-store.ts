@@ -41,6 +41,8 @@ export interface QdrantVectorStoreSettings {
 }
 
 const POINTS_PER_REQUEST = 128;
+/** Of a batch's points and of their products' tombstones at once. */
+const IDS_PER_REQUEST = 2 * POINTS_PER_REQUEST;
 const PING_MS = 1_000;
 
 /** Vectors in Qdrant, 1.16 or later. Nothing is sent before the first call. */
@@ -67,7 +69,7 @@ export function createQdrantVectorStore(settings: QdrantVectorStoreSettings): Ve
     const { dimension } = await requireModel();
     for (const point of points) assertVector(point.vector, dimension);
     const outcomes: UpsertOutcome[] = [];
-    for (const batch of toChunks(points)) outcomes.push(...(await upsertBatch(batch)));
+    for (const batch of toChunks(points, POINTS_PER_REQUEST)) outcomes.push(...(await upsertBatch(batch)));
     return outcomes;
   }
 
@@ -97,7 +99,7 @@ export function createQdrantVectorStore(settings: QdrantVectorStoreSettings): Ve
 
   /** Writes each point unless what is stored under its id is newer, however often or late the request arrives. */
   async function write(points: readonly WirePoint[]): Promise<void> {
-    for (const batch of toChunks(points)) {
+    for (const batch of toChunks(points, POINTS_PER_REQUEST)) {
       const body = {
         points: batch.map(({ id, vector, payload }) => ({ id, vector, payload })),
         // One filter for all: each point of the request has an alternative of its own.
@@ -116,7 +118,7 @@ export function createQdrantVectorStore(settings: QdrantVectorStoreSettings): Ve
   /** What is stored under the ids, tombstones included. */
   async function retrieve(ids: readonly string[]): Promise<ReadonlyMap<string, WirePayload>> {
     const found = new Map<string, WirePayload>();
-    for (const chunk of toChunks(ids)) {
+    for (const chunk of toChunks(ids, IDS_PER_REQUEST)) {
       const records = await call('retrieve points', (api, options) =>
         api.getPoints({ ...inCollection, ids: [...chunk], with_payload: true }, options),
       );
@@ -246,11 +248,9 @@ export function createQdrantVectorStore(settings: QdrantVectorStoreSettings): Ve
   };
 }
 
-function toChunks<T>(all: readonly T[]): readonly (readonly T[])[] {
-  const count = Math.ceil(all.length / POINTS_PER_REQUEST);
-  return Array.from({ length: count }, (_, index) =>
-    all.slice(index * POINTS_PER_REQUEST, (index + 1) * POINTS_PER_REQUEST),
-  );
+function toChunks<T>(all: readonly T[], size: number): readonly (readonly T[])[] {
+  const count = Math.ceil(all.length / size);
+  return Array.from({ length: count }, (_, index) => all.slice(index * size, (index + 1) * size));
 }
 
 /** Of points with the same id, only the newest: Qdrant compares each with what was stored before the request. */
