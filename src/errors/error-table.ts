@@ -325,6 +325,12 @@ export const ERRORS = {
     'The job ran out of its whole time',
     'Raise JOB_HARD_TIMEOUT_MS, or find out what makes the image slow.',
   ),
+  worker_stuck: define(
+    500,
+    'release',
+    'The worker is stuck',
+    'Work that never returned holds all of its slots: check the file systems under IMAGE_ROOTS and the vector store, and start it again.',
+  ),
   job_poison: define(
     500,
     'never',
