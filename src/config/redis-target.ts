@@ -1,25 +1,37 @@
-import type { ClusterNode, RedisOptions } from 'ioredis';
-import { VitrineError } from '../../errors/vitrine-error.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
 
-type Access = Pick<RedisOptions, 'username' | 'password' | 'tls'>;
-type Single = Access & Pick<RedisOptions, 'host' | 'port' | 'db'>;
-type Sentinel = Access &
-  Pick<
-    RedisOptions,
-    | 'name'
-    | 'sentinels'
-    | 'db'
-    | 'sentinelUsername'
-    | 'sentinelPassword'
-    | 'sentinelTLS'
-    | 'enableTLSForSentinelMode'
-  >;
+/** What every connection is opened with; `tls` is present when it is encrypted. */
+export interface RedisAccess {
+  readonly username?: string;
+  readonly password?: string;
+  readonly tls?: Record<string, never>;
+}
 
-/** Where Redis is: one server, a master that Sentinels know, or a Cluster. */
+export interface RedisAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface RedisServer extends RedisAccess, RedisAddress {
+  readonly db: number;
+}
+
+export interface RedisSentinels extends RedisAccess {
+  /** What the Sentinels call the master. */
+  readonly name: string;
+  readonly sentinels: RedisAddress[];
+  readonly db: number;
+  readonly sentinelUsername?: string;
+  readonly sentinelPassword?: string;
+  readonly sentinelTLS?: Record<string, never>;
+  readonly enableTLSForSentinelMode?: boolean;
+}
+
+/** Where Redis is: one server, a master that Sentinels know, or a Cluster. The options are those of ioredis. */
 export type RedisTarget =
-  | { readonly kind: 'single'; readonly options: Single }
-  | { readonly kind: 'sentinel'; readonly options: Sentinel }
-  | { readonly kind: 'cluster'; readonly nodes: readonly ClusterNode[]; readonly options: Access };
+  | { readonly kind: 'single'; readonly options: RedisServer }
+  | { readonly kind: 'sentinel'; readonly options: RedisSentinels }
+  | { readonly kind: 'cluster'; readonly nodes: RedisAddress[]; readonly options: RedisAccess };
 
 const FORM = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/]*)@)?([^/?#]+)(?:\/([^?#]*))?$/;
 const FORMS =
@@ -37,13 +49,13 @@ export function parseRedisUrl(text: string): RedisTarget {
   const match = FORM.exec(text);
   if (match === null) throw invalid('REDIS_URL is not an address of Redis');
   const [, secure, form, userInfo, hosts = '', path = ''] = match;
-  const base: Access = {
+  const base: RedisAccess = {
     ...parseUserInfo(userInfo),
     ...(secure === 's' ? { tls: {} } : {}),
   };
   const parts = path.split('/').filter((part) => part !== '');
   if (form === 'cluster') {
-    if (parts.length > 0) throw invalid('A Redis Cluster has no databases: leave the path away');
+    if (parts.length > 0) throw invalid('A Redis Cluster has no databases: leave out the path');
     const nodes = hosts.split(',').map((host) => parseHost(host, 6379));
     return { kind: 'cluster', nodes, options: base };
   }
@@ -69,7 +81,7 @@ export function parseRedisUrl(text: string): RedisTarget {
   return { kind: 'single', options: { ...base, ...parseHost(hosts, 6379), db: parseDatabase(parts[0]) } };
 }
 
-function parseUserInfo(text: string | undefined): Pick<RedisOptions, 'username' | 'password'> {
+function parseUserInfo(text: string | undefined): Pick<RedisAccess, 'username' | 'password'> {
   if (text === undefined || text === '') return {};
   const at = text.indexOf(':');
   try {
@@ -81,7 +93,7 @@ function parseUserInfo(text: string | undefined): Pick<RedisOptions, 'username' 
   }
 }
 
-function parseHost(text: string, fallbackPort: number): { host: string; port: number } {
+function parseHost(text: string, fallbackPort: number): RedisAddress {
   const match = /^(?:\[([\da-f:.]+)\]|([^\s,:[\]]+))(?::(\d{1,5}))?$/i.exec(text);
   const host = match?.[1] ?? match?.[2];
   const port = Number(match?.[3] ?? fallbackPort);

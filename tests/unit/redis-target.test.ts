@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { parseRedisUrl } from '../../src/config/redis-target.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
-import { parseRedisUrl } from '../../src/queue/redis/redis-url.ts';
 
 describe('the address of Redis', () => {
   it.each([
