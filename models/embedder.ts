@@ -28,10 +28,16 @@ export interface EmbedderModel extends ModelIdentity {
 
 /** Images (and, for some models, words) to L2-normalised vectors of one space. */
 export interface Embedder extends AsyncDisposable {
-  /** Known before the weights are loaded. */
+  /** @throws VitrineError `not_ready` before `choose` or `start` has chosen it */
   readonly model: EmbedderModel;
   /**
-   * Loads the weights and runs once. Repeated calls share the first one's outcome.
+   * Which model it is, without loading the weights. With MODEL=auto it may ask the collection, and try to download for
+   * some seconds.
+   * @throws VitrineError `model_unavailable`
+   */
+  choose(): Promise<EmbedderModel>;
+  /**
+   * Chooses the model, loads the weights and runs once. Repeated calls share the first one's outcome.
    * @throws VitrineError `model_unavailable`
    */
   start(): Promise<void>;

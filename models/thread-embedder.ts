@@ -184,6 +184,7 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
 
   return {
     model,
+    choose: async () => model,
     start() {
       started ??= startAll().catch((error: unknown) => {
         started = undefined;
