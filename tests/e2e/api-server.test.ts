@@ -50,10 +50,19 @@ test('finishes a running request before it stops, and cuts one that never ends',
   await cut;
 });
 
-test('does not start on a collection of another model', async () => {
+test('listens before it connects to anything, and is never ready on a collection of another model', async () => {
   await using context = await createTestContext({ PORT: '0' });
-  await context.store.ensureCollection({ ...context.embedder.model, fingerprint: 'of another model' });
-  await expect(startServer(context)).rejects.toMatchObject({ code: 'model_mismatch' });
+  const model = await context.embedder.start();
+  await context.store.ensureCollection({ ...model, fingerprint: 'of another model' });
+  const server = await startServer(context);
+  try {
+    const response = await fetch(`${server.url}/readyz`);
+    expect(response.status).toBe(409);
+    expect(await response.json()).toMatchObject({ code: 'model_mismatch' });
+    expect((await fetch(`${server.url}/livez`)).status).toBe(200);
+  } finally {
+    await server.stop();
+  }
 });
 
 test('starts without its store, and is ready once it is there', async () => {
