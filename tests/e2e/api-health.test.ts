@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Embedder } from '../../models/embedder.ts';
 import type { Context } from '../../src/context.ts';
+import type { ErrorCode } from '../../src/errors/error-table.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import { createApp } from '../../src/http/app.ts';
 import { createReadiness } from '../../src/http/readiness.ts';
@@ -13,11 +14,12 @@ let context: Context;
 let api: ApiClient;
 beforeAll(async () => {
   context = await createTestContext();
+  await context.embedder.start();
   api = await createApiClient(context);
 });
 afterAll(() => context[Symbol.asyncDispose]());
 
-const down = (code: 'queue_unavailable' | 'store_unavailable') => async (): Promise<never> => {
+const down = (code: ErrorCode) => async (): Promise<never> => {
   throw new VitrineError(code, 'It is down.');
 };
 
@@ -130,9 +132,9 @@ describe('health', () => {
 
   test('tries a model again that could not be loaded, and says why until then', async () => {
     let attempts = 0;
-    const start: Embedder['start'] = async () => {
-      if (++attempts === 1) throw new VitrineError('model_unavailable', 'The download failed.');
-      return context.embedder.start();
+    const start: Embedder['start'] = () => {
+      if (++attempts > 1) return context.embedder.start();
+      throw new VitrineError('model_unavailable', 'The download failed.');
     };
     const embedder = { ...context.embedder, start };
     const readiness = createReadiness({ ...context, embedder });
@@ -148,7 +150,7 @@ describe('health', () => {
   });
 
   test('a product is read and deleted although the model cannot be loaded', async () => {
-    await context.store.ensureCollection(await context.embedder.start());
+    await context.store.ensureCollection(context.embedder.model);
     const start = async (): Promise<never> => {
       throw new VitrineError('model_unavailable', 'The download failed.');
     };
@@ -162,8 +164,8 @@ describe('health', () => {
   });
 
   test('tells when the collection is of another model', async () => {
-    const model = await context.embedder.start();
-    const other = { ...context.embedder, start: async () => ({ ...model, fingerprint: 'another' }) };
+    const { model } = context.embedder;
+    const other = { ...context.embedder, model: { ...model, fingerprint: 'another' } };
     await context.store.ensureCollection(model);
     const otherApi = await createApiClient({ ...context, embedder: other });
     const mismatch = {

@@ -337,7 +337,7 @@ describe('/products/{product_id}', () => {
         body: { deleted_images: 0 },
       });
       // The worker had fetched and embedded the image before it could learn of the deletion.
-      expect(await context.store.upsert([await toPointOf(running!)])).toEqual(['deleted']);
+      expect(await context.store.upsert([toPointOf(running!)])).toEqual(['deleted']);
       expect(await api.get('/products/runs')).toMatchObject({ status: 404 });
     }
     await context.queue.settle([{ kind: 'cancel', id: running!.id, token: running!.token }]);
@@ -369,8 +369,8 @@ describe('/products/{product_id}', () => {
   });
 });
 
-async function toPointOf(job: ClaimedJob): Promise<Point> {
-  const { dimension } = await context.embedder.start();
+function toPointOf(job: ClaimedJob): Point {
+  const { dimension } = context.embedder.model;
   return {
     id: job.key,
     vector: new Float32Array(dimension).fill(1 / Math.sqrt(dimension)),
