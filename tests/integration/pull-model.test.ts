@@ -69,7 +69,7 @@ function breakOffOnce(): Mischief {
 /** A copy of the fixture with another file in it, as the newest commit. */
 async function publish(path: string, content: string | Buffer): Promise<string> {
   const id = 'decade'.padEnd(40, `${hub.commits.length}`);
-  const folder = join(dir, '..', `${dir.split('/').at(-1)}-${id}`);
+  const folder = await mkdtemp(join(tmpdir(), 'vitrine-commit-'));
   published.push(folder);
   await cp(fixture, folder, { recursive: true });
   await writeFile(join(folder, path), content);
