@@ -231,7 +231,7 @@ describe('pullModel', () => {
 
   it('says which file the hub does not have', async () => {
     await expect(pull({}, { ...tiny, files: [{ path: 'onnx/none.onnx' }] })).rejects.toMatchObject({
-      message: expect.stringContaining('404 for /nobody/tiny-clip/resolve/main/onnx/none.onnx'),
+      message: expect.stringContaining(`404 for /nobody/tiny-clip/resolve/${FIRST_COMMIT}/onnx/none.onnx`),
       suggestion: expect.stringContaining('MODEL_HUB_URL'),
     });
   });
