@@ -1,7 +1,7 @@
 import cliProgress from 'cli-progress';
-import { type PullProgress, pullModel } from '../../models/pull.ts';
+import { listModels, removeModel, verifyModel } from '../../models/local-models.ts';
+import { type PullProgress, pullModel } from '../../models/pull-model.ts';
 import { findModel, MODELS } from '../../models/registry.ts';
-import { listModels, removeModel, verifyModel } from '../../models/verify.ts';
 import { parseConfig } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { toTable } from './table.ts';
