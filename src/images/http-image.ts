@@ -202,6 +202,7 @@ function toFetchError(error: unknown, url: URL): VitrineError {
   if (code === 'ENOTFOUND') {
     return new VitrineError('image_host_unknown', `There is no host ${url.hostname}.`, { cause: error });
   }
-  const reason = code === 'ECONNREFUSED' ? 'refused the connection' : 'broke off or could not be reached';
+  const reason =
+    code === 'ECONNREFUSED' ? 'refused the connection' : 'broke off or could not be reached';
   return new VitrineError('image_fetch_failed', `${url.host} ${reason}.`, { cause: error });
 }
