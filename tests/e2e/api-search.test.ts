@@ -221,7 +221,7 @@ describe('POST /search', () => {
       );
       await until('all of them at the slow servers', () => waiting.length === stalled.length || undefined);
       expect((await search({ image_url: quick.url }))[0]).toMatchObject({ product_id: 'p1' });
-      expect((await search({ image_base64: toBase64(3) }))[0]).toMatchObject({ product_id: 'many' });
+      expect((await search({ image_base64: toBase64(4) }))[0]).toMatchObject({ product_id: 'p4' });
       for (const response of waiting) response.end(images[1]);
       expect((await Promise.all(stalled)).map(({ status }) => status)).toEqual(stalled.map(() => 200));
     } finally {
