@@ -1,85 +1,102 @@
 import type { Config } from '../src/config/config.ts';
-import { VitrineError } from '../src/errors/vitrine-error.ts';
-import type { Clock } from '../src/observability/clock.ts';
+import { toVitrineError, VitrineError } from '../src/errors/vitrine-error.ts';
 import type { Logger } from '../src/observability/logger.ts';
-import type { ModelIdentity } from '../src/vectors/port.ts';
 import type { Embedder } from './embedder.ts';
-import { chooseModel, ensureModel } from './obtain.ts';
-import type { PullProgress } from './pull.ts';
-import { resolveModel } from './resolve.ts';
+import { type ModelDefinition, resolveModel, toModelFolder } from './model-folder.ts';
+import { hasAllFiles, type PullProgress, pullModel } from './pull-model.ts';
+import { BUILTIN, findModel } from './registry.ts';
 import { createThreadEmbedder } from './thread-embedder.ts';
 
+/** MODEL=auto: the best model that is available. */
+const AUTO_ID = 'auto';
+/** What `auto` prefers: it suits any kind of product, and finds by words. */
+const PREFERRED_ID = 'clip-vit-base-patch32';
+/** How long `auto` waits for its download. */
+const AUTO_DOWNLOAD_MS = 8_000;
+const LOG_PROGRESS_EVERY_MS = 5_000;
+
 export interface EmbedderParts {
-  /** The model that the collection was made with, or null; asked for MODEL=auto only. */
-  readonly collectionModel: () => Promise<ModelIdentity | null>;
-  readonly clock: Clock;
+  /** The model of the collection's vectors, null when there is no collection yet. Asked for MODEL=auto only. */
+  collectionModel(): Promise<{ readonly id: string } | null>;
   readonly logger: Logger;
 }
 
-/** How long MODEL=auto waits for the collection's answer. A wrong choice is refused by the collection later. */
-const ASK_COLLECTION_MS = 2_000;
-const LOG_PROGRESS_EVERY_MS = 5_000;
-
-/** The embedder of the configured model. Nothing is read or downloaded before `choose` or `start`. */
+/** The embedder of the configured model. Reads, asks and downloads nothing before `start`. */
 export function createEmbedder(settings: Config['model'], parts: EmbedderParts): Embedder {
-  const { clock, logger } = parts;
-  const stop = new AbortController();
-  let chosen: Embedder | undefined;
-  let choosing: Promise<Embedder> | undefined;
+  return createThreadEmbedder({
+    ensureModel: (signal) => ensureModel(settings, parts, signal),
+    threads: settings.threads,
+    intraOpThreads: settings.intraOpThreads,
+    maxProcessMemoryBytes: settings.maxProcessMemoryBytes,
+    logger: parts.logger,
+  });
+}
 
-  async function createChosen(): Promise<Embedder> {
-    const ask = () => askCollection(parts.collectionModel, clock);
-    const id = await chooseModel(settings, ask, stop.signal, (line) => logger.info(line));
-    const definition = await resolveModel(id, settings);
-    stop.signal.throwIfAborted();
-    const { threads, intraOpThreads, maxProcessMemoryBytes } = settings;
-    chosen = createThreadEmbedder({
-      definition,
-      bringWeights: () => ensureModel(id, settings, stop.signal, toProgressLog(id, logger)),
-      threads,
-      intraOpThreads,
-      maxProcessMemoryBytes,
-      logger,
-    });
-    return chosen;
+export type ModelSettings = Pick<Config['model'], 'id' | 'dir' | 'hubUrl' | 'offline'>;
+
+/**
+ * Finds the model that MODEL names, and downloads its weights if they are missing.
+ * @throws VitrineError `model_unavailable`; `store_unavailable` for MODEL=auto
+ */
+export async function ensureModel(
+  settings: ModelSettings,
+  parts: EmbedderParts,
+  signal: AbortSignal,
+): Promise<ModelDefinition> {
+  const id = settings.id === AUTO_ID ? await chooseModel(settings, parts, signal) : settings.id;
+  const registered = findModel(id);
+  if (registered !== undefined && !hasAllFiles(registered, toModelFolder(id, settings.dir))) {
+    if (settings.offline) {
+      throw new VitrineError('model_unavailable', `The weights of ${id} are not in ${settings.dir}.`, {
+        suggestion: `MODELS_OFFLINE=true forbids downloading them. Where the network may be used: npm run vitrine -- models pull ${id}`,
+      });
+    }
+    await pullModel(registered, { ...settings, signal, onProgress: toProgressLog(id, parts.logger) });
   }
-
-  const choose = () => {
-    choosing ??= createChosen().catch((error: unknown) => {
-      choosing = undefined;
-      throw error;
-    });
-    return choosing;
-  };
-
-  return {
-    get model() {
-      if (chosen === undefined) throw new VitrineError('not_ready', 'The model is not chosen yet.');
-      return chosen.model;
-    },
-    choose: async () => (await choose()).model,
-    start: async () => (await choose()).start(),
-    embedImages: async (images) => (await choose()).embedImages(images),
-    embedTexts: async (texts) => (await choose()).embedTexts(texts),
-    async [Symbol.asyncDispose]() {
-      stop.abort();
-      const embedder = await choosing?.catch(() => undefined);
-      await embedder?.[Symbol.asyncDispose]();
-    },
-  };
+  return resolveModel(id, settings);
 }
 
-async function askCollection(
-  collectionModel: () => Promise<ModelIdentity | null>,
-  clock: Clock,
-): Promise<ModelIdentity | null> {
-  const answered = new AbortController();
-  const answer = collectionModel().catch(() => null);
-  const silence = clock.sleep(ASK_COLLECTION_MS, answered.signal).then(() => null);
-  return Promise.race([answer, silence]).finally(() => answered.abort());
+/**
+ * The model of the collection, if there is one; otherwise CLIP, when its weights are here or arrive within a few
+ * seconds; otherwise the built-in model. Logs what it chose and why.
+ */
+async function chooseModel(
+  settings: ModelSettings,
+  { collectionModel, logger }: EmbedderParts,
+  signal: AbortSignal,
+): Promise<string> {
+  const stored = await collectionModel();
+  if (stored !== null) {
+    logger.info(`MODEL=auto: ${stored.id}, the model of the collection.`);
+    return stored.id;
+  }
+  const obstacle = await tryPreferred(settings, signal);
+  if (obstacle === null) {
+    logger.info(`MODEL=auto: ${PREFERRED_ID}; its weights are in ${settings.dir}.`);
+    return PREFERRED_ID;
+  }
+  logger.info(
+    `MODEL=auto: the built-in model, because ${obstacle} To use CLIP: npm run vitrine -- models pull ${PREFERRED_ID}`,
+  );
+  return BUILTIN.id;
 }
 
-/** A line when a download begins, and one every few seconds. */
+/** Null when the preferred model is here; otherwise the reason why not, as the end of a sentence. */
+async function tryPreferred(settings: ModelSettings, signal: AbortSignal): Promise<string | null> {
+  const model = findModel(PREFERRED_ID);
+  if (model === undefined) return 'CLIP is not registered.';
+  if (hasAllFiles(model, toModelFolder(model.id, settings.dir))) return null;
+  if (settings.offline) return 'CLIP is not here and MODELS_OFFLINE=true.';
+  try {
+    await pullModel(model, { ...settings, signal, totalMs: AUTO_DOWNLOAD_MS, attempts: 1 });
+    return null;
+  } catch (error) {
+    signal.throwIfAborted();
+    return `CLIP could not be downloaded at once: ${toVitrineError(error).message}`;
+  }
+}
+
+/** Logs when a download begins, and every few seconds from then on. */
 function toProgressLog(model: string, logger: Logger): (progress: PullProgress) => void {
   let loggedAt = Number.NEGATIVE_INFINITY;
   return ({ path, bytes, totalBytes }) => {

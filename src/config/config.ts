@@ -90,9 +90,11 @@ export function parseConfig(environment: Environment): Config {
     if (parsed.success) values[name] = parsed.data;
     else for (const { message } of parsed.error.issues) faults.push({ path: name, message });
   }
-  for (const name of ['REDIS_PORT', 'REDIS_DB'])
-    if (environment[name] && !environment['REDIS_HOST'] && !environment['REDIS_URL'])
+  for (const name of ['REDIS_PORT', 'REDIS_DB'] as const) {
+    const differs = (environment[name] || SETTINGS[name].fallback) !== SETTINGS[name].fallback;
+    if (differs && !environment['REDIS_HOST'] && !environment['REDIS_URL'])
       faults.push({ path: name, message: 'needs REDIS_HOST' });
+  }
   if (faults.length > 0) throw toConfigurationError(faults);
   const retryIsExplicit = SETTING_NAMES.some((name) => name.startsWith('RETRY_') && environment[name]);
   return toConfig(values as Settings, retryIsExplicit);

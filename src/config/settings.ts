@@ -16,16 +16,20 @@ export const TOPICS = {
 
 export type Topic = keyof typeof TOPICS;
 
-/** One setting: an environment variable. Its check, the type in the code, `.env.example` and the docs follow from it. */
-export interface Setting<T = unknown> {
-  readonly topic: Topic;
-  readonly check: z.ZodType<T, string>;
+/** What people read about a setting. */
+export interface DocumentedSetting {
   /** As it would be written in `.env`; undefined: unset. */
   readonly fallback: string | undefined;
   /** The values it may have, for people. */
   readonly values: string;
   /** One sentence or two. */
   readonly meaning: string;
+}
+
+/** One setting: an environment variable. The type in the code, `.env.example` and the docs follow from it. */
+export interface Setting<T = unknown> extends DocumentedSetting {
+  readonly topic: Topic;
+  readonly check: z.ZodType<T, string>;
 }
 
 interface Kind<T> {
@@ -367,7 +371,7 @@ export type Settings = {
 };
 
 /** What docker-compose.yml reads itself, with the values it falls back to. */
-export const COMPOSE_SETTINGS: Readonly<Record<string, Omit<Setting, 'check' | 'topic'>>> = {
+export const COMPOSE_SETTINGS: Readonly<Record<string, DocumentedSetting>> = {
   WORKER_REPLICAS: {
     fallback: '2',
     values: 'a whole number',

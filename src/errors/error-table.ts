@@ -183,6 +183,12 @@ export const ERRORS = {
     'Correct the named settings; docs/configuration.md lists them all.',
   ),
   not_ready: define(503, 'release', 'Not ready', 'Wait a moment; /health tells what is missing.'),
+  server_unreachable: define(
+    503,
+    'soon',
+    'No Vitrine server answers',
+    'Start one with `vitrine serve`, or name another one with --server.',
+  ),
   listen_failed: define(
     500,
     'never',

@@ -1,30 +1,22 @@
 import { describe } from 'vitest';
-import type { JobQueue } from '../../src/queue/port.ts';
-import type { WorkerRegistry } from '../../src/queue/worker-registry.ts';
+import type { JobQueue, QueueSettings } from '../../src/queue/port.ts';
 import { describeControl } from './job-queue.control.ts';
 import { describeDeadLetters } from './job-queue.dead.ts';
 import { describeDelivery } from './job-queue.delivery.ts';
+import { describeHosts } from './job-queue.hosts.ts';
 import { describeKeys } from './job-queue.keys.ts';
 import { describeLeases } from './job-queue.leases.ts';
+import { describeLimits } from './job-queue.limits.ts';
 import { describeRandom } from './job-queue.random.ts';
-
-export interface QueueBackend extends AsyncDisposable {
-  readonly queue: JobQueue;
-  readonly registry: WorkerRegistry;
-}
-
-export interface BackendOptions {
-  /** Default: no limit. */
-  readonly maxPending?: number;
-  /** Default: 24 hours. */
-  readonly endedTtlMs?: number;
-}
+import { describeViews } from './job-queue.views.ts';
 
 export interface QueueHarness {
-  /** A backend with an empty queue; whoever opened it disposes it. */
-  open(options?: BackendOptions): Promise<QueueBackend>;
+  /** An empty queue with `queueSettings` and these; the caller disposes it. */
+  open(settings?: Partial<QueueSettings>): Promise<JobQueue>;
   /** Another process's view of the queue that was opened last. */
-  reopen(options?: BackendOptions): Promise<QueueBackend>;
+  reopen(settings?: Partial<QueueSettings>): Promise<JobQueue>;
+  /** Makes the stored payload of a job of the queue that was opened last unreadable. */
+  spoil(id: string): Promise<void>;
 }
 
 /** What every queue must do, whatever it is stored in. */
@@ -33,8 +25,11 @@ export function describeJobQueue(name: string, harness: QueueHarness): void {
     describeDelivery(harness);
     describeKeys(harness);
     describeLeases(harness);
+    describeHosts(harness);
     describeDeadLetters(harness);
     describeControl(harness);
+    describeLimits(harness);
+    describeViews(harness);
     describeRandom(harness);
   });
 }

@@ -1,6 +1,17 @@
 import { describe, expect, it } from 'vitest';
-import type { JobQueue } from '../../src/queue/port.ts';
-import { brokenImage, claim, complete, crash, fail, newJob, slowServer } from '../support/jobs.ts';
+import type { JobPage, JobQueue } from '../../src/queue/port.ts';
+import {
+  brokenImage,
+  claim,
+  complete,
+  crash,
+  crashing,
+  fail,
+  inAnHour,
+  newInlineJob,
+  newJob,
+  slowServer,
+} from '../support/jobs.ts';
 import { until } from '../support/until.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
 
@@ -14,15 +25,15 @@ async function bury(queue: JobQueue, products: readonly string[], error = broken
 export function describeDeadLetters(harness: QueueHarness): void {
   describe('dead letters', () => {
     it('pages through them, newest first, and by code', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
+      await using queue = await harness.open();
       const broken = await bury(queue, ['a', 'b', 'c']);
       const slow = await bury(queue, ['d', 'e'], slowServer);
       const newest = [...broken, ...slow].reverse();
       const seen: string[] = [];
       let cursor: string | null = null;
       do {
-        const page: Awaited<ReturnType<JobQueue['dead']>> = await queue.dead({
+        const page: JobPage = await queue.list({
+          status: 'failed',
           limit: 2,
           ...(cursor === null ? {} : { cursor }),
         });
@@ -31,22 +42,10 @@ export function describeDeadLetters(harness: QueueHarness): void {
         cursor = page.nextCursor;
       } while (cursor !== null);
       expect(seen).toEqual(newest);
-
-      const page = await queue.dead({ code: 'image_corrupt', limit: 2 });
-      expect(page).toMatchObject({ total: 3, jobs: [{ id: broken[2] }, { id: broken[1] }] });
-      expect(page.jobs[0]).toMatchObject({ status: 'failed', lastError: brokenImage });
-      const rest = await queue.dead({ code: 'image_corrupt', limit: 2, cursor: page.nextCursor! });
-      expect(rest).toMatchObject({ jobs: [{ id: broken[0] }], nextCursor: null });
-      expect(await queue.dead({ code: 'unheard_of', limit: 2 })).toEqual({
-        jobs: [],
-        nextCursor: null,
-        total: 0,
-      });
     });
 
     it('outlive the memory of ended jobs', async () => {
-      await using backend = await harness.open({ endedTtlMs: 1 });
-      const { queue } = backend;
+      await using queue = await harness.open({ endedTtlMs: 1 });
       await queue.enqueue([newJob('done')]);
       const { jobs } = await claim(queue);
       await queue.settle([complete(jobs[0]!)]);
@@ -59,39 +58,52 @@ export function describeDeadLetters(harness: QueueHarness): void {
     });
 
     it('come back with fresh attempts and the same payload, once', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
+      await using queue = await harness.open();
       const [id, other] = await bury(queue, ['a', 'b']);
       expect(await queue.redrive({ ids: [id!, 'unheard of'] })).toBe(1);
       expect(await queue.redrive({ ids: [id!] })).toBe(0);
       expect(await queue.status(id!)).toMatchObject({ status: 'queued', attempts: 0, endedAt: null });
       const { jobs } = await claim(queue);
       expect(jobs).toMatchObject([{ id, attempt: 1, data: { productId: 'a' } }]);
-      expect(await queue.dead({ limit: 10 })).toMatchObject({ total: 1, jobs: [{ id: other }] });
+      expect(await queue.list({ status: 'failed', limit: 10 })).toMatchObject({
+        total: 1,
+        jobs: [{ id: other }],
+      });
     });
 
     it('come back by code or all, poison with a clean slate', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
+      await using queue = await harness.open();
+      await using dying = await harness.reopen(crashing);
       await bury(queue, ['a', 'b']);
       await bury(queue, ['c'], slowServer);
       await queue.enqueue([newJob('poison')]);
-      await crash(queue);
-      for (const suspect of [true, true]) {
-        await queue.reap();
-        await crash(queue, { suspect });
-      }
-      expect(await queue.reap()).toEqual({ recovered: 0, poisoned: 1 });
+      await crash(dying);
+      await crash(dying, { suspect: true });
+      expect(await crash(dying, { suspect: true })).toMatchObject({ recovered: 0, poisoned: 1 });
       expect(await queue.redrive({ code: 'image_fetch_timeout' })).toBe(1);
       expect(await queue.redrive({ code: 'job_poison' })).toBe(1);
       expect(await queue.stats()).toMatchObject({ waiting: { normal: 2 }, dead: 2 });
       expect(await queue.redrive('all')).toBe(2);
       expect(await queue.stats()).toMatchObject({ waiting: { normal: 4 }, dead: 0 });
+      expect((await claim(queue)).jobs).toMatchObject(
+        Array(4).fill({ crashes: 0, attempt: 1, redelivered: true }),
+      );
+    });
+
+    it('come back with the version and the sequence they had', async () => {
+      await using queue = await harness.open();
+      await queue.enqueue([newJob('a')]);
+      const [first] = (await claim(queue)).jobs;
+      await queue.settle([fail(first!)]);
+      const { sequence } = await queue.forgetProduct('other');
+      await queue.redrive('all');
+      const [again] = (await claim(queue)).jobs;
+      expect(again).toMatchObject({ version: first!.version, sequence: first!.sequence, leasedMs: 0 });
+      expect(again!.sequence).toBeLessThan(sequence);
     });
 
     it('more than one transaction holds come back too', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
+      await using queue = await harness.open();
       await bury(
         queue,
         Array.from({ length: 901 }, (_, i) => `product-${i}`),
@@ -102,8 +114,7 @@ export function describeDeadLetters(harness: QueueHarness): void {
     });
 
     it('give way to a newer job of the same image', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
+      await using queue = await harness.open();
       const [dead] = await bury(queue, ['a']);
       const newer = newJob('a');
       await queue.enqueue([newer]);
@@ -112,9 +123,27 @@ export function describeDeadLetters(harness: QueueHarness): void {
       expect((await claim(queue)).jobs).toMatchObject([{ id: newer.id }]);
     });
 
+    it('give way to a newer job of the same image that runs', async () => {
+      await using queue = await harness.open();
+      const [dead] = await bury(queue, ['a']);
+      await queue.enqueue([newJob('a')]);
+      await claim(queue);
+      expect(await queue.redrive('all')).toBe(0);
+      expect(await queue.status(dead!)).toMatchObject({ status: 'cancelled' });
+    });
+
+    it('come back although a newer job of the image waits for a later time', async () => {
+      await using queue = await harness.open();
+      const [dead] = await bury(queue, ['a']);
+      const later = newJob('a', { notBefore: inAnHour });
+      await queue.enqueue([later]);
+      expect(await queue.redrive('all')).toBe(1);
+      expect((await claim(queue)).jobs).toMatchObject([{ id: dead }]);
+      expect(await queue.status(later.id)).toMatchObject({ status: 'delayed' });
+    });
+
     it('are removed for good', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
+      await using queue = await harness.open();
       const [a, b] = await bury(queue, ['a', 'b', 'c']);
       await bury(queue, ['d'], slowServer);
       expect(await queue.purgeDead({ ids: [a!] })).toBe(1);
@@ -122,8 +151,39 @@ export function describeDeadLetters(harness: QueueHarness): void {
       expect(await queue.purgeDead({ code: 'image_fetch_timeout' })).toBe(1);
       expect(await queue.status(b!)).toMatchObject({ status: 'failed' });
       expect(await queue.purgeDead('all')).toBe(2);
-      expect(await queue.dead({ limit: 10 })).toEqual({ jobs: [], nextCursor: null, total: 0 });
-      expect(await queue.cleanup()).toMatchObject({ mended: 0 });
+      expect(await queue.list({ status: 'failed', limit: 10 })).toEqual({
+        jobs: [],
+        nextCursor: null,
+        total: 0,
+      });
+      expect(await queue.cleanup()).toMatchObject({ repaired: 0 });
+    });
+
+    it('are dropped when there are too many, the oldest first, and counted', async () => {
+      await using queue = await harness.open({ maxDead: 2 });
+      const ids = await bury(queue, ['a', 'b', 'c', 'd']);
+      await until('the oldest are dropped', async () => {
+        await queue.reap();
+        return (await queue.stats()).dead === 2 || undefined;
+      });
+      expect(await queue.stats()).toMatchObject({ dead: 2, deadDropped: 2, failed: 4 });
+      const { jobs } = await queue.list({ status: 'failed', limit: 10 });
+      expect(jobs.map(({ id }) => id)).toEqual([ids[3], ids[2]]);
+      expect(await queue.status(ids[0]!)).toBeNull();
+    });
+
+    it('lose their inline images, the oldest first, when these are too large: then no redrive', async () => {
+      await using queue = await harness.open({ maxDeadInlineBytes: 150_000 });
+      await queue.enqueue(['a', 'b', 'c'].map((product) => newInlineJob(product, 60_000)));
+      await queue.enqueue([newJob('by-url')]);
+      const { jobs } = await claim(queue);
+      await queue.settle(jobs.map((job) => fail(job)));
+      await queue.reap();
+      expect(await queue.stats()).toMatchObject({ dead: 4, deadDropped: 0 });
+      expect(await queue.redrive('all')).toBe(3);
+      expect(await queue.status(jobs[0]!.id)).toMatchObject({ status: 'failed', lastError: brokenImage });
+      const redriven = (await claim(queue)).jobs.map(({ data }) => data.productId);
+      expect(redriven.sort()).toEqual(['b', 'by-url', 'c']);
     });
   });
 }

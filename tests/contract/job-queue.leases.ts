@@ -1,46 +1,57 @@
 import { describe, expect, it } from 'vitest';
-import { cancel, claim, complete, crash, fail, newJob, release, retry } from '../support/jobs.ts';
+import {
+  cancel,
+  claim,
+  complete,
+  crash,
+  crashing,
+  fail,
+  newJob,
+  reapUntilGone,
+  release,
+  renew,
+  retry,
+} from '../support/jobs.ts';
+import { until } from '../support/until.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
+
+const NEVER = Number.POSITIVE_INFINITY;
 
 export function describeLeases(harness: QueueHarness): void {
   describe('leases', () => {
     it('keeps a renewed job and takes back one whose lease ran out', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
+      await using queue = await harness.open();
+      await using dying = await harness.reopen(crashing);
       const [kept, lost] = [newJob('kept'), newJob('lost')];
       await queue.enqueue([kept, lost]);
-      const { jobs } = await crash(queue);
-      expect(await queue.renew([jobs[0]!], 60_000)).toEqual(['renewed']);
-      expect(await queue.reap()).toEqual({ recovered: 1, poisoned: 0 });
-      expect(await queue.renew(jobs, 60_000)).toEqual(['renewed', 'lost']);
+      const { jobs } = await claim(dying);
+      expect(await renew(queue, [jobs[0]!])).toEqual(['renewed']);
+      expect(await reapUntilGone(dying, [lost])).toEqual({ recovered: 1, poisoned: 0 });
+      expect(await renew(queue, jobs)).toEqual(['renewed', 'lost']);
       expect(await queue.status(lost.id)).toMatchObject({
         status: 'queued',
         attempts: 0,
         crashes: 1,
         history: [{ outcome: 'crashed', workerId: 'worker' }],
       });
-      expect(await queue.reap()).toEqual({ recovered: 0, poisoned: 0 });
+      expect(await dying.reap()).toEqual({ recovered: 0, poisoned: 0 });
     });
 
     it('looks past many renewed jobs for one whose lease ran out', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
-      const jobs = Array.from({ length: 30 }, (_, n) => newJob(`p${n}`));
-      await queue.enqueue(jobs);
-      const leases = [];
-      for (const _ of jobs) leases.push(...(await crash(queue, { max: 1 })).jobs);
-      await queue.renew(leases.slice(0, -1), 60_000);
-      expect(await queue.reap()).toEqual({ recovered: 1, poisoned: 0 });
-      expect((await queue.active(100)).length).toBe(29);
+      await using queue = await harness.open();
+      await using dying = await harness.reopen(crashing);
+      await queue.enqueue(Array.from({ length: 30 }, (_, n) => newJob(`p${n}`)));
+      const { jobs } = await claim(dying, { max: 30 });
+      await renew(queue, jobs.slice(0, -1));
+      expect(await reapUntilGone(dying, [jobs.at(-1)!])).toEqual({ recovered: 1, poisoned: 0 });
+      expect((await queue.list({ status: 'processing', limit: 100 })).jobs.length).toBe(29);
     });
 
     it('refuses every call with a stale token', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
-      const job = newJob('a');
-      await queue.enqueue([job]);
-      const stale = (await crash(queue)).jobs[0]!;
-      await queue.reap();
+      await using queue = await harness.open();
+      await using dying = await harness.reopen(crashing);
+      await queue.enqueue([newJob('a')]);
+      const stale = (await crash(dying)).jobs[0]!;
       const present = (await claim(queue, { suspect: true })).jobs[0]!;
       for (const settlement of [
         complete(stale),
@@ -51,16 +62,15 @@ export function describeLeases(harness: QueueHarness): void {
       ]) {
         expect(await queue.settle([settlement])).toEqual(['lost']);
       }
-      expect(await queue.renew([stale], 1_000)).toEqual(['lost']);
-      expect(await queue.renew([present], 60_000)).toEqual(['renewed']);
+      expect(await renew(queue, [stale])).toEqual(['lost']);
+      expect(await renew(queue, [present])).toEqual(['renewed']);
       expect(await queue.settle([{ ...complete(present), token: 'made up' }])).toEqual(['lost']);
       expect(await queue.settle([complete({ id: 'unheard of', token: 'x' })])).toEqual(['lost']);
       expect(await queue.settle([complete(present)])).toEqual(['settled']);
     });
 
-    it('gives the first answer to a repeated settlement, and counts it once', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
+    it('returns the first answer to a repeated settlement, and counts it once', async () => {
+      await using queue = await harness.open();
       await queue.enqueue([newJob('a'), newJob('b')]);
       const { jobs } = await claim(queue);
       const settlements = [complete(jobs[0]!), retry(jobs[1]!, 0)];
@@ -71,16 +81,15 @@ export function describeLeases(harness: QueueHarness): void {
       expect(again.jobs).toMatchObject([{ id: jobs[1]!.id, attempt: 2 }]);
       // Even now the old call changes nothing.
       expect(await queue.settle([retry(jobs[1]!, 0)])).toEqual(['settled']);
-      expect(await queue.renew(again.jobs, 60_000)).toEqual(['renewed']);
+      expect(await renew(queue, again.jobs)).toEqual(['renewed']);
     });
 
     it('counts crashes apart from attempts, and runs the suspect alone', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
+      await using queue = await harness.open();
+      await using dying = await harness.reopen(crashing);
       const [one, two, fresh] = [newJob('one'), newJob('two'), newJob('fresh')];
       await queue.enqueue([one, two]);
-      await crash(queue);
-      await queue.reap();
+      await crash(dying);
       await queue.enqueue([fresh]);
       const ordinary = await claim(queue);
       expect(ordinary).toMatchObject({ jobs: [{ id: fresh.id }], suspectsWaiting: 2 });
@@ -89,24 +98,31 @@ export function describeLeases(harness: QueueHarness): void {
       expect(await queue.stats()).toMatchObject({ waiting: { normal: 1 }, processing: 2 });
     });
 
+    it('lets several workers run a suspect each at the same time', async () => {
+      await using queue = await harness.open();
+      await using dying = await harness.reopen(crashing);
+      await queue.enqueue([newJob('one'), newJob('two')]);
+      await crash(dying);
+      const first = await claim(queue, { suspect: true, workerId: 'w1' });
+      const second = await claim(queue, { suspect: true, workerId: 'w2' });
+      expect([first.jobs.length, second.jobs.length]).toEqual([1, 1]);
+    });
+
     it('takes a job for poison after three crashes, its batch-mates unharmed', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
+      await using queue = await harness.open();
+      await using dying = await harness.reopen(crashing);
       const [poison, mate] = [newJob('poison'), newJob('mate')];
       await queue.enqueue([poison, mate]);
-      await crash(queue);
-      expect(await queue.reap()).toEqual({ recovered: 2, poisoned: 0 });
-      await crash(queue, { suspect: true });
-      expect(await queue.reap()).toEqual({ recovered: 1, poisoned: 0 });
+      expect(await crash(dying)).toMatchObject({ recovered: 2, poisoned: 0 });
+      expect(await crash(dying, { suspect: true })).toMatchObject({ recovered: 1, poisoned: 0 });
       const suspects = [
         (await claim(queue, { suspect: true })).jobs[0]!,
         (await claim(queue, { suspect: true })).jobs[0]!,
       ];
       const bad = suspects.find(({ id }) => id === poison.id)!;
-      await queue.settle(suspects.filter((job) => job !== bad).map(complete));
-      await queue.renew([bad], 1);
-      await new Promise((resolve) => setTimeout(resolve, 5));
-      expect(await queue.reap()).toEqual({ recovered: 0, poisoned: 1 });
+      await queue.settle(suspects.filter((job) => job !== bad).map((job) => complete(job)));
+      await renew(dying, [bad]);
+      expect(await reapUntilGone(dying, [bad])).toEqual({ recovered: 0, poisoned: 1 });
       expect(await queue.status(poison.id)).toMatchObject({
         status: 'failed',
         crashes: 3,
@@ -116,29 +132,95 @@ export function describeLeases(harness: QueueHarness): void {
       expect(await queue.status(mate.id)).toMatchObject({ status: 'completed' });
     });
 
-    it('gives each job to one of many that claim at once', async () => {
-      await using backend = await harness.open();
+    it('hands each job to one of many that claim at once', async () => {
+      await using queue = await harness.open();
       await using other = await harness.reopen();
       const jobs = Array.from({ length: 200 }, (_, i) => newJob(`product-${i}`));
-      await backend.queue.enqueue(jobs);
+      await queue.enqueue(jobs);
       const claims = await Promise.all(
-        Array.from({ length: 40 }, (_, i) => claim((i % 2 ? backend : other).queue, { max: 7 })),
+        Array.from({ length: 40 }, (_, i) => claim(i % 2 ? queue : other, { max: 7 })),
       );
       const ids = claims.flatMap((claimed) => claimed.jobs.map(({ id }) => id));
       expect(new Set(ids)).toEqual(new Set(jobs.map(({ id }) => id)));
       expect(ids).toHaveLength(200);
     });
 
-    it('lists the running jobs, longest first', async () => {
-      await using backend = await harness.open();
-      const { queue } = backend;
-      await queue.enqueue([newJob('a'), newJob('b')]);
-      const first = await claim(queue, { max: 1 });
-      await new Promise((resolve) => setTimeout(resolve, 5));
-      const second = await claim(queue, { max: 1 });
-      const ids = [first, second].map(({ jobs }) => jobs[0]!.id);
-      expect((await queue.active(10)).map(({ id }) => id)).toEqual(ids);
-      expect((await queue.active(1)).map(({ id }) => id)).toEqual([ids[0]]);
+    it('counts only the time under leases, not the time between them', async () => {
+      await using queue = await harness.open();
+      await queue.enqueue([newJob('a')]);
+      const [first] = (await claim(queue)).jobs;
+      expect(first).toMatchObject({ leasedMs: 0, redelivered: false });
+      const claimedAt = performance.now();
+      await until('100 ms are over', () => performance.now() > claimedAt + 100 || undefined);
+      await queue.settle([release(first!)]);
+      const [second] = (await claim(queue)).jobs;
+      expect(second).toMatchObject({ redelivered: true });
+      expect(second!.leasedMs).toBeGreaterThanOrEqual(90);
+      await queue.settle([retry(second!, 300)]);
+      const third = await until('its delay is over', async () => (await claim(queue)).jobs[0]);
+      expect(third.leasedMs).toBeGreaterThanOrEqual(second!.leasedMs);
+      expect(third.leasedMs).toBeLessThan(second!.leasedMs + 300);
+    });
+  });
+
+  describe('expired leases', () => {
+    it('count no crash when their worker was heard from since: it never learned of them', async () => {
+      await using queue = await harness.open({
+        lease: { leaseMs: 1, staleHeartbeatMs: 60_000, outageMs: NEVER },
+      });
+      const job = newJob('a');
+      await queue.enqueue([job]);
+      const { jobs } = await claim(queue);
+      expect(await reapUntilGone(queue, jobs)).toEqual({ recovered: 1, poisoned: 0 });
+      expect(await queue.status(job.id)).toMatchObject({
+        status: 'queued',
+        crashes: 0,
+        attempts: 0,
+        history: [{ outcome: 'released' }],
+      });
+      expect((await claim(queue)).jobs).toMatchObject([{ id: job.id, attempt: 1 }]);
+    });
+
+    it('count no crash when the worker renews without leases', async () => {
+      await using queue = await harness.open();
+      await using brief = await harness.reopen({
+        lease: { leaseMs: 1, staleHeartbeatMs: 200, outageMs: NEVER },
+      });
+      await queue.enqueue([newJob('a')]);
+      const { jobs } = await claim(brief);
+      const claimedAt = performance.now();
+      await until(
+        'the claim is an old heartbeat',
+        async () => performance.now() > claimedAt + 250 || undefined,
+      );
+      await brief.renew('worker', []);
+      await reapUntilGone(brief, jobs);
+      expect(await queue.status(jobs[0]!.id)).toMatchObject({ crashes: 0 });
+    });
+
+    it('are left alone for a full lease after an outage, so that workers can renew first', async () => {
+      await using queue = await harness.open();
+      await using dying = await harness.reopen(crashing);
+      // Nobody has ever reaped: for this view that is an outage.
+      await using afterOutage = await harness.reopen({
+        lease: { leaseMs: 60_000, staleHeartbeatMs: 0, outageMs: 20_000 },
+      });
+      await queue.enqueue([newJob('a')]);
+      const { jobs } = await claim(dying);
+      expect(await afterOutage.reap()).toEqual({ recovered: 0, poisoned: 0 });
+      expect(await afterOutage.reap()).toEqual({ recovered: 0, poisoned: 0 });
+      expect(await queue.status(jobs[0]!.id)).toMatchObject({ status: 'processing' });
+      expect(await renew(queue, jobs)).toEqual(['renewed']);
+    });
+
+    it('count as crashes again when a full lease has passed since the outage', async () => {
+      await using queue = await harness.open({
+        lease: { leaseMs: 50, staleHeartbeatMs: 0, outageMs: 20_000 },
+      });
+      await queue.enqueue([newJob('a')]);
+      const { jobs } = await claim(queue);
+      expect(await reapUntilGone(queue, jobs)).toEqual({ recovered: 1, poisoned: 0 });
+      expect(await queue.status(jobs[0]!.id)).toMatchObject({ crashes: 1 });
     });
   });
 }

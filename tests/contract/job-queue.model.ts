@@ -15,15 +15,18 @@ export interface ModelJob {
   readonly imageId: string;
   data: NewJob['data'];
   state: 'waiting' | 'running' | 'completed' | 'dead' | 'cancelled';
-  delayed: boolean;
+  /** Hours until it is due: 0 is now, and nothing else ever comes. */
+  due: number;
   version: number;
+  sequence: number;
   priority: Priority;
+  /** Its turn in line; of a dead letter, when it came to be one. */
   order: number;
   attempts: number;
   maxAttempts: number;
   crashes: number;
   token: string | null;
-  /** Tokens of leases that were settled, the last one. */
+  /** The token of the last lease that was settled. */
   settledToken: string | null;
   cancelRequested: boolean;
   error: JobError | null;
@@ -37,9 +40,15 @@ const STATUS: Record<ModelJob['state'], JobStatus> = {
   cancelled: 'cancelled',
 };
 
+const isNewer = (a: ModelJob, b: ModelJob): boolean =>
+  a.version === b.version ? a.sequence > b.sequence : a.version > b.version;
+
+const highest = (jobs: readonly { priority: Priority }[]): Priority =>
+  PRIORITIES.find((priority) => jobs.some((job) => job.priority === priority)) ?? 'normal';
+
 /**
- * A queue as plain as it can be: a list of jobs, from which everything else is derived. It knows no clock: a delay
- * is none or for ever, and a lease runs out when it is told to. It learns versions that the queue makes.
+ * A queue as plain as it can be: a list of jobs, from which everything else is derived. It has no clock: a job is due
+ * now or in some hours that never pass, and a lease runs out when a test says so. It learns versions from the queue.
  */
 export function createModel(maxPending: number) {
   let jobs: ModelJob[] = [];
@@ -49,14 +58,17 @@ export function createModel(maxPending: number) {
   let [turn, lastOrder, paused] = [0, 0, false];
 
   const find = (id: string) => jobs.find((job) => job.id === id);
-  const waitingOf = (key: string) => jobs.find((job) => job.key === key && job.state === 'waiting');
+  const waitingOf = (key: string) =>
+    jobs
+      .filter((job) => job.key === key && job.state === 'waiting')
+      .sort((a, b) => a.due - b.due || a.order - b.order);
   const runningOf = (key: string) => jobs.find((job) => job.key === key && job.state === 'running');
   const pending = () => jobs.filter(({ state }) => state === 'waiting' || state === 'running');
   const nextOrder = () => (lastOrder += 1);
 
   const claimable = () =>
     jobs
-      .filter((job) => job.state === 'waiting' && !job.delayed && runningOf(job.key) === undefined)
+      .filter((job) => job.state === 'waiting' && job.due === 0 && runningOf(job.key) === undefined)
       .sort((a, b) => a.order - b.order);
   const suspects = () => claimable().filter(({ crashes }) => crashes > 0);
   const line = (priority: Priority) =>
@@ -70,72 +82,55 @@ export function createModel(maxPending: number) {
   }
 
   const status = (job: ModelJob): JobStatus =>
-    job.state === 'waiting' && job.delayed ? 'delayed' : STATUS[job.state];
+    job.state === 'waiting' && job.due > 0 ? 'delayed' : STATUS[job.state];
 
   function end(job: ModelJob, state: 'completed' | 'dead' | 'cancelled'): void {
-    Object.assign(job, { state, token: null, delayed: false });
+    Object.assign(job, { state, token: null, due: 0 });
     if (state === 'dead') job.order = nextOrder();
     totals[state === 'dead' ? 'failed' : state] += 1;
   }
 
-  function stop(job: ModelJob, otherwise: () => void): void {
-    job.token = null;
-    if (job.cancelRequested || waitingOf(job.key) !== undefined) end(job, 'cancelled');
-    else {
-      job.state = 'waiting';
-      otherwise();
+  /**
+   * A job comes to wait again. It ends when a newer one of its image is due no later, and older ones that are due no
+   * sooner end: it takes over what they stood for.
+   */
+  function wait(job: ModelJob, due: number): void {
+    Object.assign(job, { due, token: null });
+    const others = waitingOf(job.key).filter((other) => other !== job);
+    if (others.some((other) => isNewer(other, job) && other.due <= due)) {
+      end(job, 'cancelled');
+      return;
+    }
+    job.state = 'waiting';
+    for (const older of others.filter((other) => isNewer(job, other) && other.due >= due)) {
+      job.crashes = Math.max(job.crashes, older.crashes);
+      job.priority = highest([job, older]);
+      if (older.due === 0) job.order = Math.min(job.order, older.order);
+      end(older, 'cancelled');
     }
   }
 
-  function isStale(version: number | null, other: ModelJob | undefined): boolean {
-    return version !== null && other !== undefined && version < other.version;
+  function stop(job: ModelJob, due: number): void {
+    if (job.cancelRequested) end(job, 'cancelled');
+    else wait(job, due);
   }
 
-  function newest(job: NewJob): ModelJob | undefined {
+  /** The newest job of the image that makes this one needless. */
+  function superseding(job: NewJob, due: number): ModelJob | undefined {
+    const { version } = job;
+    if (version === null) return undefined;
     const running = runningOf(job.key);
-    return [waitingOf(job.key), running?.cancelRequested ? undefined : running].find((other) =>
-      isStale(job.version, other),
-    );
+    return [...waitingOf(job.key).filter((other) => other.due <= due), running]
+      .filter((other) => other !== undefined)
+      .filter((other) => !other.cancelRequested && version < other.version)
+      .sort((a, b) => (isNewer(a, b) ? -1 : 1))[0];
   }
 
-  function add(job: NewJob, version: number) {
-    const known = answers.get(job.id);
-    if (known !== undefined) return known;
-    const remember = (id: string, replaced: boolean, superseded: boolean) => {
-      answers.set(job.id, { id, replaced, superseded });
-      return { id, replaced, superseded };
-    };
-    const newer = newest(job);
-    if (newer !== undefined) return remember(newer.id, false, true);
-    const waiting = waitingOf(job.key);
-    const order = nextOrder();
-    const delayed = job.notBefore !== undefined;
-    const fresh = { data: job.data, version, delayed, attempts: 0, maxAttempts: job.maxAttempts };
-    if (waiting !== undefined) {
-      const higher = PRIORITIES.find(
-        (priority) => priority === job.priority || priority === waiting.priority,
-      );
-      // A delayed job has no place in line to keep.
-      if (waiting.delayed && runningOf(job.key) === undefined) waiting.order = order;
-      Object.assign(waiting, fresh, { priority: higher, error: null });
-      return remember(waiting.id, true, false);
-    }
-    jobs.push({
-      ...fresh,
-      id: job.id,
-      key: job.key,
-      productId: job.data.productId,
-      imageId: job.data.imageId,
-      state: 'waiting',
-      priority: job.priority,
-      order,
-      crashes: 0,
-      token: null,
-      settledToken: null,
-      cancelRequested: false,
-      error: null,
-    });
-    return remember(job.id, false, false);
+  /** Waiting jobs that a new one replaces. */
+  function replacedBy(job: NewJob, due: number): ModelJob[] {
+    return waitingOf(job.key).filter(
+      (other) => other.due >= due && (job.version === null || job.version >= other.version),
+    );
   }
 
   return {
@@ -147,25 +142,50 @@ export function createModel(maxPending: number) {
     isPaused: () => paused,
     suspectsWaiting: () => suspects().length,
     waiting: (priority: Priority) =>
-      jobs.filter(
-        (job) => job.state === 'waiting' && job.priority === priority && (!job.delayed || runningOf(job.key)),
-      ).length,
-    delayed: () =>
-      jobs.filter((job) => job.state === 'waiting' && job.delayed && runningOf(job.key) === undefined).length,
+      jobs.filter((job) => job.state === 'waiting' && job.due === 0 && job.priority === priority).length,
+    delayed: () => jobs.filter((job) => job.state === 'waiting' && job.due > 0).length,
     running: () => jobs.filter(({ state }) => state === 'running'),
+    ended: (state: 'completed' | 'cancelled') => jobs.filter((job) => job.state === state),
     dead: () => jobs.filter(({ state }) => state === 'dead').sort((a, b) => b.order - a.order),
 
-    /** True when the queue must refuse the call. */
-    isFull(calls: readonly NewJob[]): boolean {
-      const added = new Set(
-        calls
-          .filter(({ id, key }) => !answers.has(id) && waitingOf(key) === undefined)
-          .filter((job) => newest(job) === undefined)
-          .map(({ key }) => key),
-      );
-      return added.size > 0 && pending().length + added.size > maxPending;
+    /** Whether there is room for the job, or it needs none. */
+    fits(job: NewJob, due: number): boolean {
+      const needsRoom =
+        !answers.has(job.id) && superseding(job, due) === undefined && replacedBy(job, due).length === 0;
+      return !needsRoom || pending().length < maxPending;
     },
-    add,
+
+    add(job: NewJob, due: number, version: number) {
+      const known = answers.get(job.id);
+      if (known !== undefined) return known;
+      const remember = (id: string, replaced: boolean, superseded: boolean) => {
+        answers.set(job.id, { id, replaced, superseded });
+        return { id, replaced, superseded };
+      };
+      const newer = superseding(job, due);
+      if (newer !== undefined) return remember(newer.id, false, true);
+      const order = nextOrder();
+      const fresh = { data: job.data, version, sequence: order, due, attempts: 0, error: null };
+      const { maxAttempts } = job;
+      const replaced = replacedBy(job, due);
+      const [carrier, ...rest] = replaced;
+      if (carrier !== undefined) {
+        const crashes = Math.max(...replaced.map((other) => other.crashes));
+        const priority = highest([job, ...replaced]);
+        for (const other of rest) end(other, 'cancelled');
+        // A delayed job has no place in line to keep.
+        if (carrier.due > 0) carrier.order = order;
+        Object.assign(carrier, fresh, { priority, crashes, maxAttempts });
+        return remember(carrier.id, true, false);
+      }
+      const { id, key, priority } = job;
+      const { productId, imageId } = job.data;
+      jobs.push({
+        ...{ ...fresh, id, key, productId, imageId, priority, order, maxAttempts },
+        ...{ state: 'waiting', crashes: 0, token: null, settledToken: null, cancelRequested: false },
+      });
+      return remember(id, false, false);
+    },
 
     claim(claimId: string, max: number, suspect: boolean): ModelJob[] {
       const first = claims.get(claimId)?.flatMap((id) => find(id) ?? []) ?? [];
@@ -206,15 +226,12 @@ export function createModel(maxPending: number) {
         end(job, 'completed');
       } else if (settlement.kind === 'fail' || spent) end(job, job.cancelRequested ? 'cancelled' : 'dead');
       else if (settlement.kind === 'cancel') end(job, 'cancelled');
-      else if (settlement.kind === 'release') {
-        job.attempts -= 1;
-        stop(job, () => {});
+      else if (settlement.kind === 'retry') {
+        job.order = nextOrder();
+        stop(job, settlement.delayMs / 3_600_000);
       } else {
-        const order = nextOrder();
-        stop(job, () => {
-          job.delayed = settlement.delayMs > 0;
-          job.order = order;
-        });
+        job.attempts -= 1;
+        stop(job, 0);
       }
       return 'settled';
     },
@@ -225,20 +242,18 @@ export function createModel(maxPending: number) {
       return job.cancelRequested ? 'cancel' : 'renewed';
     },
 
-    /** The lease of the running job runs out. */
+    /** The lease of the running job runs out. Its crashes go to the jobs of its image when it doesn't wait again. */
     crash(job: ModelJob): 'recovered' | 'poisoned' | 'ended' {
       job.attempts -= 1;
       job.crashes += 1;
-      if (!job.cancelRequested && job.crashes >= MAX_CRASHES) {
+      const isPoison = !job.cancelRequested && job.crashes >= MAX_CRASHES;
+      if (isPoison) {
         job.error = { code: 'job_poison', message: '', suggestion: '' };
         end(job, 'dead');
-        return 'poisoned';
-      }
-      const follower = waitingOf(job.key);
-      stop(job, () => {});
-      if (follower !== undefined && !job.cancelRequested)
-        follower.crashes = Math.max(follower.crashes, job.crashes);
-      return job.state === 'waiting' ? 'recovered' : 'ended';
+      } else stop(job, 0);
+      if (job.state === 'waiting') return 'recovered';
+      for (const other of waitingOf(job.key)) other.crashes = Math.max(other.crashes, job.crashes);
+      return isPoison ? 'poisoned' : 'ended';
     },
 
     cancel(id: string): 'cancelled' | 'requested' | 'ended' | 'unknown' {
@@ -270,24 +285,14 @@ export function createModel(maxPending: number) {
         ),
 
     redrive(job: ModelJob): boolean {
-      const waiting = waitingOf(job.key);
       const running = runningOf(job.key);
-      const newer = [waiting, running?.cancelRequested ? undefined : running].some(
-        (other) => other !== undefined && other.version >= job.version,
-      );
-      if (newer) {
+      if (running !== undefined && !running.cancelRequested && isNewer(running, job)) {
         end(job, 'cancelled');
         return false;
       }
-      if (waiting !== undefined) end(waiting, 'cancelled');
-      Object.assign(job, {
-        state: 'waiting',
-        attempts: 0,
-        crashes: 0,
-        cancelRequested: false,
-        order: nextOrder(),
-      });
-      return true;
+      Object.assign(job, { attempts: 0, crashes: 0, cancelRequested: false, order: nextOrder() });
+      wait(job, 0);
+      return job.state === 'waiting';
     },
 
     remove(job: ModelJob): void {
@@ -296,15 +301,13 @@ export function createModel(maxPending: number) {
     },
 
     forgetProduct(productId: string) {
-      const found = pending().filter((job) => job.productId === productId);
-      const versions = new Map<string, number>();
-      for (const { imageId, version } of found) {
-        versions.set(imageId, Math.max(version, versions.get(imageId) ?? 0));
-      }
-      const waiting = found.filter(({ state }) => state === 'waiting');
+      const found = jobs.filter(
+        (job) => job.productId === productId && ['waiting', 'running', 'dead'].includes(job.state),
+      );
+      const gone = found.filter(({ state }) => state !== 'running');
       for (const job of found) if (job.state === 'running') job.cancelRequested = true;
-      for (const job of waiting) end(job, 'cancelled');
-      return { cancelled: waiting.length, images: versions };
+      for (const job of gone) end(job, 'cancelled');
+      return { cancelled: gone.length, imageIds: new Set(found.map(({ imageId }) => imageId)) };
     },
 
     setPaused(value: boolean): void {
@@ -316,6 +319,7 @@ export function createModel(maxPending: number) {
       jobs = [];
       turn = 0;
       answers.clear();
+      Object.assign(totals, { completed: 0, failed: 0, cancelled: 0 });
       return known;
     },
   };

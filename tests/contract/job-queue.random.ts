@@ -2,9 +2,28 @@ import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
-import { PRIORITIES } from '../../src/queue/job.ts';
-import type { DeadSelection, JobQueue, NewJob, Settlement } from '../../src/queue/port.ts';
-import { brokenImage, cancel, complete, fail, newJob, release, retry, slowServer } from '../support/jobs.ts';
+import { type JobStatus, PRIORITIES } from '../../src/queue/job.ts';
+import {
+  type DeadSelection,
+  type JobQueue,
+  type Lease,
+  type NewJob,
+  type Settlement,
+  toLeaseTimes,
+} from '../../src/queue/port.ts';
+import {
+  brokenImage,
+  cancel,
+  complete,
+  crashing,
+  fail,
+  newJob,
+  reapUntilGone,
+  release,
+  renew,
+  retry,
+  slowServer,
+} from '../support/jobs.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
 import { createModel, type Model } from './job-queue.model.ts';
 
@@ -24,7 +43,8 @@ const one = fc.record({
   image: fc.nat(IMAGES.length - 1),
   priority: fc.constantFrom(...PRIORITIES),
   version: fc.option(fc.integer({ min: 1, max: 4 }), { freq: 2 }),
-  delayed: fc.boolean(),
+  /** Due in so many hours. */
+  due: fc.constantFrom(0, 0, 0, 1, 2),
   /** Which earlier enqueue is sent again instead. */
   again: fc.option(fc.nat(20), { freq: 8 }),
 });
@@ -57,7 +77,16 @@ const operation = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('settle' as const),
       leases: fc.array(fc.nat(30), { minLength: 1, maxLength: 3 }),
-      kind: fc.constantFrom('complete', 'fail', 'failSlow', 'retry', 'retryLater', 'release', 'cancel'),
+      kind: fc.constantFrom(
+        'complete',
+        'fail',
+        'failSlow',
+        'retry',
+        'retrySoon',
+        'retryLater',
+        'release',
+        'cancel',
+      ),
     }),
   },
   {
@@ -87,21 +116,22 @@ type Operation = typeof operation extends fc.Arbitrary<infer T> ? T : never;
 export function describeRandom(harness: QueueHarness): void {
   describe('in random sequences', () => {
     it('behaves as the model says', { timeout: 300_000 }, async () => {
-      await using backend = await harness.open({ maxPending: MAX_PENDING });
+      const lease = toLeaseTimes(100 * HOUR_MS);
+      await using queue = await harness.open({ maxPending: MAX_PENDING, lease });
+      await using dying = await harness.reopen(crashing);
       await fc.assert(
         fc.asyncProperty(
           fc.array(operation, { minLength: 5, maxLength: 60, size: 'max' }),
           async (operations) => {
-            await backend.queue.flush();
-            await backend.queue.resume();
-            const base = await backend.queue.stats();
-            const run = createRun(backend.queue, createModel(MAX_PENDING));
+            await queue.flush();
+            await queue.resume();
+            const run = createRun(queue, dying, createModel(MAX_PENDING));
             for (const operation of operations) {
               await run.step(operation);
-              await run.compare(base);
+              await run.compare();
             }
             await run.compareJobs();
-            expect(await backend.queue.cleanup()).toMatchObject({ mended: 0 });
+            expect(await queue.cleanup()).toMatchObject({ repaired: 0 });
           },
         ),
         { numRuns: RUNS },
@@ -110,39 +140,45 @@ export function describeRandom(harness: QueueHarness): void {
   });
 }
 
-function createRun(queue: JobQueue, model: Model) {
-  const sent: NewJob[] = [];
-  const leases: { id: string; token: string }[] = [];
+/** Runs operations on the queue and on the model. `dying` is a view whose leases run out at once. */
+function createRun(queue: JobQueue, dying: JobQueue, model: Model) {
+  /** Every enqueue and lease so far, for what is sent again. */
+  const sent: { job: NewJob; due: number }[] = [];
+  const leases: Lease[] = [];
   const run = randomUUID();
-  let claims = 0;
+  const startedAt = Date.now();
+  let [claims, lastDeletion] = [0, 0];
   const pick = <T>(from: readonly T[], index: number): T | undefined =>
     from[index % Math.max(1, from.length)];
 
-  async function enqueue(jobs: readonly NewJob[]): Promise<void> {
-    sent.push(...jobs);
-    if (model.isFull(jobs)) {
-      await expect(queue.enqueue(jobs)).rejects.toSatisfy(
-        (error) => error instanceof VitrineError && error.code === 'queue_full',
-      );
-      return;
+  async function enqueue(given: readonly { job: NewJob; due: number }[]): Promise<void> {
+    sent.push(...given);
+    const answers = await queue.enqueue(given.map(({ job }) => job)).catch((error: unknown) => {
+      expect(error).toMatchObject({ name: VitrineError.name, code: 'queue_full' });
+      return [];
+    });
+    // As many as there is room for, in order.
+    const foreseen = [];
+    for (const [index, { job, due }] of given.entries()) {
+      if (!model.fits(job, due)) break;
+      foreseen.push(model.add(job, due, answers[index]?.version ?? 0));
     }
-    const answers = await queue.enqueue(jobs);
-    const foreseen = jobs.map((job, index) => model.add(job, answers[index]!.version ?? 0));
+    expect(answers).toHaveLength(foreseen.length);
     for (const [index, answer] of answers.entries()) {
       const job = model.find(foreseen[index]!.id);
       const now = job ? { status: model.status(job), position: model.position(job) } : { status: 'failed' };
       expect(answer).toMatchObject({ ...foreseen[index], ...now });
-      if (jobs[index]!.version === null && !answer.superseded) expect(answer.version).toBeGreaterThan(1e15);
+      if (given[index]!.job.version === null && !answer.superseded)
+        expect(answer.version).toBeGreaterThan(1e15);
     }
   }
 
   async function crash(lease: number): Promise<void> {
     const job = pick(model.running(), lease);
     if (job === undefined) return;
-    await queue.renew([{ id: job.id, token: job.token! }], 1);
-    await new Promise((resolve) => setTimeout(resolve, 3));
+    await renew(dying, [{ id: job.id, token: job.token! }]);
     const outcome = model.crash(job);
-    expect(await queue.reap()).toEqual({
+    expect(await reapUntilGone(dying, [job])).toEqual({
       recovered: outcome === 'recovered' ? 1 : 0,
       poisoned: outcome === 'poisoned' ? 1 : 0,
     });
@@ -161,25 +197,29 @@ function createRun(queue: JobQueue, model: Model) {
   }
 
   const settlements = {
-    complete,
-    fail,
-    failSlow: (lease: { id: string; token: string }) => fail(lease, slowServer),
-    retry: (lease: { id: string; token: string }) => retry(lease, 0),
-    retryLater: (lease: { id: string; token: string }) => retry(lease, HOUR_MS),
+    complete: (lease: Lease) => complete(lease),
+    fail: (lease: Lease) => fail(lease),
+    failSlow: (lease: Lease) => fail(lease, slowServer),
+    retry: (lease: Lease) => retry(lease, 0),
+    retrySoon: (lease: Lease) => retry(lease, HOUR_MS / 2),
+    retryLater: (lease: Lease) => retry(lease, 1.5 * HOUR_MS),
     release,
     cancel,
-  } satisfies Record<string, (lease: { id: string; token: string }) => Settlement>;
+  } satisfies Record<string, (lease: Lease) => Settlement>;
 
   async function step(operation: Operation): Promise<void> {
     switch (operation.do) {
       case 'enqueue':
         return enqueue(
-          operation.jobs.map(({ image, priority, version, delayed, again }) => {
+          operation.jobs.map(({ image, priority, version, due, again }) => {
             const earlier = again === null ? undefined : pick(sent, again);
             if (earlier !== undefined) return earlier;
             const [productId, imageId] = IMAGES[image]!;
-            const notBefore = delayed ? { notBefore: { delayMs: HOUR_MS } } : {};
-            return newJob(productId, { imageId, priority, version, maxAttempts: 2, ...notBefore });
+            const notBefore = due > 0 ? { notBefore: { atMs: startedAt + due * HOUR_MS } } : {};
+            return {
+              job: newJob(productId, { imageId, priority, version, maxAttempts: 2, ...notBefore }),
+              due,
+            };
           }),
         );
       case 'claim': {
@@ -187,11 +227,9 @@ function createRun(queue: JobQueue, model: Model) {
         if (!again) claims += 1;
         const claimId = `${run}-${claims}`;
         const foreseen = model.claim(claimId, max, suspect);
-        const claim = await queue.claim({ workerId: 'w', claimId, max, leaseMs: HOUR_MS, suspect });
-        const byId = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1);
-        const order = again ? byId : () => 0;
-        expect(claim.jobs.toSorted(order)).toMatchObject(
-          foreseen.toSorted(order).map(({ id, data, version, crashes, attempts, priority }) => ({
+        const claim = await queue.claim({ workerId: 'w', claimId, max, suspect });
+        expect(claim.jobs).toMatchObject(
+          foreseen.map(({ id, data, version, crashes, attempts, priority }) => ({
             id,
             data,
             version,
@@ -212,9 +250,7 @@ function createRun(queue: JobQueue, model: Model) {
       }
       case 'renew': {
         const chosen = operation.leases.flatMap((index) => pick(leases, index) ?? []);
-        expect(await queue.renew(chosen, HOUR_MS)).toEqual(
-          chosen.map(({ id, token }) => model.renew(id, token)),
-        );
+        expect(await renew(queue, chosen)).toEqual(chosen.map(({ id, token }) => model.renew(id, token)));
         return;
       }
       case 'crash':
@@ -226,9 +262,10 @@ function createRun(queue: JobQueue, model: Model) {
       }
       case 'forget': {
         const foreseen = model.forgetProduct(operation.product);
-        const { cancelled, images } = await queue.forgetProduct(operation.product);
-        expect(cancelled).toBe(foreseen.cancelled);
-        expect(new Map(images.map(({ imageId, version }) => [imageId, version]))).toEqual(foreseen.images);
+        const { sequence, cancelled, imageIds } = await queue.forgetProduct(operation.product);
+        expect({ cancelled, imageIds: new Set(imageIds) }).toEqual(foreseen);
+        expect(sequence).toBeGreaterThan(lastDeletion);
+        lastDeletion = sequence;
         return;
       }
       case 'redrive':
@@ -259,22 +296,25 @@ function createRun(queue: JobQueue, model: Model) {
     }
   }
 
-  async function compare(base: Awaited<ReturnType<JobQueue['stats']>>): Promise<void> {
-    const stats = await queue.stats();
-    const { completed, failed, cancelled } = model.totals;
-    expect(stats).toMatchObject({
+  async function compare(): Promise<void> {
+    expect(await queue.stats()).toMatchObject({
+      ...model.totals,
       waiting: Object.fromEntries(PRIORITIES.map((priority) => [priority, model.waiting(priority)])),
       delayed: model.delayed(),
       processing: model.running().length,
       dead: model.dead().length,
-      completed: base.completed + completed,
-      failed: base.failed + failed,
-      cancelled: base.cancelled + cancelled,
       paused: model.isPaused(),
     });
   }
 
+  async function list(status: JobStatus, code?: string): Promise<string[]> {
+    const page = await queue.list({ status, limit: 1_000, ...(code === undefined ? {} : { code }) });
+    expect(page.total).toBe(page.jobs.length);
+    return page.jobs.map(({ id }) => id);
+  }
+
   async function compareJobs(): Promise<void> {
+    const ids = (jobs: readonly { id: string }[]) => jobs.map(({ id }) => id);
     for (const job of model.jobs()) {
       const { attempts, crashes, version, priority, cancelRequested, error } = job;
       const view = await queue.status(job.id);
@@ -285,14 +325,13 @@ function createRun(queue: JobQueue, model: Model) {
       });
       expect(view?.lastError?.code).toBe(error?.code);
     }
-    const page = await queue.dead({ limit: 100 });
-    expect(page.jobs.map(({ id }) => id)).toEqual(model.dead().map(({ id }) => id));
-    const broken = await queue.dead({ limit: 100, code: brokenImage.code });
-    const foreseen = model.dead().filter(({ error }) => error?.code === brokenImage.code);
-    expect(broken.jobs.map(({ id }) => id)).toEqual(foreseen.map(({ id }) => id));
-    expect(new Set((await queue.active(100)).map(({ id }) => id))).toEqual(
-      new Set(model.running().map(({ id }) => id)),
-    );
+    expect(await list('failed')).toEqual(ids(model.dead()));
+    const broken = model.dead().filter(({ error }) => error?.code === brokenImage.code);
+    expect(await list('failed', brokenImage.code)).toEqual(ids(broken));
+    for (const status of ['queued', 'delayed', 'processing', 'completed', 'cancelled'] as const) {
+      const foreseen = model.jobs().filter((job) => model.status(job) === status);
+      expect((await list(status)).sort()).toEqual(ids(foreseen).sort());
+    }
   }
 
   return { step, compare, compareJobs };

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe } from 'vitest';
-import { createRedisBackend } from '../../src/queue/redis/redis-backend.ts';
+import type { QueueSettings } from '../../src/queue/port.ts';
+import { createRedisQueue } from '../../src/queue/redis/queue.ts';
+import { queueSettings } from '../support/jobs.ts';
 import { type RedisServer, startRedis, whyNoRedis } from '../support/redis-server.ts';
-import { type BackendOptions, describeJobQueue } from './job-queue.contract.ts';
-import { describeWorkerRegistry } from './worker-registry.contract.ts';
+import { describeJobQueue } from './job-queue.contract.ts';
 
 const reason = whyNoRedis();
 if (reason !== null) console.warn(`Skipped, the queue on Redis: ${reason}.`);
@@ -17,15 +18,17 @@ describe.skipIf(reason !== null)('with redis-server', () => {
   });
   afterAll(() => redis?.[Symbol.asyncDispose]());
 
-  const connect = ({ maxPending = 0, ...options }: BackendOptions = {}) =>
-    createRedisBackend({ url: redis.url, prefix, logger: pino({ level: 'silent' }), maxPending, ...options });
-  const harness = {
-    open: (options?: BackendOptions) => {
+  const logger = pino({ level: 'silent' });
+  const connect = async (settings: Partial<QueueSettings> = {}) =>
+    createRedisQueue({ target: { url: redis.url }, prefix, logger, ...queueSettings, ...settings });
+  describeJobQueue('Redis', {
+    open: (settings) => {
       prefix = randomUUID();
-      return connect(options);
+      return connect(settings);
     },
     reopen: connect,
-  };
-  describeJobQueue('Redis', harness);
-  describeWorkerRegistry('Redis', harness);
+    spoil: async () => {
+      throw new Error('Not written yet.');
+    },
+  });
 });

@@ -2,24 +2,32 @@ import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { pino } from 'pino';
 import { afterAll } from 'vitest';
-import { createSqliteBackend } from '../../src/queue/sqlite/sqlite-queue-backend.ts';
-import { describeJobQueue, type QueueHarness } from './job-queue.contract.ts';
-import { describeWorkerRegistry } from './worker-registry.contract.ts';
+import type { QueueSettings } from '../../src/queue/port.ts';
+import { createSqliteQueue } from '../../src/queue/sqlite/queue.ts';
+import { queueSettings } from '../support/jobs.ts';
+import { describeJobQueue } from './job-queue.contract.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'vitrine-queue-'));
+const logger = pino({ level: 'silent' });
 let file = '';
 
-const harness: QueueHarness = {
-  open: async ({ maxPending = 0, ...options } = {}) => {
-    file = join(folder, `${randomUUID()}.db`);
-    return createSqliteBackend({ file, maxPending, ...options });
-  },
-  reopen: async ({ maxPending = 0, ...options } = {}) =>
-    createSqliteBackend({ file, maxPending, ...options }),
-};
+const openFile = async (settings: Partial<QueueSettings> = {}) =>
+  createSqliteQueue({ file, logger, ...queueSettings, ...settings });
 
-describeJobQueue('SQLite', harness);
-describeWorkerRegistry('SQLite', harness);
+describeJobQueue('SQLite', {
+  open: (settings) => {
+    file = join(folder, `${randomUUID()}.db`);
+    return openFile(settings);
+  },
+  reopen: openFile,
+  spoil: async (id) => {
+    const database = new DatabaseSync(file);
+    database.prepare('UPDATE payloads SET data = ? WHERE id = ?').run('{"image":', id);
+    database.close();
+  },
+});
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -1,23 +1,51 @@
--- ARGV: id. Gives cancelled, requested, ended or unknown.
-local id = ARGV[1]
-local s = job(id)
-if s and s.place == 'a' then
-  -- The job that took its data, unless that carries newer data by now.
-  local absorbed = s
-  id = absorbed.key
-  s = job(id)
-  if absorbed.maxAttempts == 1 or s and s.version ~= absorbed.version then return 'ended' end
+-- Cancels a job, or every job of a product that was enqueued before a deletion.
+-- ARGV: 'job' and its id; reply: cancelled, requested, ended or unknown.
+-- ARGV: 'product', its id, greatest number of jobs to look at, sequence of the deletion and the entry to go on after, both
+-- '' at first; reply: { sequence, entry to go on after or '' at the end, cancelled, image ids }.
+
+-- Returns whether it ended at once; a running job is asked to stop.
+local function cancelJob(id, job)
+  if job.state == 'processing' then
+    job.cancel = true
+    save(id, job)
+    return false
+  end
+  finish(id, job, 'cancelled')
+  return true
 end
-if not s then return 'unknown' end
-if s.place == 'x' then return 'cancelled' end
-if not PENDING[s.place] then return 'ended' end
-if s.place == 'r' then
-  s.cancel = 1
-  change(id, s)
-  commit()
-  return 'requested'
+
+local function cancelOne(id)
+  local job = load(id)
+  if job and job.alias_of then
+    -- The job that took its data, unless that carries newer data by now.
+    local alias = job
+    id = alias.alias_of
+    job = load(id)
+    if alias.superseded or not job or job.sequence ~= alias.sequence then return 'ended' end
+  end
+  if not job then return 'unknown' end
+  if job.state == 'cancelled' then return 'cancelled' end
+  if hasEnded(job) then return 'ended' end
+  return cancelJob(id, job) and 'cancelled' or 'requested'
 end
-setSlot(s, '', nil)
-finish(id, s, 'x')
-commit()
-return 'cancelled'
+
+local function cancelProduct(product, limit, sequence, after)
+  sequence = sequence == '' and nextSequence() or tonumber(sequence)
+  local prefix = cjson.encode(product) .. NUL
+  local from = after == '' and '[' .. prefix or '(' .. after
+  local last = '(' .. prefix:sub(1, -2) .. '\1'
+  local members = redis.call('ZRANGE', key.images, from, last, 'BYLEX', 'LIMIT', 0, limit)
+  local cancelled, images = 0, {}
+  for _, member in ipairs(members) do
+    local id = member:match('([^%z]*)$')
+    local job = load(id)
+    if job and job.state and job.sequence < sequence then
+      images[#images + 1] = job.image
+      if cancelJob(id, job) then cancelled = cancelled + 1 end
+    end
+  end
+  return { digits(sequence), #members == limit and members[limit] or '', cancelled, images }
+end
+
+if ARGV[1] == 'job' then return cancelOne(ARGV[2]) end
+return cancelProduct(ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5])

@@ -1,116 +1,193 @@
--- ARGV: worker, claim id, max, lease ms, suspect (0 or 1),
--- every how many turns the oldest job is taken, the error of a job whose payload is gone.
--- Gives suspects waiting and the time, then of each job its id, its record as it was in line, and its payload where
--- that is apart ('' where it isn't): flat, as all of a large claim is made at once.
-local worker, token, max, leaseMs = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local suspect, agedTurn = ARGV[5] == '1', tonumber(ARGV[6])
+-- Leases jobs to a worker: first those of slowed hosts whose turn has come, then the lines by priority.
+-- KEYS: the last one keeps this claim's ids, for a repeated call. ARGV: worker, claim id, greatest number of jobs,
+-- greatest number of payload bytes, lease ms, 1 to claim a suspect.
+-- Reply: { suspects waiting, ms until something is due (-1: nothing is), then of each job id, record, payload }.
+local CLAIM = KEYS[#KEYS]
+local worker, token = ARGV[1], ARGV[2]
+local max, maxBytes, leaseMs, suspect = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+-- Jobs of slowed hosts that one call takes out of the lines; with more, it asks to be called again at once.
+local PARKED_PER_CALL, HOSTS_PER_CALL = 500, 50
 
-local told = {}
-local function tell(id, raw, data)
-  local n = #told
-  told[n + 1], told[n + 2], told[n + 3] = id, raw, data
+redis.call('ZADD', key.heartbeats, now, worker)
+
+local reply = { 0, -1 }
+local function tell(id, job, data)
+  local n = #reply
+  reply[n + 1], reply[n + 2], reply[n + 3] = id, encode(job), data
 end
 
-local function answer()
-  return { redis.call('ZCARD', HOMES.s), now, told }
+local earlier = redis.call('GET', CLAIM)
+if earlier then
+  for _, id in ipairs(cjson.decode(earlier)) do
+    local job, data = load(id), redis.call('HGET', key.data, id)
+    if job and data and job.token == token then tell(id, job, data) end
+  end
+  reply[1] = redis.call('ZCARD', key.suspects)
+  return reply
 end
 
--- The payload of a record that is kept apart; '' when it isn't, false when it is gone.
-local function payloadApart(id, raw)
-  return raw:byte(-1) == 0 and redis.call('HGET', DATA, id) or raw:byte(-1) ~= 0 and ''
+local claimed, bytes, isFull, again = {}, 0, false, promoteDelayed()
+
+-- Leases a job, unless it is unreadable. Returns false when the claim can hold no more bytes.
+local function take(id, job)
+  local data = redis.call('HGET', key.data, id)
+  if not data then
+    bury(id)
+    return true
+  end
+  if #claimed > 0 and bytes + #data > maxBytes then
+    isFull = true
+    return false
+  end
+  job.state, job.token, job.worker, job.started_at, job.lease_until = 'processing', token, worker, now, now + leaseMs
+  job.waits_for, job.available_at, job.stage = nil, nil, nil
+  job.attempts, job.claims = (job.attempts or 0) + 1, (job.claims or 0) + 1
+  save(id, job)
+  tell(id, job, data)
+  claimed[#claimed + 1], bytes = id, bytes + #data
+  return true
 end
 
-local first = redis.call('HGET', CLAIMS, token)
-if first then
-  local ids = decodeClaim(first).ids
-  local raws, rawLeases = collect('HMGET', JOBS, ids), collect('HMGET', LEASES, ids)
-  for i = 1, #ids do
-    if raws[i] and rawLeases[i] and decodeLease(rawLeases[i]).token == token then
-      local data = payloadApart(ids[i], raws[i])
-      if data then tell(ids[i], raws[i], data) end
+-- The record of a job in this set; false after removing an entry that does not belong there.
+local function loadFrom(set, id)
+  local text = redis.call('HGET', key.jobs, id)
+  local job = admit(id, text)
+  if job and placeOf(job) == set then return job end
+  if text and not job then bury(id) else redis.call('ZREM', set, id) end
+  return false
+end
+
+local function takeSuspect()
+  local id = redis.call('ZRANGE', key.suspects, 0, 0)[1]
+  local job = id and loadFrom(key.suspects, id)
+  if job then take(id, job) end
+end
+
+-- Slowed hosts -----------------------------------------------------------------------------------------------------------
+
+local hosts, anyHost = {}, redis.call('HLEN', key.hosts) > 0
+local function slowedHost(name)
+  if not anyHost or not name then return nil end
+  if hosts[name] == nil then hosts[name] = loadHost(name) or false end
+  local host = hosts[name]
+  -- A host that has nothing waiting and has not complained for a while is slow no more.
+  if host and now - host.slowed_at > HOST_QUIET_MS and not redis.call('ZSCORE', key.host_turns, name) then
+    redis.call('HDEL', key.hosts, name)
+    hosts[name] = false
+  end
+  return hosts[name] or nil
+end
+
+local function park(id, job, host)
+  job.state, job.waits_for = 'delayed', 'host'
+  save(id, job)
+  redis.call('ZADD', key.host_turns, 'NX', host.next_at, job.host)
+end
+
+-- Takes as many parked jobs of a host as its rate allows by now.
+local function takeParked(name, host)
+  local interval = 1000 / host.per_second
+  local start = math.max(host.next_at, now - HOST_BURST_MS)
+  local allowed = math.min(max - #claimed, math.floor((now - start) / interval) + 1)
+  local prefix = name .. NUL
+  local members = redis.call('ZRANGE', key.parked_by_host, '[' .. prefix, '(' .. name .. '\1', 'BYLEX', 'LIMIT', 0, allowed)
+  local used = 0
+  for _, member in ipairs(members) do
+    local id = member:sub(#prefix + 19)
+    local job = loadFrom(key.parked, id)
+    if not job then
+      redis.call('ZREM', key.parked_by_host, member)
+    elseif job.crashes then
+      job.state, job.waits_for = 'queued', nil
+      save(id, job)
+      used = used + 1
+    elseif take(id, job) then
+      used = used + 1
+    else
+      break
     end
   end
-  return answer()
+  host.next_at = start + used * interval
+  saveHost(name, host)
+  if #members < allowed then
+    redis.call('ZREM', key.host_turns, name)
+  else
+    redis.call('ZADD', key.host_turns, host.next_at, name)
+  end
 end
 
-promote()
-if redis.call('HGET', META, 'paused') then return answer() end
-
--- How many of each line are picked: they are its first ones.
-local taken = { h = 0, n = 0, l = 0 }
-
-local function orderOfHead(place, line)
-  return tonumber(redis.call('ZSCORE', HOMES[place], line[taken[place] + 1]))
+local function takeFromHosts()
+  local due = redis.call('ZRANGE', key.host_turns, '-inf', now, 'BYSCORE', 'LIMIT', 0, HOSTS_PER_CALL)
+  for _, name in ipairs(due) do
+    if isFull or #claimed >= max then return end
+    local host = loadHost(name) or newHost()
+    takeParked(name, host)
+    hosts[name] = host
+  end
 end
 
--- The next jobs: by priority, but every so many turns the one that has waited longest, so that none starves.
-local function pick()
-  if suspect then return redis.call('ZRANGE', HOMES.s, 0, 0) end
-  local lines, live = {}, {}
-  for _, place in ipairs(LINES) do
-    lines[place] = redis.call('ZRANGE', HOMES[place], 0, max - 1)
-    if #lines[place] > 0 then live[#live + 1] = place end
+-- Lines ------------------------------------------------------------------------------------------------------------------
+
+-- The first of a line: its id and place. What was taken is gone from the line, so that it is read from its start again.
+local heads = {}
+local function headOf(line)
+  local head = heads[line]
+  if not head or head.at > #head.pairs then
+    head = { at = 1, pairs = redis.call('ZRANGE', line, 0, max - 1, 'WITHSCORES') }
+    heads[line] = head
   end
-  local picked = {}
-  if #live == 1 then
-    picked = lines[live[1]]
-    taken[live[1]] = #picked
-  elseif #live > 1 then
-    local turn = tonumber(redis.call('HGET', META, 'turn') or 0)
-    while #picked < max do
-      turn = turn + 1
-      local from
-      for _, place in ipairs(live) do
-        if lines[place][taken[place] + 1] then
-          if not from then
-            from = place
-          elseif turn % agedTurn == 0 and orderOfHead(place, lines[place]) < orderOfHead(from, lines[from]) then
-            from = place
-          end
-        end
-      end
-      if not from then break end
-      taken[from] = taken[from] + 1
-      picked[#picked + 1] = lines[from][taken[from]]
-    end
+  return head.pairs[head.at], tonumber(head.pairs[head.at + 1])
+end
+
+-- By priority, but every so many turns the one that has waited longest, so that none starves.
+local function pickLine(turn)
+  local picked, oldest
+  for _, line in ipairs(LINES) do
+    local id, place = headOf(line)
+    if id and (not picked or turn % AGED_TURN == 0 and place < oldest) then picked, oldest = line, place end
   end
-  count('turn', #picked)
   return picked
 end
 
-local picked = pick()
-if #picked == 0 then return answer() end
-local raws, rawLeases = collect('HMGET', JOBS, picked), collect('HMGET', LEASES, picked)
-
-local claimed, leases = {}, {}
-local lease = encodeLease({ cancel = 0, startedAt = now, leaseUntil = now + leaseMs, token = token, worker = worker })
-for i = 1, #picked do
-  local id, raw = picked[i], raws[i]
-  local place = raw and not rawLeases[i] and raw:sub(1, 1)
-  -- A stray entry of a job that is elsewhere leads to nothing.
-  if place and (place == 's' or taken[place]) then
-    local data = payloadApart(id, raw)
-    if data then
-      local n = #claimed
-      claimed[n + 1] = id
-      leases[n * 2 + 1], leases[n * 2 + 2] = id, lease
-      tell(id, raw, data)
-    else
-      local s = admit(id, raw)
-      s.error = ARGV[7]
-      setSlot(s, '', nil)
-      finish(id, s, 'f')
+local function takeFromLines()
+  local turn, parked = tonumber(redis.call('HGET', key.meta, 'turn') or 0), 0
+  while #claimed < max and not isFull do
+    local line = pickLine(turn + 1)
+    if not line then break end
+    local id = headOf(line)
+    local job = loadFrom(line, id)
+    local host = job and slowedHost(job.host)
+    if host then
+      park(id, job, host)
+      parked = parked + 1
+    elseif job and take(id, job) then
+      turn = turn + 1
+    end
+    heads[line].at = heads[line].at + 2
+    if parked == PARKED_PER_CALL then
+      again = true
+      break
     end
   end
+  redis.call('HSET', key.meta, 'turn', turn % AGED_TURN)
 end
-for place, n in pairs(taken) do
-  if n > 0 then redis.call('ZREMRANGEBYRANK', HOMES[place], 0, n - 1) end
+
+if not redis.call('HGET', key.meta, 'paused') then
+  if suspect then
+    takeSuspect()
+  else
+    takeFromHosts()
+    takeFromLines()
+  end
 end
-if suspect then send('ZREM', HOMES.s, claimed) end
-commit()
-if #claimed > 0 then
-  send('HSET', LEASES, leases)
-  saveClaim(token, { ids = claimed, keepUntil = now + leaseMs })
-  redis.call('ZADD', CLAIMS_DUE, now + leaseMs, token)
+if #claimed > 0 then redis.call('SET', CLAIM, cjson.encode(claimed), 'PX', leaseMs) end
+
+local function nextDueMs()
+  if again then return 0 end
+  local delayed = redis.call('ZRANGE', key.delayed, 0, 0, 'WITHSCORES')[2]
+  local turn = redis.call('ZRANGE', key.host_turns, 0, 0, 'WITHSCORES')[2]
+  local due = math.min(delayed and tonumber(delayed) / 1000 or math.huge, turn and tonumber(turn) or math.huge)
+  return due == math.huge and -1 or math.max(0, math.ceil(due - now))
 end
-return answer()
+reply[1], reply[2] = redis.call('ZCARD', key.suspects), nextDueMs()
+return reply

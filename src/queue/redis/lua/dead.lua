@@ -1,23 +1,40 @@
--- ARGV: limit, cursor (the order of the last one seen, or ''), code or ''.
--- Gives {total, 1 when there are more, {{order, view} ...}}, newest first.
-local limit, cursor, code = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local ids, total = {}, 0
-if code == '' then
-  local top = cursor == '' and '+inf' or '(' .. cursor
-  ids = redis.call('ZRANGE', HOMES.f, top, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, limit + 1)
-  total = redis.call('ZCARD', HOMES.f)
+-- Redrives or purges dead letters. ARGV: 'redrive' or 'purge', then 'ids' and the ids;
+-- or 'all', greatest number to look at, error code ('': any), the place to begin after ('' at first), and the place to
+-- end at ('' at first: what dies later is left alone).
+-- Reply: { how many were changed, how many were looked at, place to begin after, place to end at }.
+local action = ARGV[1]
+
+local act = {}
+
+function act.purge(id)
+  remove(id)
+  return 1
+end
+
+-- It comes back with its old version and sequence, so that newer jobs of its image and deletions win.
+function act.redrive(id, job)
+  if redis.call('HEXISTS', key.data, id) == 0 then return 0 end
+  job.attempts, job.crashes, job.cancel, job.claims, job.leased_ms, job.deferred_at = nil, nil, nil, nil, nil, nil
+  job.place = nextSequence()
+  return wait(id, job) and 1 or 0
+end
+
+local ids, after, last, code = {}, '0', '0', ''
+if ARGV[2] == 'ids' then
+  for i = 3, #ARGV do ids[#ids + 1] = ARGV[i] end
 else
-  local prefix = code .. SEPARATOR
-  local bottom, top = '[' .. prefix, '(' .. code .. '\1'
-  total = redis.call('ZLEXCOUNT', DEAD_CODES, bottom, top)
-  if cursor ~= '' then top = '(' .. prefix .. string.format('%016.0f', tonumber(cursor)) end
-  local members = redis.call('ZRANGE', DEAD_CODES, top, bottom, 'BYLEX', 'REV', 'LIMIT', 0, limit + 1)
-  for i = 1, #members do ids[i] = members[i]:sub(#prefix + 18) end
+  local limit = tonumber(ARGV[3])
+  code, after, last = ARGV[4], ARGV[5] == '' and '0' or ARGV[5], ARGV[6] == '' and digits(nextSequence()) or ARGV[6]
+  local found = redis.call('ZRANGE', key.failed, '(' .. after, last, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
+  for i = 1, #found, 2 do ids[#ids + 1], after = found[i], found[i + 1] end
 end
-load(ids)
-local entries = {}
-for i = 1, math.min(#ids, limit) do
-  local s = jobs[ids[i]]
-  if s then entries[#entries + 1] = { string.format('%.0f', s.order), view(ids[i], s) } end
+
+local changed = 0
+for _, id in ipairs(ids) do
+  local job = load(id)
+  if job and job.state == 'failed' and (code == '' or job.error.code == code) then
+    changed = changed + act[action](id, job)
+  end
 end
-return { total, #ids > limit and 1 or 0, entries }
+if action == 'redrive' and changed > 0 then announceWork() end
+return { changed, #ids, after, last }

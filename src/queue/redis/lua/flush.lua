@@ -1,5 +1,9 @@
--- Removes every job; the totals, the order and the pause stay. Gives how many there were.
-local known = redis.call('HLEN', JOBS) - redis.call('LLEN', HOMES.a)
-redis.call('UNLINK', JOBS, LEASES, CLAIMS, CLAIMS_DUE, DATA, SLOTS, PRODUCTS, RATES, DEAD_CODES, unpack(KEYS, FIRST_HOME, LAST_HOME))
-redis.call('HDEL', META, 'turn')
+-- Removes every job and resets the totals; the pause and the sequence stay. A new epoch hides the remembered answers.
+-- Reply: how many jobs there were.
+local known = redis.call('HLEN', key.jobs) - redis.call('ZCARD', key.aliases)
+for name, set in pairs(key) do
+  if name ~= 'meta' and name ~= 'heartbeats' then redis.call('UNLINK', set) end
+end
+redis.call('HDEL', key.meta, 'completed', 'failed', 'cancelled', 'dead_dropped', 'dead_inline_bytes', 'turn', 'repair_cursor')
+redis.call('HINCRBY', key.meta, 'epoch', 1)
 return known

@@ -1,82 +1,153 @@
--- ARGV: greatest number of ended jobs to look at, crashes that make a job poison, the error of poison,
--- how long an ended job is remembered (ms). Gives {1 when there may be more to do, recovered, poisoned}.
-local limit, maxCrashes, ttlMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
+-- Takes back expired leases, drops what is kept too long, and repairs some jobs; bounded, to be called until there is no
+-- more. ARGV: greatest number of jobs for each of these, lease ms, stale heartbeat ms, outage ms, ended ttl ms, max ended,
+-- max dead, max dead inline bytes, cursor of the repair ('': go on where the last call ended).
+-- Reply: { 1 when there is more to take or drop, recovered, poisoned, repaired, checked, next cursor }.
+local limit, leaseMs, staleMs, outageMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local endedTtlMs, maxEnded = tonumber(ARGV[5]), tonumber(ARGV[6])
+local maxDead, maxDeadInlineBytes = tonumber(ARGV[7]), tonumber(ARGV[8])
+local recovered, poisoned, more = 0, 0, false
 
--- The claims that are due. Leases that were renewed make them due again later; without a lease a claim is over.
-local MAX_CLAIMS = 10
-local due = redis.call('ZRANGE', CLAIMS_DUE, '-inf', now, 'BYSCORE', 'LIMIT', 0, MAX_CLAIMS)
-local rawClaims = collect('HMGET', CLAIMS, due)
-local expired, later, over = {}, {}, {}
-for i = 1, #due do
-  local claim = decodeClaim(rawClaims[i])
-  local ids, first = claim.ids, claim.keepUntil > now and claim.keepUntil or nil
-  local raws = collect('HMGET', LEASES, ids)
-  for n = 1, #ids do
-    local lease = raws[n] and decodeLease(raws[n])
-    if lease and lease.token == due[i] then
-      if lease.leaseUntil <= now then
-        expired[#expired + 1] = ids[n]
-      else
-        first = math.min(first or lease.leaseUntil, lease.leaseUntil)
-      end
-    end
+-- Nobody called for a while: the queue was unreachable, and workers get a full lease to renew.
+local lastReap = tonumber(redis.call('HGET', key.meta, 'last_reap'))
+if not lastReap or now - lastReap > outageMs then redis.call('HSET', key.meta, 'reachable_since', now) end
+redis.call('HSET', key.meta, 'last_reap', now)
+local reachableSince = tonumber(redis.call('HGET', key.meta, 'reachable_since'))
+
+-- A worker that is alive but does not renew a lease never learned of it.
+local function isAlive(worker)
+  local seenAt = tonumber(redis.call('ZSCORE', key.heartbeats, worker) or nil)
+  return seenAt and now - seenAt <= staleMs
+end
+
+local function countCrash(id, job, leaseUntil)
+  endAttempt(job, 'crashed', leaseUntil)
+  job.crashes = (job.crashes or 0) + 1
+  if job.crashes < MAX_CRASHES or job.cancel then
+    requeue(id, job, job.crashes)
+    if not hasEnded(job) then recovered = recovered + 1 end
+    return
   end
-  if first then
-    later[#later + 1], later[#later + 2] = first, due[i]
+  job.error = cjson.decode(ERROR_POISON)
+  finish(id, job, 'failed')
+  freeFollowUp(id, job, job.crashes)
+  poisoned = poisoned + 1
+end
+
+local function takeBack(id, leaseUntil)
+  local job = load(id)
+  if not job then
+    bury(id)
+  elseif job.state ~= 'processing' then
+    redis.call('ZREM', key.processing, id)
   else
-    over[#over + 1] = due[i]
-  end
-end
-
-local recovered, poisoned = 0, 0
-load(expired)
-loadSlotsOf(expired)
-for i = 1, #expired do
-  local id = expired[i]
-  local s = jobs[id]
-  if s and s.place == 'r' then
-    record(s, 'crashed')
-    s.attempts, s.crashes = s.attempts - 1, s.crashes + 1
-    if s.cancel == 0 and s.crashes >= maxCrashes then
-      s.error = ARGV[3]
-      vacate(s)
-      finish(id, s, 'f')
-      poisoned = poisoned + 1
+    job.attempts = job.attempts - 1
+    if isAlive(job.worker) then
+      endAttempt(job, 'released', leaseUntil)
+      requeue(id, job)
+      if not hasEnded(job) then recovered = recovered + 1 end
     else
-      s.availableAt = 0
-      local follower = requeue(id, s)
-      if follower ~= '' and s.cancel == 0 then
-        -- What crashed may be the same image: the follow-up inherits the suspicion.
-        local f = job(follower)
-        f.crashes = math.max(f.crashes, s.crashes)
-        f.place = lineOf(f)
-      elseif s.cancel == 0 then
-        recovered = recovered + 1
-      end
+      countCrash(id, job, leaseUntil)
     end
   end
 end
 
--- What ended long ago is forgotten.
-local trims, more = {}, #due == MAX_CLAIMS
-for home in pairs(LISTS) do
-  local old = redis.call('LRANGE', home, 0, limit - 1)
-  local raws, n = collect('HMGET', JOBS, old), 0
-  for i = 1, #old do
-    -- What is no end, or no more, is only taken off the list.
-    local endedAt = raws[i] and tonumber(raws[i]:match('^[cxa]%z(%d+)'))
-    if endedAt and endedAt > now - ttlMs then break end
-    if endedAt then change(old[i], false) end
-    n = i
+local function takeBackExpired()
+  if now - reachableSince < leaseMs then return end
+  local expired = redis.call('ZRANGE', key.processing, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
+  for i = 1, #expired, 2 do takeBack(expired[i], tonumber(expired[i + 1])) end
+  more = more or #expired == limit * 2
+  redis.call('ZREMRANGEBYSCORE', key.heartbeats, '-inf', now - 10 * (leaseMs + staleMs))
+end
+
+-- Drops the first ones of a set that ended before an instant, in microseconds.
+local function dropBefore(set, instant, atMost)
+  local ids = redis.call('ZRANGE', set, '-inf', digits(instant), 'BYSCORE', 'LIMIT', 0, atMost)
+  for _, id in ipairs(ids) do
+    load(id)
+    remove(id)
+    redis.call('ZREM', set, id)
   end
-  trims[home] = n
-  more = more or n == limit
+  more = more or #ids == limit
+  return #ids
 end
-commit()
-send('ZADD', CLAIMS_DUE, later)
-send('ZREM', CLAIMS_DUE, over)
-send('HDEL', CLAIMS, over)
-for home, n in pairs(trims) do
-  if n > 0 then redis.call('LTRIM', home, n, -1) end
+
+-- The place of the entry that is the last of those to drop, so that a number of them stay.
+local function placeOfExcess(set, excess)
+  return tonumber(redis.call('ZRANGE', set, excess - 1, excess - 1, 'WITHSCORES')[2])
 end
-return { more and 1 or 0, recovered, poisoned }
+
+local function dropEnded()
+  for _, set in ipairs({ key.completed, key.cancelled, key.aliases }) do
+    dropBefore(set, micros - endedTtlMs * 1000, limit)
+  end
+  -- Of too many, the older ones of both sets go, whichever they are in.
+  local counts = { [key.completed] = redis.call('ZCARD', key.completed), [key.cancelled] = redis.call('ZCARD', key.cancelled) }
+  local excess = math.min(limit, counts[key.completed] + counts[key.cancelled] - maxEnded)
+  more = more or excess == limit
+  for _ = 1, excess do
+    local completedAt, cancelledAt = placeOfExcess(key.completed, 1), placeOfExcess(key.cancelled, 1)
+    local isCompleted = completedAt and (not cancelledAt or completedAt < cancelledAt)
+    dropBefore(isCompleted and key.completed or key.cancelled, isCompleted and completedAt or cancelledAt, 1)
+  end
+  local aliases = math.min(limit, redis.call('ZCARD', key.aliases) - maxEnded)
+  if aliases > 0 then dropBefore(key.aliases, placeOfExcess(key.aliases, aliases), aliases) end
+end
+
+local function dropDead()
+  local excess = math.min(limit, redis.call('ZCARD', key.failed) - maxDead)
+  if excess > 0 then
+    redis.call('HINCRBY', key.meta, 'dead_dropped', dropBefore(key.failed, placeOfExcess(key.failed, excess), excess))
+  end
+  -- The oldest inline payloads go; their dead letters stay.
+  for _ = 1, limit do
+    if tonumber(redis.call('HGET', key.meta, 'dead_inline_bytes') or 0) <= maxDeadInlineBytes then return end
+    local id = redis.call('ZRANGE', key.failed_inline, 0, 0)[1]
+    local job = id and load(id)
+    if not job then return end
+    redis.call('HDEL', key.data, id)
+    redis.call('HINCRBY', key.meta, 'dead_inline_bytes', -job.inline_bytes)
+    job.inline_bytes = nil
+    save(id, job)
+  end
+end
+
+-- Puts a job that is missing from a place back there, and one that waits for a running job that is not there in line.
+local function repair(id, text)
+  local job, repaired = admit(id, text), false
+  if not job then
+    bury(id)
+    return true
+  end
+  for set, entry in pairs(stored[id].entries) do
+    if not redis.call('ZSCORE', set, entry[2]) then
+      redis.call('ZADD', set, entry[1], entry[2])
+      repaired = true
+    end
+  end
+  if job.waits_for == 'image' then
+    job.waits_for = nil
+    wait(id, job)
+    repaired = repaired or job.waits_for ~= 'image'
+  elseif job.waits_for == 'host' then
+    redis.call('ZADD', key.host_turns, 'NX', now, job.host)
+  end
+  return repaired
+end
+
+local function repairSome()
+  local cursor = ARGV[9] ~= '' and ARGV[9] or redis.call('HGET', key.meta, 'repair_cursor') or '0'
+  local reply = redis.call('HSCAN', key.jobs, cursor, 'COUNT', ARGV[9] ~= '' and limit or 10)
+  local repaired, found = 0, reply[2]
+  for i = 1, #found, 2 do
+    if repair(found[i], found[i + 1]) then repaired = repaired + 1 end
+  end
+  redis.call('HSET', key.meta, 'repair_cursor', reply[1])
+  return repaired, #found / 2, reply[1]
+end
+
+takeBackExpired()
+dropEnded()
+dropDead()
+local repaired, checked, cursor = repairSome()
+if recovered + repaired > 0 then announceWork() end
+return { more and 1 or 0, recovered, poisoned, repaired, checked, cursor }

@@ -1,67 +1,96 @@
--- ARGV, for each settlement: id, token, kind, processing ms, delay ms, error or result as JSON.
--- Gives 1 settled or 0 lost for each.
+-- Ends leases. ARGV, for each: id, token, kind, processing ms (-1: none), delay ms, error or result as JSON.
+-- Reply: 1 settled or 0 lost for each. A repeated call is answered by the token that the record keeps.
 local WIDTH = 6
-local ids = {}
-for at = 1, #ARGV, WIDTH do ids[#ids + 1] = ARGV[at] end
-load(ids)
-loadSlotsOf(ids)
+local anyHost = redis.call('HLEN', key.hosts) > 0
+local completed, ended, durations = 0, 0, {}
 
 local settle = {}
 
-function settle.complete(id, s, at)
-  s.result, s.error = ARGV[at + 5], ''
-  record(s, 'completed')
-  vacate(s)
-  finish(id, s, 'c')
+local function leave(id, job, state)
+  finish(id, job, state)
+  freeFollowUp(id, job)
+end
+
+function settle.complete(id, job, result)
+  endAttempt(job, 'completed', now)
+  job.result, job.error, job.host, job.leased_ms, job.deferred_at = result, nil, nil, nil, nil
+  leave(id, job, 'completed')
   completed, ended = completed + 1, ended + 1
+  durations[#durations + 1] = job.processing_ms
 end
 
-function settle.fail(id, s, at)
-  s.error = ARGV[at + 5]
-  record(s, 'failed', s.error)
-  vacate(s)
-  finish(id, s, s.cancel == 1 and 'x' or 'f')
+function settle.fail(id, job, failure)
+  job.error = failure
+  endAttempt(job, 'failed', now, failure)
+  leave(id, job, job.cancel and 'cancelled' or 'failed')
   ended = ended + 1
 end
 
-function settle.retry(id, s, at)
-  if s.attempts >= s.maxAttempts then return settle.fail(id, s, at) end
-  s.error = ARGV[at + 5]
-  record(s, 'retried', s.error)
-  local delay = tonumber(ARGV[at + 4])
-  s.availableAt = delay > 0 and now + delay or 0
-  -- A delayed job gets its turn when its time comes.
-  s.order = nextOrder()
-  requeue(id, s)
+function settle.retry(id, job, failure, delayMs)
+  if job.attempts >= job.max_attempts then return settle.fail(id, job, failure) end
+  job.error = failure
+  endAttempt(job, 'retried', now, failure)
+  -- It goes to the end of the line, once its time has come.
+  job.place = nextSequence()
+  if delayMs > 0 then job.available_at, job.place = now + delayMs, (now + delayMs) * 1000 + job.sequence % 1000 end
+  requeue(id, job)
   ended = ended + 1
 end
 
-function settle.release(id, s)
-  record(s, 'released')
-  s.attempts = s.attempts - 1
-  if s.attempts == 0 and s.crashes == 0 then s.firstClaimedAt = 0 end
-  s.availableAt = 0
-  requeue(id, s)
+function settle.release(id, job)
+  endAttempt(job, 'released', now)
+  job.attempts = job.attempts - 1
+  requeue(id, job)
 end
 
-function settle.cancel(id, s)
-  record(s, 'cancelled')
-  vacate(s)
-  finish(id, s, 'x')
+function settle.defer(id, job, failure, delayMs)
+  job.error, job.deferred_at = failure, job.deferred_at or now
+  endAttempt(job, 'deferred', now, failure)
+  job.attempts = job.attempts - 1
+  if job.host then
+    slowDown(job.host, job, delayMs)
+    job.waits_for = 'host'
+  elseif delayMs > 0 then
+    job.available_at, job.place = now + delayMs, (now + delayMs) * 1000 + job.sequence % 1000
+  end
+  requeue(id, job)
+end
+
+function settle.cancel(id, job)
+  endAttempt(job, 'cancelled', now)
+  leave(id, job, 'cancelled')
+end
+
+-- Attempts that ended are counted per second, for the last minute, and how long the last thousand successes took.
+local function countAttempts()
+  if ended == 0 then return end
+  local second = math.floor(now / 1000)
+  local field = second % 64
+  local text = redis.call('HGET', key.rates, field)
+  local at, done, all = string.match(text or '', '^(%d+):(%d+):(%d+)$')
+  if tonumber(at) ~= second then done, all = 0, 0 end
+  redis.call('HSET', key.rates, field, second .. ':' .. (done + completed) .. ':' .. (all + ended))
+  if #durations > 0 then
+    redis.call('LPUSH', key.durations, unpack(durations))
+    redis.call('LTRIM', key.durations, 0, 999)
+  end
 end
 
 local answers = {}
-for i = 1, #ids do
-  local id, at = ids[i], (i - 1) * WIDTH + 1
-  local s, token = jobs[id], ARGV[at + 1]
-  if s and s.place == 'r' and s.token == token then
-    s.settledToken = token
-    if tonumber(ARGV[at + 3]) >= 0 then s.processingMs = tonumber(ARGV[at + 3]) end
-    settle[ARGV[at + 2]](id, s, at)
-    answers[i] = 1
+for at = 1, #ARGV, WIDTH do
+  local id, token, kind = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local job = load(id)
+  if job and job.state == 'processing' and job.token == token then
+    local processingMs, outcome = tonumber(ARGV[at + 3]), ARGV[at + 5] ~= '' and cjson.decode(ARGV[at + 5]) or nil
+    job.settled_token = token
+    if processingMs >= 0 then job.processing_ms = processingMs end
+    if anyHost and job.host and (kind == 'complete' or kind == 'fail') then speedUp(job.host, job) end
+    settle[kind](id, job, outcome, tonumber(ARGV[at + 4]))
+    answers[#answers + 1] = 1
   else
-    answers[i] = s and s.settledToken == token and 1 or 0
+    answers[#answers + 1] = job and job.settled_token == token and 1 or 0
   end
 end
-commit()
+countAttempts()
+announceWork()
 return answers

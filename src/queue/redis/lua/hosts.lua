@@ -1,0 +1,51 @@
+-- Shared by claim and settle: hosts that asked to slow down. While HOSTS has a record of a host, its jobs are claimed
+-- out of PARKED, in order, at the rate of the record: { per_second, next_at, slowed_at, ceiling }. HOST_TURNS has the
+-- hosts with parked jobs by the time of their next one.
+--
+-- The rate doubles each second until the host asks again, is halved then, and from there on looks for the highest rate
+-- that the host allows: quickly up to just below the last one that was too high, then slowly.
+local START_PER_SECOND, MIN_PER_SECOND = 8, 1
+local FIRST_CUT, LATER_CUT = 0.5, 0.85
+local QUICK_STEP, SLOW_STEP = 0.1, 0.01
+-- Turns that nobody took are kept for so long.
+local HOST_BURST_MS = 250
+-- After this time without a complaint and without parked jobs a host gets its full speed back.
+local HOST_QUIET_MS = 60000
+
+local function loadHost(name)
+  local text = redis.call('HGET', key.hosts, name)
+  return text and cjson.decode(text) or nil
+end
+
+local function saveHost(name, host)
+  redis.call('HSET', key.hosts, name, cjson.encode(host))
+end
+
+local function newHost()
+  return { per_second = START_PER_SECOND, next_at = now, slowed_at = now }
+end
+
+-- A host asked to slow down for a job. Of the jobs that ran at once only the first one changes the rate.
+local function slowDown(name, job, delayMs)
+  local host = loadHost(name)
+  if not host then
+    host = newHost()
+  elseif job.started_at > host.slowed_at then
+    local cut = host.ceiling and LATER_CUT or FIRST_CUT
+    host.ceiling, host.slowed_at = host.per_second, now
+    host.per_second = math.max(MIN_PER_SECOND, host.per_second * cut)
+  end
+  host.next_at = math.max(host.next_at, now + delayMs)
+  saveHost(name, host)
+  redis.call('ZADD', key.host_turns, host.next_at, name)
+end
+
+-- A slowed host served a job that was claimed since it asked.
+local function speedUp(name, job)
+  local host = loadHost(name)
+  if not host or job.started_at <= host.slowed_at then return end
+  local step = 1
+  if host.ceiling then step = host.per_second < 0.9 * host.ceiling and QUICK_STEP or SLOW_STEP end
+  host.per_second = host.per_second + step
+  saveHost(name, host)
+end

@@ -1,0 +1,194 @@
+-- Reads jobs and numbers.
+-- ARGV: 'job' and an id; reply: { completed per second or '' while paused, id, record, position }, or nothing.
+-- ARGV: 'list', a status, a limit, an error code or '', place and id of the last job seen or ''; reply: { total, place and id
+-- to go on after or '' at the end, then id, record, position of each }. By code it looks at a part only: then go on.
+-- ARGV: 'stats'; reply: one JSON object.
+local SETS = {
+  queued = { LINES[1], LINES[2], LINES[3], key.suspects, key.followups },
+  delayed = { key.delayed, key.parked },
+  processing = { key.processing },
+  completed = { key.completed },
+  failed = { key.failed },
+  cancelled = { key.cancelled },
+}
+
+-- Attempts of the last minute: completed, and ended in any way.
+local function countRecent()
+  local completed, ended, second = 0, 0, math.floor(now / 1000)
+  for _, text in ipairs(redis.call('HVALS', key.rates)) do
+    local at, done, all = text:match('^(%d+):(%d+):(%d+)$')
+    if tonumber(at) > second - 60 then completed, ended = completed + done, ended + all end
+  end
+  return completed, ended
+end
+
+local function readJob(id)
+  promoteDelayed()
+  local job = load(id)
+  if job and job.alias_of then
+    id = job.alias_of
+    job = load(id)
+  end
+  if not job then return nil end
+  local rate = redis.call('HGET', key.meta, 'paused') and '' or tostring(countRecent() / 60)
+  return { rate, id, encode(job), positionOf(id, job) }
+end
+
+-- Lists ---------------------------------------------------------------------------------------------------------------
+
+local function isAfter(place, id, cursor)
+  return not cursor or place < cursor.place or place == cursor.place and id < cursor.id
+end
+
+local function byPlace(a, b)
+  if a.place == b.place then return a.id > b.id end
+  return a.place > b.place
+end
+
+-- The jobs of some sets after the cursor, greatest place first.
+local function after(sets, cursor, count)
+  local found = {}
+  for _, set in ipairs(sets) do
+    local place = cursor and digits(cursor.place)
+    local above = cursor and redis.call('ZCOUNT', set, '(' .. place, '+inf') or 0
+    local same = cursor and redis.call('ZCOUNT', set, place, place) or 0
+    local members = redis.call('ZRANGE', set, above, above + same + count - 1, 'REV', 'WITHSCORES')
+    for i = 1, #members, 2 do
+      local entry = { id = members[i], place = tonumber(members[i + 1]) }
+      if isAfter(entry.place, entry.id, cursor) then found[#found + 1] = entry end
+    end
+  end
+  table.sort(found, byPlace)
+  for i = count + 1, #found do found[i] = nil end
+  return found
+end
+
+-- The running jobs after the cursor, the longest running first. There are no more than workers can hold.
+local function runningAfter(cursor, count)
+  local found = {}
+  for _, id in ipairs(redis.call('ZRANGE', key.processing, 0, -1)) do
+    local job = load(id)
+    local entry = job and { id = id, place = -(job.started_at or 0) }
+    if entry and isAfter(entry.place, id, cursor) then found[#found + 1] = entry end
+  end
+  table.sort(found, byPlace)
+  for i = count + 1, #found do found[i] = nil end
+  return found
+end
+
+local CHUNK, CHUNKS = 200, 10
+local function failedAfter(code, cursor, count)
+  local found, isAll = {}, false
+  for _ = 1, CHUNKS do
+    local chunk = after(SETS.failed, cursor, CHUNK)
+    for _, entry in ipairs(chunk) do
+      cursor = entry
+      local job = load(entry.id)
+      if job and job.error.code == code then found[#found + 1] = entry end
+      if #found == count then return found, nil end
+    end
+    if #chunk < CHUNK then return found, nil end
+  end
+  return found, cursor
+end
+
+local function totalOf(status, code)
+  if code ~= '' then return tonumber(redis.call('HGET', key.failed_codes, code) or 0) end
+  local total = 0
+  for _, set in ipairs(SETS[status]) do total = total + redis.call('ZCARD', set) end
+  return total
+end
+
+local function list(status, limit, code, place, id)
+  local cursor, found, nextCursor = place ~= '' and { place = tonumber(place), id = id } or nil, nil, nil
+  if status == 'processing' then
+    found = runningAfter(cursor, limit + 1)
+  elseif code ~= '' then
+    found, nextCursor = failedAfter(code, cursor, limit + 1)
+  else
+    found = after(SETS[status], cursor, limit + 1)
+  end
+  if #found > limit then
+    found[limit + 1] = nil
+    nextCursor = found[limit]
+  end
+  local reply = { totalOf(status, code), nextCursor and digits(nextCursor.place) or '', nextCursor and nextCursor.id or '' }
+  for _, entry in ipairs(found) do
+    local job, n = load(entry.id), #reply
+    if job then reply[n + 1], reply[n + 2], reply[n + 3] = entry.id, encode(job), positionOf(entry.id, job) end
+  end
+  return reply
+end
+
+-- Numbers -------------------------------------------------------------------------------------------------------------
+
+-- Suspects and follow-ups are few; they wait with the others of their priority.
+local function countWaiting()
+  local waiting = {}
+  for priority, rank in pairs(RANKS) do waiting[priority] = redis.call('ZCARD', LINES[rank]) end
+  for _, set in ipairs({ key.suspects, key.followups }) do
+    for _, id in ipairs(redis.call('ZRANGE', set, 0, -1)) do
+      local job = load(id)
+      if job then waiting[job.priority] = waiting[job.priority] + 1 end
+    end
+  end
+  return waiting
+end
+
+local function oldestWaitingMs()
+  local oldest
+  for _, set in ipairs({ LINES[1], LINES[2], LINES[3], key.suspects }) do
+    local place = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')[2]
+    if place then oldest = math.min(oldest or math.huge, tonumber(place)) end
+  end
+  return oldest and math.max(0, now - math.floor(oldest / 1000)) or nil
+end
+
+local function processingMs()
+  local durations = redis.call('LRANGE', key.durations, 0, -1)
+  for i = 1, #durations do durations[i] = tonumber(durations[i]) end
+  table.sort(durations)
+  if #durations == 0 then return nil end
+  return { p50 = durations[math.ceil(#durations * 0.5)], p95 = durations[math.ceil(#durations * 0.95)] }
+end
+
+local MAX_HOSTS = 20
+local function listHosts()
+  local hosts, pairsOfHosts = {}, redis.call('HGETALL', key.hosts)
+  for i = 1, #pairsOfHosts, 2 do
+    local name, host = pairsOfHosts[i], cjson.decode(pairsOfHosts[i + 1])
+    local waiting = redis.call('ZLEXCOUNT', key.parked_by_host, '[' .. name .. NUL, '(' .. name .. '\1')
+    local nextInMs = math.max(0, math.ceil(host.next_at - now))
+    hosts[#hosts + 1] = { host = name, waiting = waiting, nextInMs = nextInMs, perSecond = host.per_second }
+  end
+  table.sort(hosts, function(a, b) return a.waiting > b.waiting end)
+  for i = MAX_HOSTS + 1, #hosts do hosts[i] = nil end
+  return #hosts > 0 and hosts or nil
+end
+
+local function stats()
+  promoteDelayed()
+  local completed, ended = countRecent()
+  local meta = redis.call('HMGET', key.meta, 'completed', 'failed', 'cancelled', 'dead_dropped', 'paused')
+  return cjson.encode({
+    waiting = countWaiting(),
+    delayed = totalOf('delayed', ''),
+    processing = totalOf('processing', ''),
+    dead = totalOf('failed', ''),
+    completed = tonumber(meta[1]) or 0,
+    failed = tonumber(meta[2]) or 0,
+    cancelled = tonumber(meta[3]) or 0,
+    deadDropped = tonumber(meta[4]) or 0,
+    completedPerSecond = completed / 60,
+    failureRate = ended == 0 and 0 or 1 - completed / ended,
+    recentlyDead = redis.call('ZCOUNT', key.failed, digits(micros - 300 * 1000000), '+inf'),
+    processingMs = processingMs(),
+    oldestWaitingMs = oldestWaitingMs(),
+    hosts = listHosts(),
+    paused = meta[5] and true or false,
+  })
+end
+
+if ARGV[1] == 'job' then return readJob(ARGV[2]) end
+if ARGV[1] == 'list' then return list(ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]) end
+return stats()

@@ -1,0 +1,410 @@
+import pLimit from 'p-limit';
+import type { RedisTarget } from '../../config/redis-target.ts';
+import { VitrineError } from '../../errors/vitrine-error.ts';
+import type { Logger } from '../../observability/logger.ts';
+import { groupCalls } from '../group-calls.ts';
+import {
+  CLAIM_MAX_BYTES,
+  type ClaimedJob,
+  type ClaimRequest,
+  type CleanupReport,
+  type DeadSelection,
+  type EnqueuedJob,
+  type ForgottenProduct,
+  HEARTBEAT_TTL_MS,
+  type JobPage,
+  type JobQueue,
+  type JobView,
+  type ListRequest,
+  type NewJob,
+  type QueueSettings,
+  type QueueStats,
+  type Renewal,
+  type SeenWorker,
+  type Settlement,
+  type WorkerReport,
+} from '../port.ts';
+import { checkRedis } from './checks.ts';
+import { type Argument, createRedisConnection } from './connection.ts';
+import {
+  asList,
+  asText,
+  parseClaimedJob,
+  toEnqueuedJob,
+  toJobView,
+  toJson,
+  toNewRecord,
+  UNREADABLE,
+} from './record.ts';
+import { SCRIPTS, type Script, toQueueKeys } from './scripts.ts';
+
+export interface RedisQueueSettings extends QueueSettings {
+  readonly target: RedisTarget;
+  /** All keys begin with it, in braces. */
+  readonly prefix: string;
+  readonly logger: Logger;
+  /** Within this each call has succeeded or failed. */
+  readonly commandTimeoutMs?: number;
+}
+
+/** One script call holds Redis for some milliseconds at most: no more jobs or payload than this. */
+const MAX_JOBS = 250;
+const MAX_CHARS = 1_000_000;
+const PARTS_AT_ONCE = 4;
+/** Leases, dead letters or jobs that one script call looks at. */
+const PART = 200;
+const RENEWALS: readonly Renewal[] = ['lost', 'renewed', 'cancel'];
+
+/** The queue on Redis 7 or later. It connects by itself; until then its calls fail as they do during an outage. */
+export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
+  const { target, prefix, logger, lease, maxPending, commandTimeoutMs = 5_000 } = settings;
+  const keys = toQueueKeys(prefix);
+  const { toKey } = keys;
+  const check = (client: Parameters<typeof checkRedis>[0]) => checkRedis(client, keys, logger);
+  const connection = createRedisConnection({ target, commandTimeoutMs, logger, check });
+  const run = async (script: Script, args: readonly Argument[], ...more: readonly string[]) =>
+    connection.run(script, [...keys.all, ...more], args);
+
+  // Enqueue ---------------------------------------------------------------------------------------------------------
+
+  /** What was stored, in order; null where there was no room. Without `goOn` it ends there. */
+  async function store(
+    jobs: readonly NewJob[],
+    { goOn, limit }: { goOn: boolean; limit: number },
+  ): Promise<(EnqueuedJob | null)[]> {
+    const args: Argument[] = [limit, goOn ? 1 : 0];
+    for (const job of jobs) {
+      const { record, payload } = toNewRecord(job);
+      args.push(job.id, record, payload);
+    }
+    return asList(await run(SCRIPTS.enqueue, args)).map(toEnqueuedJob);
+  }
+
+  /** Single jobs that are enqueued in one turn of the event loop go together. */
+  const enqueueOne = groupCalls<NewJob, EnqueuedJob>(async (jobs) => {
+    const answers = await pLimit(PARTS_AT_ONCE).map(split(jobs), async (part) => {
+      try {
+        return (await store(part, { goOn: true, limit: maxPending })).map((answer) => answer ?? queueFull());
+      } catch (error) {
+        return part.map(() => (error instanceof Error ? error : new Error('no answer', { cause: error })));
+      }
+    });
+    return answers.flat();
+  });
+
+  async function enqueue(
+    jobs: readonly NewJob[],
+    { accepted = false }: { readonly accepted?: boolean } = {},
+  ): Promise<readonly EnqueuedJob[]> {
+    const [first] = jobs;
+    if (first === undefined) return [];
+    if (jobs.length === 1 && !accepted) return [await enqueueOne(first)];
+    const stored: EnqueuedJob[] = [];
+    for (const part of split(jobs)) {
+      const answers = await store(part, { goOn: false, limit: accepted ? 0 : maxPending });
+      stored.push(...answers.filter((answer) => answer !== null));
+      if (answers.length < part.length) break;
+    }
+    if (stored.length === 0) throw queueFull();
+    return stored;
+  }
+
+  // Claim and settle --------------------------------------------------------------------------------------------------
+
+  /** True when work may have come since the last claim began. */
+  let mayHaveWork = true;
+  let waiting: (() => void)[] = [];
+  let listens = false;
+
+  function wake(): void {
+    mayHaveWork = true;
+    for (const resolve of waiting) resolve();
+    waiting = [];
+  }
+
+  async function waitForWork(timeoutMs: number, signal: AbortSignal): Promise<void> {
+    if (!listens) connection.listen(toKey('meta'), wake);
+    listens = true;
+    if (mayHaveWork || signal.aborted) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    waiting.push(resolve);
+    const timer = setTimeout(resolve, timeoutMs);
+    signal.addEventListener('abort', () => resolve(), { once: true });
+    await promise;
+    clearTimeout(timer);
+    waiting = waiting.filter((other) => other !== resolve);
+  }
+
+  async function claim(request: ClaimRequest) {
+    const { workerId, claimId, max, maxBytes = CLAIM_MAX_BYTES, suspect = false } = request;
+    mayHaveWork = false;
+    const args = [workerId, claimId, max, maxBytes, lease.leaseMs, suspect ? 1 : 0];
+    const reply = await run(SCRIPTS.claim, args, toKey(`claim:${claimId}`));
+    const [suspectsWaiting, nextDueMs, ...values] = asList(reply);
+    const jobs: ClaimedJob[] = [];
+    const unreadable: Settlement[] = [];
+    for (let at = 0; at < values.length; at += 3) {
+      const id = asText(values[at]);
+      try {
+        jobs.push(parseClaimedJob(id, asText(values[at + 1]), asText(values[at + 2])));
+      } catch {
+        unreadable.push({ id, token: claimId, kind: 'fail', error: UNREADABLE, processingMs: 0 });
+      }
+    }
+    if (unreadable.length > 0) {
+      logger.error({ ids: unreadable.map(({ id }) => id) }, 'jobs have unreadable payloads');
+      await settle(unreadable);
+    }
+    const dueMs = Number(nextDueMs);
+    return { jobs, suspectsWaiting: Number(suspectsWaiting), nextDueMs: dueMs < 0 ? null : dueMs };
+  }
+
+  async function settle(settlements: readonly Settlement[]) {
+    const args = settlements.flatMap(toSettleArguments);
+    return asList(await run(SCRIPTS.settle, args)).map((reply) => (reply === 1 ? 'settled' : 'lost'));
+  }
+
+  /** One pass over everything when there is a cursor; without one it goes on where it was. */
+  async function reapPart(cursor = '') {
+    const { endedTtlMs, maxEnded, maxDead, maxDeadInlineBytes } = settings;
+    const { leaseMs, staleHeartbeatMs, outageMs } = lease;
+    const limits = [endedTtlMs, maxEnded, maxDead, maxDeadInlineBytes];
+    const args = [PART, leaseMs, staleHeartbeatMs, outageMs, ...limits, cursor];
+    const [more, recovered, poisoned, repaired, checked, next] = asList(await run(SCRIPTS.reap, args));
+    return {
+      hasMore: more === 1,
+      recovered: Number(recovered),
+      poisoned: Number(poisoned),
+      repaired: Number(repaired),
+      checked: Number(checked),
+      cursor: asText(next),
+    };
+  }
+
+  async function reap() {
+    const total = { recovered: 0, poisoned: 0 };
+    for (;;) {
+      const { recovered, poisoned, hasMore } = await reapPart();
+      total.recovered += recovered;
+      total.poisoned += poisoned;
+      if (!hasMore) return total;
+    }
+  }
+
+  async function cleanup(): Promise<CleanupReport> {
+    const total = { ...(await reap()), repaired: 0, checked: 0 };
+    let cursor = '0';
+    do {
+      const part = await reapPart(cursor);
+      total.recovered += part.recovered;
+      total.poisoned += part.poisoned;
+      total.repaired += part.repaired;
+      total.checked += part.checked;
+      cursor = part.cursor;
+    } while (cursor !== '0');
+    return total;
+  }
+
+  // Reading -----------------------------------------------------------------------------------------------------------
+
+  async function status(id: string): Promise<JobView | null> {
+    const reply = await run(SCRIPTS.read, ['job', id]);
+    if (reply === null) return null;
+    const [rate, found, record, position] = asList(reply);
+    return toJobView(asText(found), asText(record), position ?? -1, rate === '' ? null : Number(rate));
+  }
+
+  async function stats(): Promise<QueueStats> {
+    const numbers = JSON.parse(asText(await run(SCRIPTS.read, ['stats']))) as QueueStats;
+    const { hosts = [], processingMs = null, oldestWaitingMs = null } = numbers as Partial<QueueStats>;
+    return { ...numbers, hosts, processingMs, oldestWaitingMs };
+  }
+
+  async function list({ status, code = '', limit, cursor }: ListRequest): Promise<JobPage> {
+    const jobs: JobView[] = [];
+    let [place, id] = parseCursor(cursor);
+    for (;;) {
+      const reply = await run(SCRIPTS.read, ['list', status, limit - jobs.length, code, place, id]);
+      const [total, nextPlace, nextId, ...values] = asList(reply);
+      for (let at = 0; at < values.length; at += 3) {
+        jobs.push(toJobView(asText(values[at]), asText(values[at + 1]), values[at + 2] ?? -1, null));
+      }
+      [place, id] = [asText(nextPlace), asText(nextId)];
+      if (jobs.length >= limit || place === '') {
+        return { jobs, total: Number(total), nextCursor: place === '' ? null : `${place}.${id}` };
+      }
+    }
+  }
+
+  // Dead letters and products -----------------------------------------------------------------------------------------
+
+  async function emptyDead(action: 'redrive' | 'purge', selection: DeadSelection): Promise<number> {
+    let total = 0;
+    if (selection !== 'all' && 'ids' in selection) {
+      for (let first = 0; first < selection.ids.length; first += PART) {
+        const ids = selection.ids.slice(first, first + PART);
+        const [changed] = asList(await run(SCRIPTS.dead, [action, 'ids', ...ids]));
+        total += Number(changed);
+      }
+      return total;
+    }
+    const code = selection === 'all' ? '' : selection.code;
+    let [after, last] = ['', ''];
+    for (;;) {
+      const reply = asList(await run(SCRIPTS.dead, [action, 'all', PART, code, after, last]));
+      const [changed, looked] = reply.map(Number);
+      [after, last] = [asText(reply[2]), asText(reply[3])];
+      total += changed ?? 0;
+      if (looked === 0) return total;
+    }
+  }
+
+  async function forgetProduct(productId: string): Promise<ForgottenProduct> {
+    const product = productId.toWellFormed();
+    const imageIds = new Set<string>();
+    let [sequence, after, cancelled] = ['', '', 0];
+    do {
+      const reply = asList(await run(SCRIPTS.cancel, ['product', product, PART, sequence, after]));
+      [sequence, after] = [asText(reply[0]), asText(reply[1])];
+      cancelled += Number(reply[2]);
+      for (const imageId of asList(reply[3])) imageIds.add(asText(imageId));
+    } while (after !== '');
+    return { sequence: Number(sequence), cancelled, imageIds: [...imageIds] };
+  }
+
+  /** A flush begins a new epoch, so that earlier answers are not found any more; Redis lets them expire. */
+  async function toAnswerKey(key: string): Promise<string> {
+    const epoch = await connection.call('HGET', toKey('meta'), 'epoch');
+    return toKey(`remembered:${epoch ?? 0}:${key}`);
+  }
+
+  // Workers -----------------------------------------------------------------------------------------------------------
+
+  async function workers(): Promise<readonly SeenWorker[]> {
+    const ids = asList(await connection.call('SMEMBERS', toKey('workers'))).map(asText);
+    const found = await Promise.all(
+      ids.sort().map(async (id) => {
+        const key = toKey(`worker:${id}`);
+        const [report, ttlMs] = await Promise.all([
+          connection.call('GET', key),
+          connection.call('PTTL', key),
+        ]);
+        if (report === null) {
+          await connection.call('SREM', toKey('workers'), id);
+          return [];
+        }
+        const lastSeenMs = HEARTBEAT_TTL_MS - Math.max(0, Number(ttlMs));
+        return [{ ...(JSON.parse(asText(report)) as WorkerReport), lastSeenMs }];
+      }),
+    );
+    return found.flat();
+  }
+
+  return {
+    enqueue,
+    claim,
+    waitForWork,
+
+    async renew(workerId, leases) {
+      const args = leases.flatMap(({ id, token, stage }) => [id, token, stage]);
+      const reply = asList(await run(SCRIPTS.renew, [workerId, lease.leaseMs, ...args]));
+      return reply.map((answer) => RENEWALS[Number(answer)] ?? 'lost');
+    },
+
+    settle,
+    reap,
+    status,
+    stats,
+    list,
+
+    async cancel(id) {
+      return asText(await run(SCRIPTS.cancel, ['job', id])) as Awaited<ReturnType<JobQueue['cancel']>>;
+    },
+
+    redrive: (selection) => emptyDead('redrive', selection),
+    purgeDead: (selection) => emptyDead('purge', selection),
+    forgetProduct,
+
+    async pause() {
+      await connection.call('HSET', toKey('meta'), 'paused', 1);
+    },
+
+    async resume() {
+      await connection.call('HDEL', toKey('meta'), 'paused');
+      await connection.call('PUBLISH', toKey('meta'), '1');
+    },
+
+    cleanup,
+    flush: async () => Number(await run(SCRIPTS.flush, [])),
+
+    async remember(key, value, ttlMs) {
+      const args = [await toAnswerKey(key), value, 'PX', Math.ceil(ttlMs), 'NX', 'GET'];
+      const first = await connection.call('SET', ...args);
+      return first === null ? null : asText(first);
+    },
+
+    async recall(key) {
+      const answer = await connection.call('GET', await toAnswerKey(key));
+      return answer === null ? null : asText(answer);
+    },
+
+    async heartbeat(report) {
+      const key = toKey(`worker:${report.id}`);
+      await connection.call('SET', key, JSON.stringify(report), 'PX', HEARTBEAT_TTL_MS);
+      await connection.call('SADD', toKey('workers'), report.id);
+    },
+
+    async removeWorker(id) {
+      await connection.call('DEL', toKey(`worker:${id}`));
+      await connection.call('SREM', toKey('workers'), id);
+    },
+
+    workers,
+
+    async ping() {
+      await connection.call('PING');
+    },
+
+    [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
+  };
+}
+
+function toSettleArguments(settlement: Settlement): Argument[] {
+  const { id, token, kind } = settlement;
+  const processingMs = 'processingMs' in settlement ? Math.round(settlement.processingMs) : -1;
+  const delayMs = 'delayMs' in settlement ? Math.ceil(settlement.delayMs) : 0;
+  const outcome =
+    'result' in settlement ? settlement.result : 'error' in settlement ? settlement.error : null;
+  return [id, token, kind, processingMs, delayMs, outcome === null ? '' : toJson(outcome)];
+}
+
+/** @throws VitrineError `invalid_request` */
+function parseCursor(cursor: string | undefined): [place: string, id: string] {
+  if (cursor === undefined) return ['', ''];
+  const match = /^(-?\d{1,16})\.(.+)$/s.exec(cursor);
+  if (match === null) throw new VitrineError('invalid_request', 'The cursor is not one of this list.');
+  return [match[1] ?? '', match[2] ?? ''];
+}
+
+/** Parts in order, each within the limits unless it is a single job. */
+function split(jobs: readonly NewJob[]): NewJob[][] {
+  const parts: NewJob[][] = [];
+  let chars = 0;
+  for (const job of jobs) {
+    const { image } = job.data;
+    const size = image.kind === 'inline' ? image.base64.length : 0;
+    chars += size;
+    const part = parts.at(-1);
+    if (part === undefined || part.length >= MAX_JOBS || chars > MAX_CHARS) {
+      parts.push([job]);
+      chars = size;
+    } else {
+      part.push(job);
+    }
+  }
+  return parts;
+}
+
+function queueFull(): VitrineError {
+  return new VitrineError('queue_full', 'The queue holds as many jobs as it may.', { retryAfterMs: 10_000 });
+}

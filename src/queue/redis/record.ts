@@ -1,0 +1,169 @@
+import { ERRORS } from '../../errors/error-table.ts';
+import {
+  type JobData,
+  type JobError,
+  type JobResult,
+  type JobStatus,
+  type Priority,
+  type Stage,
+  toImageHost,
+} from '../job.ts';
+import type { AttemptRecord, ClaimedJob, EnqueuedJob, JobView, NewJob } from '../port.ts';
+import type { Reply } from './connection.ts';
+
+/** A job's record as lua/common.lua describes it, as far as it is read here. Instants are epoch milliseconds. */
+interface JobRecord {
+  readonly state: JobStatus;
+  readonly key: string;
+  readonly product: string;
+  readonly image: string;
+  readonly priority: Priority;
+  readonly max_attempts: number;
+  readonly version: string;
+  readonly sequence: string;
+  readonly enqueued_at: number;
+  readonly available_at?: number;
+  readonly attempts?: number;
+  readonly claims?: number;
+  readonly crashes?: number;
+  readonly leased_ms?: number;
+  readonly deferred_at?: number;
+  readonly started_at?: number;
+  readonly ended_at?: number;
+  readonly processing_ms?: number;
+  readonly worker?: string;
+  readonly token?: string;
+  readonly stage?: Stage;
+  readonly cancel?: true;
+  readonly error?: JobError;
+  readonly result?: JobResult;
+  readonly history?: readonly {
+    readonly started_at: number;
+    readonly ended_at: number;
+    readonly worker: string;
+    readonly outcome: AttemptRecord['outcome'];
+    readonly error?: JobError;
+  }[];
+}
+
+export const asList = (reply: Reply | undefined): readonly Reply[] => (Array.isArray(reply) ? reply : []);
+export const asText = (reply: Reply | undefined): string => String(reply ?? '');
+
+/** JSON that Lua can read: half a surrogate pair becomes U+FFFD. */
+export function toJson(value: unknown): string {
+  const json = JSON.stringify(value);
+  return json.includes('\\ud') ? JSON.stringify(value, toWellFormed) : json;
+}
+
+const toWellFormed = (_: string, value: unknown) =>
+  typeof value === 'string' ? value.toWellFormed() : value;
+
+/** The record and the payload of a new job, as lua/enqueue.lua takes them. */
+export function toNewRecord(job: NewJob): { readonly record: string; readonly payload: string } {
+  const { key, data, priority, maxAttempts, version, notBefore, ageMs } = job;
+  const payload = toJson(data);
+  const record = toJson({
+    state: 'queued',
+    key,
+    product: data.productId,
+    image: data.imageId,
+    host: toImageHost(data.image) ?? undefined,
+    inline_bytes: data.image.kind === 'inline' ? Buffer.byteLength(payload) : undefined,
+    priority,
+    max_attempts: maxAttempts,
+    version: version === null ? undefined : String(version),
+    delay_ms: notBefore !== undefined && 'delayMs' in notBefore ? notBefore.delayMs : undefined,
+    at_ms: notBefore !== undefined && 'atMs' in notBefore ? Math.ceil(notBefore.atMs) : undefined,
+    age_ms: ageMs,
+  });
+  return { record, payload };
+}
+
+/** Null: it found no room. */
+export function toEnqueuedJob(reply: Reply): EnqueuedJob | null {
+  if (reply === 0) return null;
+  const [id, status, position, replaced, superseded, version] = asList(reply);
+  return {
+    id: asText(id),
+    status: asText(status) as JobStatus,
+    position: toPosition(position),
+    replaced: replaced === 1,
+    superseded: superseded === 1,
+    version: Number(version),
+  };
+}
+
+/** @throws SyntaxError when the payload is not JSON */
+export function parseClaimedJob(id: string, record: string, payload: string): ClaimedJob {
+  const job = JSON.parse(record) as JobRecord;
+  const { started_at: startedAt = 0, deferred_at: deferredAt } = job;
+  return {
+    id,
+    token: job.token ?? '',
+    key: job.key,
+    data: JSON.parse(payload) as JobData,
+    version: Number(job.version),
+    sequence: Number(job.sequence),
+    priority: job.priority,
+    attempt: job.attempts ?? 1,
+    maxAttempts: job.max_attempts,
+    crashes: job.crashes ?? 0,
+    redelivered: (job.claims ?? 1) > 1,
+    leasedMs: job.leased_ms ?? 0,
+    deferredMs: deferredAt === undefined ? 0 : startedAt - deferredAt,
+  };
+}
+
+/** @param completedPerSecond null when unknown: then no wait is estimated */
+export function toJobView(
+  id: string,
+  record: string,
+  rank: Reply,
+  completedPerSecond: number | null,
+): JobView {
+  const job = JSON.parse(record) as JobRecord;
+  const position = toPosition(rank);
+  return {
+    id,
+    key: job.key,
+    productId: job.product,
+    imageId: job.image,
+    status: job.state,
+    stage: job.state === 'processing' ? (job.stage ?? 'waiting') : null,
+    priority: job.priority,
+    version: Number(job.version),
+    position,
+    etaMs:
+      position === null || !completedPerSecond ? null : Math.round((position / completedPerSecond) * 1000),
+    attempts: job.attempts ?? 0,
+    maxAttempts: job.max_attempts,
+    crashes: job.crashes ?? 0,
+    enqueuedAt: job.enqueued_at,
+    availableAt: job.available_at ?? null,
+    startedAt: job.started_at ?? null,
+    endedAt: job.ended_at ?? null,
+    processingMs: job.processing_ms ?? null,
+    workerId: job.worker ?? null,
+    lastError: job.error ?? null,
+    result: job.result ?? null,
+    cancelRequested: job.cancel ?? false,
+    history: (job.history ?? []).map(({ started_at, ended_at, worker, outcome, error }) => ({
+      startedAt: started_at,
+      endedAt: ended_at,
+      workerId: worker,
+      outcome,
+      ...(error === undefined ? {} : { error }),
+    })),
+  };
+}
+
+export const UNREADABLE: JobError = {
+  code: 'job_unreadable',
+  message: 'The stored payload of the job is not JSON.',
+  suggestion: ERRORS.job_unreadable.suggestion,
+};
+
+function toPosition(reply: Reply | undefined): number | null {
+  const position = Number(reply);
+  return position < 0 ? null : position;
+}
