@@ -61,9 +61,11 @@ export async function createContext(
   const createSpool = options.spool ? await loadSpool(config, logger, clock) : null;
   const queue = createSpool === null ? bareQueue : lazy(() => createSpool(bareQueue()));
   const store = lazy(createStore);
-  const images = lazy(() => createImageSource({ ...config.images, connectionsPerHost: config.worker.concurrency }));
+  const images = lazy(() =>
+    createImageSource({ ...config.images, connectionsPerHost: config.worker.concurrency }),
+  );
   const embedder = lazy(() =>
-    createEmbedder(config.model, { collectionModel: () => context.store.collectionModel(), clock, logger }),
+    createEmbedder(config.model, { collectionModel: () => context.store.collectionModel(), logger }),
   );
 
   const context: Context = {

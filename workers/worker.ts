@@ -329,8 +329,7 @@ export function createWorker(parts: WorkerParts): Worker {
     const { signal } = draining;
     enter('loading');
     try {
-      model = (await untilAborted(embedder.choose(), signal)).id;
-      await untilAborted(embedder.start(), signal);
+      model = (await untilAborted(embedder.start(), signal)).id;
       const prepare = () => untilAborted(store.ensureCollection(embedder.model), signal);
       await untilAnswered('preparing the collection', prepare, signal);
     } catch (error) {

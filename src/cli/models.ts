@@ -1,13 +1,16 @@
 import cliProgress from 'cli-progress';
-import { type PullProgress, pullModel } from '../../models/pull.ts';
+import { listModels, removeModel, verifyModel } from '../../models/local-models.ts';
+import { type PullProgress, pullModel } from '../../models/pull-model.ts';
 import { findModel, MODELS } from '../../models/registry.ts';
-import { listModels, removeModel, verifyModel } from '../../models/verify.ts';
 import { parseConfig } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { toTable } from './table.ts';
 import { paint, print, printJson, type Terminal } from './terminal.ts';
 
-export async function listCommand({ json }: { readonly json: boolean }, terminal: Terminal): Promise<number> {
+export async function listCommand(
+  { json }: { readonly json?: boolean | undefined },
+  terminal: Terminal,
+): Promise<number> {
   const { id: chosen, dir } = parseConfig(terminal.environment).model;
   const models = await listModels(dir);
   if (json) {

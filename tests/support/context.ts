@@ -16,7 +16,7 @@ export async function createTempFolder(): Promise<AsyncDisposable & { readonly p
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
 }
 
-/** An embedded context with the built-in model, chosen but not loaded, in a folder of its own; quiet, closed with its folder. */
+/** An embedded context with the built-in model in a folder of its own; quiet, closed with its folder. */
 export async function createTestContext(
   environment: Readonly<Record<string, string>> = {},
   overrides: ContextOverrides = {},
@@ -27,7 +27,6 @@ export async function createTestContext(
   const config = parseConfig({ DATA_DIR: folder.path, MODEL: 'builtin', ...environment });
   const logger = pino({ level: 'silent' });
   const context = stack.use(await createContext(config, { logger, ...overrides }, options));
-  if (overrides.embedder === undefined) await context.embedder.choose();
   const parts = stack.move();
   return Object.defineProperty(context, Symbol.asyncDispose, { value: () => parts.disposeAsync() });
 }

@@ -61,19 +61,25 @@ describe('the outcome of a job', () => {
     ]);
   });
 
-  test('belongs to the job, also when a cancelled job was left out of the write', async () => {
+  test('belongs to the job, also when a cancelled one is left out of the write at the last moment', async () => {
     const world = createFakeWorld();
-    world.store.upsert = async (points) =>
-      points.map(({ payload }) => (payload.productId === 'b' ? 'superseded' : 'deleted'));
-    const embedded = Promise.withResolvers<void>();
-    world.embedder.embedImages = async (batch) => {
-      await embedded.promise;
-      return batch.map(() => Float32Array.of(1, 0));
+    const written: string[] = [];
+    const open = Promise.withResolvers<void>();
+    world.store.upsert = async (points) => {
+      await open.promise;
+      written.push(...points.map(({ id }) => id));
+      return points.map(({ payload }) => (payload.productId === 'b' ? 'superseded' : 'deleted'));
     };
-    await run(world, newClaimedJob('a'), newClaimedJob('b'), newClaimedJob('c'));
+    // Two writes run already, so that the points of a, b and c wait together.
+    await run(world, newClaimedJob('first'));
+    for (const names of [['second'], ['a', 'b', 'c']]) {
+      world.queue.waiting.push(...names.map((name) => newClaimedJob(name)));
+      await world.queue.enqueue([]);
+      await world.clock.advance(0);
+    }
     world.queue.renewals.set('a', 'cancel');
     await world.clock.advance(5_000);
-    embedded.resolve();
+    open.resolve();
     await world.clock.advance(0);
     const outcomes = world.queue.settlements.map((settlement) => [
       settlement.id,
@@ -81,9 +87,12 @@ describe('the outcome of a job', () => {
     ]);
     expect(outcomes).toEqual([
       ['a', 'cancel'],
+      ['first', 'deleted'],
+      ['second', 'deleted'],
       ['b', 'superseded'],
       ['c', 'deleted'],
     ]);
+    expect(written).toEqual(['key-first', 'key-second', 'key-b', 'key-c']);
   });
 });
 

@@ -155,8 +155,7 @@ async function checkStore({ config, store }: Context): Promise<CheckResult> {
 
 async function checkModel({ embedder, store }: Context): Promise<CheckResult> {
   const startedAt = performance.now();
-  await embedder.start();
-  const { id, dimension, fingerprint } = embedder.model;
+  const { id, dimension, fingerprint } = await embedder.start();
   const ms = Math.round(performance.now() - startedAt);
   // A store that is down is another check's finding.
   const stored = await store.collectionModel().catch(() => null);

@@ -26,6 +26,7 @@ const PLACES = ['queued:high', 'queued:normal', 'queued:low', 'suspects', 'follo
 /** Keys that tell of no single job. */
 const OTHERS = ['jobs', 'data', 'meta', 'rates', 'durations', 'failed_codes', 'hosts', 'host_turns'].concat([
   'heartbeats',
+  'format',
   'workers',
 ]);
 const RANKS: Readonly<Record<string, number>> = { high: 1, normal: 2, low: 3 };
