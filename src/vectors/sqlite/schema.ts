@@ -1,6 +1,6 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { VitrineError } from '../../errors/vitrine-error.ts';
-import { inTransaction } from '../../sqlite/database.ts';
+import { writeTransaction } from '../../sqlite/database.ts';
 
 /** Of the file, kept in `PRAGMA user_version`. 0: a new file, or one from before sequences were stored. */
 const FORMAT = 1;
@@ -40,7 +40,7 @@ export async function ensureSchema(database: DatabaseSync): Promise<void> {
       suggestion: 'Start that version or a later one, or set DATA_DIR to a new folder.',
     });
   }
-  inTransaction(database, () => {
+  await writeTransaction(database, () => {
     if (readFormat(database) === FORMAT) return;
     const columns = database.prepare("SELECT name FROM pragma_table_info('vector_points')").all();
     if (columns.length > 0 && !columns.some((column) => column['name'] === 'sequence')) {

@@ -4,7 +4,7 @@ import { toProductTombstoneId } from '../../catalog/product-image.ts';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Clock } from '../../observability/clock.ts';
 import { systemClock } from '../../observability/system-clock.ts';
-import { inTransaction, isBusy, openDatabase, toSqliteCode } from '../../sqlite/database.ts';
+import { isBusy, openDatabase, readSnapshot, toSqliteCode, writeTransaction } from '../../sqlite/database.ts';
 import { FIELDS_OF_OLD_POINTS } from '../payload.ts';
 import type {
   Hit,
@@ -59,17 +59,19 @@ export function createSqliteVectorStore(settings: SqliteVectorStoreSettings): Ve
   async function use<T>(work: (database: DatabaseSync) => T | Promise<T>): Promise<T> {
     try {
       if (closed) throw new VitrineError('store_unavailable', 'The store is closed.');
-      opening ??= openStore(file);
-      return await work(await opening.catch(openAgain));
+      opening ??= openStore(file).catch((error) => {
+        opening = null;
+        throw error;
+      });
+      return await work(await opening);
     } catch (error) {
       throw toStoreError(error);
     }
   }
 
-  function openAgain(error: unknown): never {
-    opening = null;
-    throw error;
-  }
+  /** For methods that only read: they wait for no writer. */
+  const read = <T>(work: (database: DatabaseSync) => T): Promise<T> =>
+    use((database) => readSnapshot(database, () => work(database)));
 
   function readModel(database: DatabaseSync): ModelIdentity | null {
     knownModel ??= (database
@@ -201,15 +203,15 @@ export function createSqliteVectorStore(settings: SqliteVectorStoreSettings): Ve
   return {
     collection,
     ensureCollection: (model) => use((database) => ensureCollection(database, model)),
-    collectionModel: () => use(readModel),
+    collectionModel: () => read(readModel),
     upsert: (points) => use((database) => upsert(database, points)),
-    getPayloads: (ids) => use((database) => getPayloads(database, ids)),
-    search: (request) => use((database) => search(database, request)),
-    getProduct: (productId) => use((database) => getProduct(database, productId)),
+    getPayloads: (ids) => read((database) => getPayloads(database, ids)),
+    search: (request) => read((database) => search(database, request)),
+    getProduct: (productId) => read((database) => getProduct(database, productId)),
     deleteProduct: (productId, sequence) => use((database) => deleteProduct(database, productId, sequence)),
-    count: () => use(count),
+    count: () => read(count),
     sweepTombstones: (olderThanMs) => use((database) => sweep(database, olderThanMs)),
-    ping: () => use((database) => void database.prepare('SELECT count(*) FROM vector_collections').get()),
+    ping: () => read((database) => void database.prepare('SELECT count(*) FROM vector_collections').get()),
     async [Symbol.asyncDispose]() {
       closed = true;
       const database = await opening?.catch(() => null);
@@ -217,9 +219,6 @@ export function createSqliteVectorStore(settings: SqliteVectorStoreSettings): Ve
     },
   };
 }
-
-const writeTransaction = async <T>(database: DatabaseSync, work: () => T): Promise<T> =>
-  inTransaction(database, work);
 
 async function openStore(file: string): Promise<DatabaseSync> {
   const database = openDatabase(file);
