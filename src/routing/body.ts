@@ -26,16 +26,15 @@ export const toBodyBytes = (maxImageBytes: number): number => Math.ceil(maxImage
  * For the routes that read a body: inflates one that is compressed with gzip, and answers `body_too_large` as soon as
  * more than `maxBytes` have arrived, counted after inflation.
  */
-export const limitBody = (maxBytes: number): MiddlewareHandler =>
-  every(
-    inflateBody,
-    bodyLimit({
-      maxSize: maxBytes,
-      onError: () => {
-        throw new VitrineError('body_too_large', `The body has more than the allowed ${maxBytes} bytes.`);
-      },
-    }),
-  );
+export function limitBody(maxBytes: number): MiddlewareHandler {
+  const refuse = (): never => {
+    throw new VitrineError('body_too_large', `The body has more than the allowed ${maxBytes} bytes.`);
+  };
+  // Before Hono's limit, which opens the body's stream: the server then can't drain it, and cuts the connection.
+  const refuseStatedLength: MiddlewareHandler = (c, next) =>
+    Number(c.req.header('content-length')) > maxBytes ? refuse() : next();
+  return every(refuseStatedLength, inflateBody, bodyLimit({ maxSize: maxBytes, onError: refuse }));
+}
 
 const inflateBody: MiddlewareHandler = async (c, next) => {
   const coding = c.req.header('content-encoding')?.trim().toLowerCase() ?? 'identity';
