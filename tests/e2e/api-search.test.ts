@@ -258,7 +258,7 @@ describe('POST /search', () => {
     }
   });
 
-  test('never tells the bytes of an image', async () => {
+  test('never shows the bytes of an image', async () => {
     const secret = Buffer.from('not an image but a secret').toString('base64');
     const { body } = await api.post('/search', { image_base64: secret });
     expect(JSON.stringify(body)).not.toContain(secret);
