@@ -42,7 +42,7 @@ export function createCommands(terminal: Terminal, onEnd: (code: number) => void
     .description('Run a worker: claim images, embed them and write them to the vector store')
     .option('--concurrency <n>', 'images fetched, and as many decoded, at the same time (WORKER_CONCURRENCY)')
     .option('--batch-size <n>', 'images per inference call (BATCH_SIZE)')
-    .option('--once', 'end when the queue is empty; with exit code 1 when a job failed', false)
+    .option('--once', 'end when the queue is empty; with exit code 1 when a job failed')
     .addHelpText('after', examples('worker', 'worker --concurrency 16', 'worker --once'))
     .action(async (options) => {
       const { workerCommand } = await import('./worker.ts');
@@ -55,11 +55,12 @@ export function createCommands(terminal: Terminal, onEnd: (code: number) => void
     .argument('<path>', 'a catalog (.csv, .tsv, .jsonl), a folder of images, or one image')
     .addOption(serverOption())
     .addOption(
-      new Option('--decimal <mark>', 'decimal mark of prices such as 1,234, which can be read in two ways')
-        .choices(['point', 'comma'] as const)
-        .default(undefined, "that of the file's other prices, else point"),
+      new Option(
+        '--decimal <mark>',
+        "decimal mark of prices such as 1,234; default: that of the catalog's other prices, else point",
+      ).choices(['point', 'comma'] as const),
     )
-    .option('--json', 'print the outcome as JSON', false)
+    .option('--json', 'print the outcome as JSON')
     .addHelpText(
       'after',
       `
@@ -89,7 +90,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
     .option('--tag <tag>', 'only with this tag; can be repeated', append, [])
     .option('--min-price <price>', 'only from this price on', parseNumber)
     .option('--max-price <price>', 'only up to this price', parseNumber)
-    .option('--every-image', 'list each image instead of each product once', false)
+    .option('--every-image', 'list each image instead of each product once')
     .addOption(serverOption())
     .addOption(jsonOption())
     .addHelpText(
@@ -166,7 +167,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
   vitrine
     .command('doctor')
     .description('Check Node, the settings, the folders, Redis, Qdrant, the model and the port')
-    .option('--smoke', 'also index, find and delete one picture on the running server', false)
+    .option('--smoke', 'also index, find and delete one picture on the running server')
     .addOption(serverOption())
     .addHelpText(
       'after',
@@ -212,7 +213,7 @@ function addDeadCommands(vitrine: Command, terminal: Terminal, end: End): void {
       .description(description)
       .argument('[job_id...]')
       .option('--code <code>', 'all with this error code')
-      .option('--all', 'all of them', false)
+      .option('--all', 'all of them')
       .addOption(serverOption())
       .addOption(jsonOption())
       .action(async (ids, options, command) => {
@@ -287,7 +288,7 @@ function addModelsCommands(vitrine: Command, terminal: Terminal, end: End): void
 const serverOption = () =>
   new Option('--server <url>', 'the Vitrine server; by default the one at HOST and PORT');
 
-const jsonOption = () => new Option('--json', 'print the answer as JSON').default(false);
+const jsonOption = () => new Option('--json', 'print the answer as JSON');
 
 function examples(...lines: readonly string[]): string {
   return `\nExamples:\n${lines.map((line) => `  vitrine ${line}`).join('\n')}`;

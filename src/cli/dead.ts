@@ -10,12 +10,17 @@ interface DeadOptions {
 }
 
 interface ChangeOptions extends DeadOptions {
-  readonly all: boolean;
-  readonly json: boolean;
+  readonly all?: boolean | undefined;
+  readonly json?: boolean | undefined;
 }
 
 export async function listDead(
-  { code, limit, server, json }: DeadOptions & { readonly limit: number; readonly json: boolean },
+  {
+    code,
+    limit,
+    server,
+    json,
+  }: DeadOptions & { readonly limit: number; readonly json?: boolean | undefined },
   terminal: Terminal,
 ): Promise<number> {
   const client = await connectServer(server, terminal);

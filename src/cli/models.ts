@@ -7,7 +7,10 @@ import { VitrineError } from '../errors/vitrine-error.ts';
 import { toTable } from './table.ts';
 import { paint, print, printJson, type Terminal } from './terminal.ts';
 
-export async function listCommand({ json }: { readonly json: boolean }, terminal: Terminal): Promise<number> {
+export async function listCommand(
+  { json }: { readonly json?: boolean | undefined },
+  terminal: Terminal,
+): Promise<number> {
   const { id: chosen, dir } = parseConfig(terminal.environment).model;
   const models = await listModels(dir);
   if (json) {

@@ -9,7 +9,7 @@ interface ServerOptions {
 }
 
 interface PrintOptions extends ServerOptions {
-  readonly json: boolean;
+  readonly json?: boolean | undefined;
 }
 
 export async function statsCommand({ server, json }: PrintOptions, terminal: Terminal): Promise<number> {

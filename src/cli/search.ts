@@ -17,9 +17,9 @@ interface SearchOptions {
   readonly tag: readonly string[];
   readonly minPrice?: number | undefined;
   readonly maxPrice?: number | undefined;
-  readonly everyImage: boolean;
+  readonly everyImage?: boolean | undefined;
   readonly server?: string | undefined;
-  readonly json: boolean;
+  readonly json?: boolean | undefined;
 }
 
 export async function searchCommand(

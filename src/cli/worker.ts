@@ -6,11 +6,11 @@ import type { Terminal } from './terminal.ts';
 interface Options {
   readonly concurrency?: string | undefined;
   readonly batchSize?: string | undefined;
-  readonly once: boolean;
+  readonly once?: boolean | undefined;
 }
 
 export async function workerCommand(
-  { concurrency, batchSize, once }: Options,
+  { concurrency, batchSize, once = false }: Options,
   { environment, signal }: Terminal,
 ): Promise<number> {
   const config = parseConfig({

@@ -3,7 +3,7 @@ import { VitrineError } from '../errors/vitrine-error.ts';
 import type { Environment } from './env.ts';
 import { type QueueSettings, type RetryPolicy, toLeaseTimes } from './queue-settings.ts';
 import { parseRedisUrl, type RedisTarget } from './redis-target.ts';
-import { SETTINGS, type SettingName, type Settings } from './settings.ts';
+import { SETTINGS, type Settings } from './settings.ts';
 
 /** All settings, by topic. Frozen; paths are absolute. */
 export interface Config {
@@ -100,7 +100,7 @@ export function parseConfig(environment: Environment): Config {
   return toConfig(values as Settings, retryIsExplicit);
 }
 
-export const SETTING_NAMES = Object.keys(SETTINGS) as readonly SettingName[];
+export const SETTING_NAMES: readonly string[] = Object.keys(SETTINGS);
 
 export function toConfigurationError(faults: readonly Fault[]): VitrineError {
   const detail = faults.map(({ path, message }) => `${path} ${message}`).join('; ');

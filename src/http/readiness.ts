@@ -9,7 +9,7 @@ export type ModelState =
   | { readonly kind: 'failed'; readonly error: VitrineError };
 
 export interface ReadinessParts {
-  readonly embedder: Pick<Embedder, 'start'>;
+  readonly embedder: Pick<Embedder, 'start' | 'model'>;
   readonly store: Pick<VectorStore, 'collectionModel' | 'ensureCollection'>;
 }
 
@@ -39,9 +39,9 @@ export function createReadiness({ embedder, store }: ReadinessParts): Readiness 
 
   async function loadModel(): Promise<EmbedderModel> {
     try {
-      const model = await embedder.start();
-      state = { kind: 'ready', model };
-      return model;
+      await embedder.start();
+      state = { kind: 'ready', model: embedder.model };
+      return embedder.model;
     } catch (error) {
       state = { kind: 'failed', error: toVitrineError(error, 'model_unavailable') };
       throw state.error;

@@ -46,6 +46,7 @@ const refusals = [
   'idempotency_conflict',
   'queue_full',
   'queue_unavailable',
+  'queue_unsafe',
 ] as const;
 
 const enqueueRoute = createRoute({

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe } from 'vitest';
+import { parseRedisUrl } from '../../src/config/redis-target.ts';
 import type { QueueSettings } from '../../src/queue/port.ts';
 import { createRedisQueue } from '../../src/queue/redis/queue.ts';
 import { queueSettings } from '../support/jobs.ts';
@@ -20,15 +21,15 @@ describe.skipIf(reason !== null)('with redis-server', () => {
 
   const logger = pino({ level: 'silent' });
   const connect = async (settings: Partial<QueueSettings> = {}) =>
-    createRedisQueue({ target: { url: redis.url }, prefix, logger, ...queueSettings, ...settings });
+    createRedisQueue({ target: parseRedisUrl(redis.url), prefix, logger, ...queueSettings, ...settings });
   describeJobQueue('Redis', {
     open: (settings) => {
       prefix = randomUUID();
       return connect(settings);
     },
     reopen: connect,
-    spoil: async () => {
-      throw new Error('Not written yet.');
+    spoil: async (id) => {
+      await redis.client.hset(`{${prefix}}:data`, id, '{"image":');
     },
   });
 });

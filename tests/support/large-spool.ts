@@ -1,4 +1,4 @@
-// Spools 150 large images, forwards them, and prints how many arrived: run with a small heap.
+// Spools 50 large images, forwards them, and prints how many arrived: run with a small heap.
 import { pino } from 'pino';
 import { systemClock } from '../../src/observability/system-clock.ts';
 import { createSpooledQueue } from '../../src/queue/spool/spooled-queue.ts';
@@ -29,7 +29,7 @@ const options = {
 backend.fail('queue_unavailable');
 {
   await using spooled = createSpooledQueue(queue, options);
-  for (let index = 0; index < 150; index++) {
+  for (let index = 0; index < 50; index++) {
     await spooled.enqueue([newInlineJob(`product-${index}`, new Uint8Array(3_000_000))]);
   }
 }

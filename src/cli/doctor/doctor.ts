@@ -3,7 +3,7 @@ import { type CheckResult, createChecks } from './checks.ts';
 import { runSmokeTest } from './smoke.ts';
 
 interface Options {
-  readonly smoke: boolean;
+  readonly smoke?: boolean | undefined;
   readonly server?: string | undefined;
 }
 

@@ -10,7 +10,7 @@ import { printReport } from './report.ts';
 interface Options {
   readonly server?: string | undefined;
   readonly decimal?: 'point' | 'comma' | undefined;
-  readonly json: boolean;
+  readonly json?: boolean | undefined;
 }
 
 export async function indexCommand(path: string, options: Options, terminal: Terminal): Promise<number> {

@@ -22,8 +22,11 @@ export interface RedisConnection extends AsyncDisposable {
   run(script: Script, keys: readonly string[], args: readonly Argument[]): Promise<Reply>;
   /** Any other command. @throws as `run` */
   call(command: string, ...args: Argument[]): Promise<Reply>;
-  /** Calls `listener` on each message of the channel, and whenever messages may have been missed. */
-  listen(channel: string, listener: () => void): void;
+  /**
+   * Calls `listener` on each message of the channel, and whenever messages may have been missed. Resolves when it
+   * listens, or does not yet after a while.
+   */
+  listen(channel: string, listener: () => void): Promise<void>;
 }
 
 export interface ConnectionSettings {
@@ -140,15 +143,16 @@ export function createRedisConnection(settings: ConnectionSettings): RedisConnec
 
     call: (command, ...args) => send(async () => (await client.call(command, args)) as Reply),
 
-    listen(channel, listener) {
+    async listen(channel, listener) {
       // A connection that listens can do nothing else. ioredis subscribes again whenever it comes back.
       listening ??= createClient(target, { enableOfflineQueue: true, maxRetriesPerRequest: null });
       listening.on('error', () => undefined);
       listening.on('message', listener);
       listening.on('ready', listener);
-      listening.subscribe(channel).then(listener, (error: unknown) => {
+      const subscribed = listening.subscribe(channel).then(listener, (error: unknown) => {
         if (!disposed.signal.aborted) logger.warn({ error }, 'redis does not let idle workers be woken');
       });
+      await within(GRACE_MS, subscribed, 'not subscribed yet').catch(() => undefined);
     },
 
     async [Symbol.asyncDispose]() {

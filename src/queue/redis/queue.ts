@@ -26,17 +26,8 @@ import {
 } from '../port.ts';
 import { checkRedis } from './checks.ts';
 import { type Argument, createRedisConnection } from './connection.ts';
-import {
-  asList,
-  asText,
-  parseClaimedJob,
-  toEnqueuedJob,
-  toJobView,
-  toJson,
-  toNewRecord,
-  UNREADABLE,
-} from './record.ts';
-import { SCRIPTS, type Script, toQueueKeys } from './scripts.ts';
+import { asList, asText, parseClaimedJob, toEnqueuedJob, toJobView, toJson, toNewRecord } from './record.ts';
+import { SCRIPTS, type Script, toQueueKeys, UNREADABLE } from './scripts.ts';
 
 export interface RedisQueueSettings extends QueueSettings {
   readonly target: RedisTarget;
@@ -114,7 +105,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   /** True when work may have come since the last claim began. */
   let mayHaveWork = true;
   let waiting: (() => void)[] = [];
-  let listens = false;
+  let listening: Promise<void> | null = null;
 
   function wake(): void {
     mayHaveWork = true;
@@ -123,8 +114,6 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   }
 
   async function waitForWork(timeoutMs: number, signal: AbortSignal): Promise<void> {
-    if (!listens) connection.listen(toKey('meta'), wake);
-    listens = true;
     if (mayHaveWork || signal.aborted) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     waiting.push(resolve);
@@ -137,23 +126,28 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
 
   async function claim(request: ClaimRequest) {
     const { workerId, claimId, max, maxBytes = CLAIM_MAX_BYTES, suspect = false } = request;
+    // Before the first claim, so that no message after it is missed.
+    listening ??= connection.listen(toKey('meta'), wake);
+    await listening;
     mayHaveWork = false;
     const args = [workerId, claimId, max, maxBytes, lease.leaseMs, suspect ? 1 : 0];
     const reply = await run(SCRIPTS.claim, args, toKey(`claim:${claimId}`));
     const [suspectsWaiting, nextDueMs, ...values] = asList(reply);
     const jobs: ClaimedJob[] = [];
-    const unreadable: Settlement[] = [];
+    const unreadable: Argument[] = [];
+    const unreadableIds: string[] = [];
     for (let at = 0; at < values.length; at += 3) {
       const id = asText(values[at]);
       try {
         jobs.push(parseClaimedJob(id, asText(values[at + 1]), asText(values[at + 2])));
       } catch {
-        unreadable.push({ id, token: claimId, kind: 'fail', error: UNREADABLE, processingMs: 0 });
+        unreadableIds.push(id);
+        unreadable.push(id, claimId, 'unreadable', -1, 0, UNREADABLE);
       }
     }
     if (unreadable.length > 0) {
-      logger.error({ ids: unreadable.map(({ id }) => id) }, 'jobs have unreadable payloads');
-      await settle(unreadable);
+      logger.error({ ids: unreadableIds }, 'jobs have unreadable payloads');
+      await run(SCRIPTS.settle, unreadable);
     }
     const dueMs = Number(nextDueMs);
     return { jobs, suspectsWaiting: Number(suspectsWaiting), nextDueMs: dueMs < 0 ? null : dueMs };
@@ -231,7 +225,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
       }
       [place, id] = [asText(nextPlace), asText(nextId)];
       if (jobs.length >= limit || place === '') {
-        return { jobs, total: Number(total), nextCursor: place === '' ? null : `${place}.${id}` };
+        return { jobs, total: Number(total), nextCursor: place === '' ? null : `${place}_${id}` };
       }
     }
   }
@@ -381,7 +375,7 @@ function toSettleArguments(settlement: Settlement): Argument[] {
 /** @throws VitrineError `invalid_request` */
 function parseCursor(cursor: string | undefined): [place: string, id: string] {
   if (cursor === undefined) return ['', ''];
-  const match = /^(-?\d{1,16})\.(.+)$/s.exec(cursor);
+  const match = /^(-?\d{1,16})_(.+)$/s.exec(cursor);
   if (match === null) throw new VitrineError('invalid_request', 'The cursor is not one of this list.');
   return [match[1] ?? '', match[2] ?? ''];
 }

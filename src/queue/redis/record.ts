@@ -1,4 +1,3 @@
-import { ERRORS } from '../../errors/error-table.ts';
 import {
   type JobData,
   type JobError,
@@ -156,12 +155,6 @@ export function toJobView(
     })),
   };
 }
-
-export const UNREADABLE: JobError = {
-  code: 'job_unreadable',
-  message: 'The stored payload of the job is not JSON.',
-  suggestion: ERRORS.job_unreadable.suggestion,
-};
 
 function toPosition(reply: Reply | undefined): number | null {
   const position = Number(reply);

@@ -31,12 +31,14 @@ export interface Script {
   readonly sha: string;
 }
 
+const POISON = toErrorJson('job_poison', `The job ended ${MAX_CRASHES} workers.`);
+export const UNREADABLE = toErrorJson('job_unreadable', 'What is stored of the job could not be read.');
+
 /** Names and constants that the scripts share with TypeScript; Lua reads a JSON string in quotes as a string too. */
 const PRELUDE = [
   `local key = { ${KEY_NAMES.map((name, index) => `['${name}'] = KEYS[${index + 1}]`).join(', ')} }`,
   `local AGED_TURN, MAX_CRASHES, MAX_HISTORY = ${AGED_TURN}, ${MAX_CRASHES}, ${MAX_HISTORY}`,
-  `local ERROR_POISON = [==[${toErrorJson('job_poison', `The job ended ${MAX_CRASHES} workers.`)}]==]`,
-  `local ERROR_UNREADABLE = [==[${toErrorJson('job_unreadable', 'The stored job could not be read.')}]==]`,
+  `local ERROR_POISON, ERROR_UNREADABLE = [==[${POISON}]==], [==[${UNREADABLE}]==]`,
 ].join('\n');
 
 function toErrorJson(code: ErrorCode, message: string): string {

@@ -40,6 +40,7 @@ local function take(id, job)
     return false
   end
   job.state, job.token, job.worker, job.started_at, job.lease_until = 'processing', token, worker, now, now + leaseMs
+  job.line_place, job.place = job.place, micros + #claimed
   job.waits_for, job.available_at, job.stage = nil, nil, nil
   job.attempts, job.claims = (job.attempts or 0) + 1, (job.claims or 0) + 1
   save(id, job)
@@ -186,7 +187,7 @@ local function nextDueMs()
   if again then return 0 end
   local delayed = redis.call('ZRANGE', key.delayed, 0, 0, 'WITHSCORES')[2]
   local turn = redis.call('ZRANGE', key.host_turns, 0, 0, 'WITHSCORES')[2]
-  local due = math.min(delayed and tonumber(delayed) / 1000 or math.huge, turn and tonumber(turn) or math.huge)
+  local due = math.min(delayed and math.floor(delayed / 1000) or math.huge, turn and tonumber(turn) or math.huge)
   return due == math.huge and -1 or math.max(0, math.ceil(due - now))
 end
 reply[1], reply[2] = redis.call('ZCARD', key.suspects), nextDueMs()

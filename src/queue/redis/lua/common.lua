@@ -4,8 +4,8 @@
 -- JOBS holds each job as JSON, DATA its payload, which no script reads. These fields are always there: state, key,
 -- product, image, priority, max_attempts, version, sequence, enqueued_at. The others are absent until they apply.
 -- Version, sequence and place have 16 digits, more than cjson writes: in the JSON they are strings, here numbers.
--- `place` orders a job within its sorted set: the microsecond at which its turn came or will come, or at which it
--- ended; absent when that is its sequence. {alias_of, sequence, superseded} stands for an id whose data another job took.
+-- `place` orders the jobs of a state: the microsecond at which its turn came or will come, or at which it was claimed
+-- (`line_place` has its place in line then) or ended; absent when that is its sequence. {alias_of, version, sequence, superseded} stands for an id whose data another job took.
 --
 -- Which sorted sets a job is in follows from its record: see placeOf and entriesOf. Everything is changed by save.
 
@@ -33,11 +33,11 @@ end
 -- Records -------------------------------------------------------------------------------------------------------------
 
 local function encode(job)
-  local version, sequence, place = job.version, job.sequence, job.place
-  job.version, job.sequence = version and digits(version), digits(sequence)
-  job.place = place ~= sequence and digits(place) or nil
+  local version, sequence, place, linePlace = job.version, job.sequence, job.place, job.line_place
+  job.version, job.sequence = digits(version), digits(sequence)
+  job.place, job.line_place = place ~= sequence and digits(place) or nil, linePlace and digits(linePlace)
   local text = cjson.encode(job)
-  job.version, job.sequence, job.place = version, sequence, place
+  job.version, job.sequence, job.place, job.line_place = version, sequence, place, linePlace
   return text
 end
 
@@ -46,11 +46,11 @@ local function decode(text)
   local ok, job = pcall(cjson.decode, text)
   if not ok or type(job) ~= 'table' then return nil end
   job.version, job.sequence = tonumber(job.version), tonumber(job.sequence)
-  job.place = tonumber(job.place) or job.sequence
+  job.place, job.line_place = tonumber(job.place) or job.sequence, tonumber(job.line_place)
   local isAlias = type(job.alias_of) == 'string'
   local isJob = type(job.state) == 'string' and type(job.key) == 'string' and type(job.product) == 'string'
-    and RANKS[job.priority] and job.version
-  return job.sequence and (isAlias or isJob) and job or nil
+    and RANKS[job.priority]
+  return job.version and job.sequence and (isAlias or isJob) and job or nil
 end
 
 local function hasEnded(job)
@@ -151,7 +151,7 @@ end
 -- Ends a job that waits or runs.
 local function finish(id, job, state)
   job.state, job.ended_at, job.place = state, now, nextSequence()
-  job.available_at, job.waits_for, job.token, job.lease_until, job.stage = nil, nil, nil, nil, nil
+  job.available_at, job.waits_for, job.token, job.lease_until, job.stage, job.line_place = nil, nil, nil, nil, nil, nil
   if state ~= 'failed' then redis.call('HDEL', key.data, id) end
   redis.call('HINCRBY', key.meta, state, 1)
   save(id, job)
@@ -234,11 +234,11 @@ local function wait(id, job)
   return true
 end
 
--- The running job of an image has left: its follow-up gets in line. What crashed may be in the follow-up's image too.
+-- The running job of an image has ended: its follow-up gets in line. After a crash the others are suspects too.
 local function freeFollowUp(id, job, crashes)
   for _, other in ipairs(siblingsOf(id, job)) do
-    if other.job.waits_for == 'image' then
-      other.job.waits_for = nil
+    if other.job.waits_for == 'image' or crashes then
+      if other.job.waits_for == 'image' then other.job.waits_for = nil end
       if crashes then other.job.crashes = math.max(other.job.crashes or 0, crashes) end
       save(other.id, other.job)
     end
@@ -254,22 +254,20 @@ local function endAttempt(job, outcome, endedAt, failure)
   if #history > MAX_HISTORY then table.remove(history, 1) end
   job.history = history
   job.leased_ms = (job.leased_ms or 0) + math.max(0, endedAt - job.started_at)
+  job.place, job.line_place = job.line_place, nil
 end
 
 -- A running job has to wait again.
 local function requeue(id, job, crashes)
-  if job.cancel then
-    finish(id, job, 'cancelled')
-    freeFollowUp(id, job)
-  elseif not wait(id, job) then
-    freeFollowUp(id, job, crashes)
-  end
+  if job.cancel then finish(id, job, 'cancelled') else wait(id, job) end
+  if hasEnded(job) then freeFollowUp(id, job, crashes) end
 end
 
 -- Delayed jobs whose time has come get in line. Returns whether there may be more.
 local PROMOTED_PER_CALL = 500
 local function promoteDelayed()
-  local due = redis.call('ZRANGE', key.delayed, '-inf', digits(micros), 'BYSCORE', 'LIMIT', 0, PROMOTED_PER_CALL)
+  local last = digits(now * 1000 + 999)
+  local due = redis.call('ZRANGE', key.delayed, '-inf', last, 'BYSCORE', 'LIMIT', 0, PROMOTED_PER_CALL)
   for _, id in ipairs(due) do
     local job = load(id)
     if not job then

@@ -14,7 +14,7 @@ end
 -- It comes back with its old version and sequence, so that newer jobs of its image and deletions win.
 function act.redrive(id, job)
   if redis.call('HEXISTS', key.data, id) == 0 then return 0 end
-  job.attempts, job.crashes, job.cancel, job.claims, job.leased_ms, job.deferred_at = nil, nil, nil, nil, nil, nil
+  job.attempts, job.crashes, job.cancel, job.leased_ms, job.deferred_at = nil, nil, nil, nil, nil
   job.place = nextSequence()
   return wait(id, job) and 1 or 0
 end

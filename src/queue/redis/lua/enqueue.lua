@@ -9,6 +9,7 @@ local pending = maxPending > 0 and countPending() or 0
 -- Gives a new job its sequence and the time at which it is due.
 local function stamp(job)
   local acceptedAt = now - (job.age_ms or 0)
+  job.version = tonumber(job.version)
   job.sequence = job.age_ms and math.floor(micros - job.age_ms * 1000) or nextSequence()
   job.place = job.sequence
   job.enqueued_at = math.floor(acceptedAt)
@@ -61,7 +62,9 @@ local function add(id, job, data)
     end
   end
   if newest then
-    save(id, { alias_of = newest.id, superseded = true, sequence = job.sequence, place = job.sequence })
+    save(id, {
+      alias_of = newest.id, superseded = true, version = newest.job.version, sequence = job.sequence, place = nextSequence(),
+    })
     return newest.id, 0, 1, newest.job.version
   end
   if #replaced == 0 then
@@ -78,16 +81,15 @@ local function add(id, job, data)
   redis.call('HSET', key.data, holder, data)
   save(holder, job)
   if holder == id then return id, 0, 0, job.version end
-  save(id, { alias_of = holder, sequence = job.sequence, place = nextSequence() })
+  save(id, { alias_of = holder, version = job.version, sequence = job.sequence, place = nextSequence() })
   return holder, 1, 0, job.version
 end
 
 -- What an earlier call with the same id was answered.
 local function recall(id, known)
   if not known.alias_of then return id, 0, 0, known.version end
-  local holder = latest[known.alias_of] or load(known.alias_of)
   local superseded = known.superseded and 1 or 0
-  return known.alias_of, 1 - superseded, superseded, holder and holder.version or known.sequence
+  return known.alias_of, 1 - superseded, superseded, known.version
 end
 
 local answers = {}

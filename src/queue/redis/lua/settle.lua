@@ -56,6 +56,12 @@ function settle.defer(id, job, failure, delayMs)
   requeue(id, job)
 end
 
+-- Its payload is not JSON, as the claim found: nobody has tried it.
+function settle.unreadable(id, job, failure)
+  job.error, job.attempts = failure, job.attempts - 1
+  leave(id, job, 'failed')
+end
+
 function settle.cancel(id, job)
   endAttempt(job, 'cancelled', now)
   leave(id, job, 'cancelled')

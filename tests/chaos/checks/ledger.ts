@@ -1,5 +1,5 @@
-import type { JobStatus } from '../../src/queue/job.ts';
-import type { StoredPoint } from '../../src/vectors/port.ts';
+import type { JobStatus, Outcome } from '../../../src/queue/job.ts';
+import type { StoredPoint } from '../../../src/vectors/port.ts';
 
 /**
  * What a producer knows of one product image: only answers it got. Each payload it sends carries the next number,
@@ -16,12 +16,15 @@ export interface ImageRecord {
   /** Accepted since: job id → the newest payload it was given. */
   readonly jobs: Map<string, number>;
   lastJobId: string | null;
+  /** Of before the last deletion: whatever is done with it, it must not bring the image back. */
+  deletedJobId: string | null;
 }
 
 /** What an accepted job has come to. */
 export interface JobEnd {
   readonly status: JobStatus;
   readonly errorCode: string | undefined;
+  readonly outcome: Outcome | undefined;
 }
 
 /** Everything the API accepted. */
@@ -56,9 +59,8 @@ export function createLedger(images: readonly ImageRecord[]): Ledger {
       deletions++;
       for (const image of images.filter((candidate) => candidate.productId === productId)) {
         image.deletedUpTo = image.lastSent;
-        // The tombstone stands one above the newest: a version must be above that to count.
-        image.lastSent++;
         image.jobs.clear();
+        image.deletedJobId = image.lastJobId ?? image.deletedJobId;
         image.lastJobId = null;
       }
     },
@@ -66,8 +68,20 @@ export function createLedger(images: readonly ImageRecord[]): Ledger {
 }
 
 export function createImageRecord(productId: string, imageId: string, isVersioned: boolean): ImageRecord {
-  return { productId, imageId, isVersioned, lastSent: 0, deletedUpTo: 0, jobs: new Map(), lastJobId: null };
+  return {
+    productId,
+    imageId,
+    isVersioned,
+    lastSent: 0,
+    deletedUpTo: 0,
+    jobs: new Map(),
+    lastJobId: null,
+    deletedJobId: null,
+  };
 }
+
+/** Versions begin again after a deletion: it covers all that came before it, whatever its version, and nothing since. */
+export const toVersion = (image: ImageRecord, payload: number): number => payload - image.deletedUpTo;
 
 /**
  * What is wrong with the points of one product image; empty when nothing is. A job that did not complete may have
@@ -82,6 +96,9 @@ export function findPointFaults(
   if (points.length > 1) return [`${name} has ${points.length} points`];
   const stored = points[0] === undefined ? 0 : toPayloadNumber(points[0]);
 
+  const undone = [...image.jobs.keys()].filter((id) => views.get(id)?.outcome === 'deleted');
+  if (undone.length > 0)
+    return [`${name}: job ${undone[0]} came to \`deleted\`, but was accepted afterwards`];
   const completed = [...image.jobs]
     .filter(([id]) => views.get(id)?.status === 'completed')
     .map(([, payload]) => payload);

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Program, startProgram } from '../support/program.ts';
-import type { Random } from './random.ts';
-import type { Recovery } from './recovery.ts';
-import type { Tally } from './tally.ts';
+import { type Program, startProgram } from '../../support/program.ts';
+import type { Recovery } from '../checks/recovery.ts';
+import type { Tally } from '../checks/tally.ts';
+import type { Random } from '../random.ts';
 
 export interface FleetParts {
   readonly environment: Readonly<Record<string, string>>;

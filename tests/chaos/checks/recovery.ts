@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { JobQueue, JobView } from '../../src/queue/port.ts';
+import type { JobQueue, JobView } from '../../../src/queue/port.ts';
 
 export interface RecoverySample {
   readonly ms: number;
@@ -47,6 +47,8 @@ export function createRecovery(queue: JobQueue): Recovery {
   /** `host-pid-` of the worker, as its id begins. */
   const toPrefix = (workerId: string) => workerId.slice(0, workerId.lastIndexOf('-') + 1);
 
+  const listActive = async () => (await queue.list({ status: 'processing', limit: MAX_ACTIVE })).jobs;
+
   function noteOrphans(active: readonly JobView[], now: number): void {
     for (const { id, workerId } of active) {
       if (workerId === null || orphans.has(id)) continue;
@@ -58,7 +60,7 @@ export function createRecovery(queue: JobQueue): Recovery {
   }
 
   async function look(): Promise<void> {
-    const active = await queue.active(MAX_ACTIVE);
+    const active = await listActive();
     const now = performance.now();
     noteOrphans(active, now);
     const holders = new Map(active.map((view) => [view.id, view.workerId]));
@@ -84,7 +86,7 @@ export function createRecovery(queue: JobQueue): Recovery {
       const deadline = performance.now() + withinMs;
       while (performance.now() < deadline) {
         // With Redis away nobody knows.
-        const active = await queue.active(MAX_ACTIVE).catch(() => []);
+        const active = await listActive().catch(() => []);
         if (active.some(({ workerId }) => workerId?.startsWith(prefixOf(pid)))) return;
         await delay(5);
       }

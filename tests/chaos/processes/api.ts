@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Program, startProgram } from '../support/program.ts';
-import { until } from '../support/until.ts';
-import type { Fault } from './faults.ts';
-import type { Tally } from './tally.ts';
+import { type Program, startProgram } from '../../support/program.ts';
+import { freePort } from '../../support/redis-server.ts';
+import { until } from '../../support/until.ts';
+import type { Tally } from '../checks/tally.ts';
+import type { Fault } from '../faults.ts';
 
 /** The API as a process that is killed at times, and comes back on the same address. */
 export interface ApiProcess extends AsyncDisposable {
@@ -13,10 +14,11 @@ export interface ApiProcess extends AsyncDisposable {
 }
 
 export async function startApi(
-  environment: Readonly<Record<string, string>>,
+  shared: Readonly<Record<string, string>>,
   folder: string,
   tally: Tally,
 ): Promise<ApiProcess> {
+  const environment = { ...shared, PORT: String(await freePort()) };
   let api: Program;
   async function start(): Promise<void> {
     api = startProgram('src/main.ts', environment, [], { folder });
@@ -30,7 +32,7 @@ export async function startApi(
   }
   await start();
   return {
-    url: `http://127.0.0.1:${environment['PORT']}`,
+    url: `http://127.0.0.1:${environment.PORT}`,
     fault: {
       name: 'API: SIGKILL',
       isOutage: false,
