@@ -169,7 +169,7 @@ function toStatusError({ statusCode, headers }: Dispatcher.ResponseData, url: UR
     return new VitrineError('image_access_denied', detail);
   }
   const askedMs = toRetryAfterMs(headers['retry-after'], Date.now());
-  const retryAfterMs = askedMs && Math.min(askedMs, MAX_RETRY_AFTER_MS);
+  const retryAfterMs = askedMs === undefined ? undefined : Math.min(askedMs, MAX_RETRY_AFTER_MS);
   if (statusCode === 429 || (statusCode === 503 && retryAfterMs !== undefined)) {
     return new VitrineError('image_host_busy', detail, {
       retryAfterMs: Math.max(MIN_BUSY_MS, retryAfterMs ?? 0),
