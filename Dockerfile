@@ -2,7 +2,7 @@
 FROM node:24-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# No install script is needed: what is native comes prebuilt, and onnxruntime's script only fetches GPU libraries.
+# No install script is needed: native code comes prebuilt, and onnxruntime's script only downloads GPU libraries.
 RUN npm ci --omit=dev --ignore-scripts
 # onnxruntime brings its libraries for every platform, and a browser build that Node never loads.
 RUN rm -rf node_modules/onnxruntime-web \
@@ -15,7 +15,7 @@ ENV NODE_ENV=production \
   DATA_DIR=/data \
   MODELS_DIR=/models
 WORKDIR /app
-# Named volumes take the owner of the folder they are mounted over.
+# Named volumes get the owner of the folder that they are mounted over.
 RUN install -d -o node -g node /data /models
 COPY --from=dependencies /app/node_modules node_modules
 COPY package.json LICENSE ./
@@ -26,5 +26,5 @@ USER node
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT || 8000}/livez`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
-# TypeScript runs as it is: there is no build step. For a worker: node workers/main.ts
+# There is no build step. Without Redis this process also runs a worker; with Redis, start: node workers/main.ts
 CMD ["node", "src/main.ts"]

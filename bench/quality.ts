@@ -4,12 +4,11 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import pLimit from 'p-limit';
 import { pino } from 'pino';
-import type { ModelDefinition } from '../models/definition.ts';
 import type { Embedder, Preprocessing } from '../models/embedder.ts';
+import { listModels } from '../models/local-models.ts';
+import { type ModelDefinition, resolveModel } from '../models/model-folder.ts';
 import { prepareImage } from '../models/prepare-image.ts';
-import { resolveModel } from '../models/resolve.ts';
 import { createThreadEmbedder } from '../models/thread-embedder.ts';
-import { listModels } from '../models/verify.ts';
 import { toTable } from '../src/cli/table.ts';
 import { VitrineError } from '../src/errors/vitrine-error.ts';
 import { type Labelled, toNearest, toRetrieval } from './quality/metrics.ts';
@@ -83,7 +82,7 @@ async function measure(
 ) {
   const preprocessing = { ...definition.preprocessing, fit };
   await using embedder = createThreadEmbedder({
-    definition: { ...definition, preprocessing },
+    ensureModel: async () => ({ ...definition, preprocessing }),
     threads: 1,
     intraOpThreads: 0,
     maxProcessMemoryBytes: 0,

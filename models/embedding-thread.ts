@@ -1,8 +1,8 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { ErrorCode } from '../src/errors/error-table.ts';
 import { toVitrineError } from '../src/errors/vitrine-error.ts';
-import type { ModelDefinition } from './definition.ts';
 import type { PreparedImage } from './embedder.ts';
+import { type ModelDefinition, readFingerprint } from './model-folder.ts';
 import { loadModel } from './transformers-model.ts';
 
 /** What the thread is started with. */
@@ -16,7 +16,7 @@ export type ThreadRequest =
   | { readonly id: number; readonly kind: 'texts'; readonly texts: readonly string[] };
 
 export type ThreadReply =
-  | { readonly kind: 'ready' }
+  | { readonly kind: 'ready'; readonly fingerprint: string }
   | { readonly kind: 'unusable'; readonly code: ErrorCode; readonly message: string }
   /** The vectors of one request, one after the other. */
   | { readonly kind: 'vectors'; readonly id: number; readonly vectors: Float32Array }
@@ -37,7 +37,8 @@ const toFailure = (error: unknown, fallback: ErrorCode) => {
 const { definition, intraOpThreads } = workerData as ThreadData;
 try {
   const model = await loadModel(definition, { intraOpThreads });
-  port.on('message', async (request: ThreadRequest | 'stop') => {
+  const fingerprint = await readFingerprint(definition);
+  const answer = async (request: ThreadRequest | 'stop') => {
     if (request === 'stop') {
       await model[Symbol.asyncDispose]();
       port.close();
@@ -52,8 +53,13 @@ try {
     } catch (error) {
       reply({ kind: 'failed', id: request.id, ...toFailure(error, 'embedding_failed') });
     }
+  };
+  reply({ kind: 'ready', fingerprint });
+  // One after the other, so that the embedder can tell how long a single call takes.
+  let last = Promise.resolve();
+  port.on('message', (request: ThreadRequest | 'stop') => {
+    last = last.then(() => answer(request));
   });
-  reply({ kind: 'ready' });
 } catch (error) {
   reply({ kind: 'unusable', ...toFailure(error, 'model_unavailable') });
 }

@@ -7,7 +7,7 @@ export interface Raster {
   readonly height: number;
 }
 
-/** A part of an image, in its pixels. */
+/** A part of an image, in pixels. */
 export interface Window {
   readonly left: number;
   readonly top: number;
@@ -29,9 +29,9 @@ const KERNELS = {
 const sinc = (x: number) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
 
 /**
- * The window of an image enlarged to `width` × `height`, pixel centres on pixel centres and the kernel cut at the
- * edges: as Pillow does it, with which the models were trained. libvips enlarges half a pixel aside of that, in
- * an axis that keeps its length too, by which prepared pixels were 9 levels off on average; so it only shrinks.
+ * A window of the image enlarged to `width` × `height`. Pixel centres are mapped to pixel centres and the kernel is cut
+ * at the edges, as in Pillow, which the models were trained with. libvips shifts enlarged images by half a pixel, even
+ * along an axis that keeps its length: prepared pixels were 9 levels off on average. So libvips only shrinks.
  */
 export function enlarge(
   source: Raster,
@@ -67,7 +67,7 @@ export function enlarge(
 /** The source pixels that one target pixel is made of. */
 interface Taps {
   readonly first: number;
-  /** They add up to 1. */
+  /** Their sum is 1. */
   readonly weights: Float64Array;
 }
 

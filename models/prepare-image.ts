@@ -4,24 +4,24 @@ import { toImageFormat } from '../src/images/image-format.ts';
 import type { PreparedImage, Preprocessing } from './embedder.ts';
 import { enlarge, type Raster } from './enlarge.ts';
 
-// Many small images are in flight at once: one thread for each keeps all processors busy without libvips
-// splitting every image into strips for threads that have work of their own.
+// Many small images are processed at the same time: one thread per image keeps all processors busy, and libvips need
+// not split every image into strips.
 sharp.concurrency(1);
-// No operation is ever repeated on the same input, so the operation cache would only hold memory.
+// No operation is repeated on the same input, so the cache of operations would only use memory.
 sharp.cache(false);
 
 /**
- * What can't be decoded line by line stands in memory as a whole, and may have only this share of the pixels. The
- * peak that one image of 24 million pixels added to the process, in bytes a pixel: JPEG 0.2, PNG 1.1, progressive
- * JPEG 3.2 (6 without chroma subsampling: 2 bytes a coefficient), turned JPEG 3.6, interlaced PNG 3.7, WebP 8.3,
- * AVIF 18.7; a GIF of 6 million 6.3. So no image takes much more than 200 MB at the default of 50 million.
+ * Formats that can't be decoded line by line need memory for the whole image, so they may have only this share of the
+ * pixels. Measured peak of an image of 24 million pixels, in bytes per pixel: JPEG 0.2, PNG 1.1, progressive JPEG 3.2
+ * (6 without chroma subsampling: 2 bytes per coefficient), rotated JPEG 3.6, interlaced PNG 3.7, WebP 8.3, AVIF 18.7;
+ * GIF (6 million) 6.3. So no image takes much more than 200 MB at the default of 50 million pixels.
  */
 const PIXEL_SHARES: Readonly<Record<string, number>> = { interlaced: 0.5, webp: 0.5, gif: 0.5, heif: 0.2 };
 
 export interface PrepareOptions {
   /** Width times height, read from the header before anything is decoded. */
   readonly maxPixels: number;
-  /** Time that decoding and resizing may take; rounded up to seconds. */
+  /** Time limit for decoding and resizing; rounded up to seconds. */
   readonly timeoutMs?: number;
 }
 
@@ -34,11 +34,11 @@ export async function prepareImage(
   preprocessing: Preprocessing,
   options: PrepareOptions,
 ): Promise<PreparedImage> {
-  // libvips would also take SVG and whatever else it was built with.
+  // libvips would also decode SVG and everything else it was built with.
   if (toImageFormat(bytes) === null) {
     throw new VitrineError(
       'image_unsupported',
-      'The bytes are not those of a JPEG, PNG, WebP, AVIF, GIF or TIFF image.',
+      'The bytes are not a JPEG, PNG, WebP, AVIF, GIF or TIFF image.',
     );
   }
   try {
@@ -85,7 +85,7 @@ async function toFit(
   { size, fit, cropFrom, kernel }: Preprocessing,
 ): Promise<Uint8Array> {
   const target = toTarget(source, size, fit, cropFrom);
-  // Of an image that is larger than the square, the part in its middle.
+  // The centre of an image that is larger than the square.
   const window = {
     left: Math.floor(Math.max(0, target.width - size) / 2),
     top: Math.floor(Math.max(0, target.height - size) / 2),
@@ -96,7 +96,7 @@ async function toFit(
     width: Math.min(source.width, target.width),
     height: Math.min(source.height, target.height),
   };
-  // The fast shrinking on load decodes JPEGs too small and WebPs with another kernel: ten times the difference.
+  // Shrinking on load decodes JPEGs too small and WebPs with another kernel: ten times the difference to Pillow.
   const resized = image.resize({ ...shrunk, fit: 'fill', kernel, fastShrinkOnLoad: false });
   const isEnlarged = shrunk.width < target.width || shrunk.height < target.height;
   const pixels = isEnlarged
@@ -111,7 +111,7 @@ async function toFit(
   return toSquare({ pixels, width: window.width, height: window.height }, size);
 }
 
-/** The size to which the whole image is resized. */
+/** The size that the whole image is resized to. */
 function toTarget({ width, height }: Size, size: number, fit: Preprocessing['fit'], cropFrom: number): Size {
   if (fit === 'stretch') return { width: size, height: size };
   if (fit === 'pad') {
@@ -130,7 +130,7 @@ async function toPixels(image: Sharp, expected: Size): Promise<Uint8Array> {
     .raw({ depth: 'uchar' })
     .toBuffer({ resolveWithObject: true });
   if (info.width !== expected.width || info.height !== expected.height || info.channels !== 3) {
-    throw new Error(`Resizing gave ${info.width} × ${info.height} × ${info.channels}.`);
+    throw new Error(`Resizing returned ${info.width} × ${info.height} × ${info.channels}.`);
   }
   return data;
 }
@@ -147,7 +147,7 @@ function toSquare({ pixels, width, height }: Raster, size: number): Uint8Array {
   return square;
 }
 
-/** libvips tells its failures apart by words alone. */
+/** libvips has no error codes, only messages. */
 function toImageError(error: unknown): VitrineError {
   if (error instanceof VitrineError) return error;
   const message = error instanceof Error ? error.message : '';

@@ -1,5 +1,16 @@
-import type { Dtype, Encoder } from './definition.ts';
 import type { Preprocessing } from './embedder.ts';
+
+export type Dtype = 'fp32' | 'fp16' | 'q8' | 'int8' | 'uint8' | 'q4';
+
+/** One ONNX graph of a model, and what to read from it. */
+export interface Encoder {
+  /** Name of the file in `onnx/`, without the suffix of the dtype and without `.onnx`. */
+  readonly file: string;
+  /** The graph's output that holds the embedding. */
+  readonly output: string;
+  /** How [batch, tokens, dimension] becomes [batch, dimension]; `none` when the output has that shape already. */
+  readonly pooling: 'none' | 'cls' | 'mean';
+}
 
 /** A file of a model's repository on the hub. */
 export interface ModelFile {
@@ -8,15 +19,15 @@ export interface ModelFile {
   readonly sha256?: string;
 }
 
-/** A model that is known by a short name: data only. */
+/** A model that can be downloaded by a short name. */
 export interface RegisteredModel {
   readonly id: string;
   readonly hubId: string;
-  /** A commit, a tag or a branch of the hub repository. */
+  /** A commit, a tag or a branch of the hub repository. A download is pinned to the commit it stands for at that time. */
   readonly revision: string;
   readonly dtype: Dtype;
   readonly files: readonly ModelFile[];
-  /** All files together, rounded, where their sizes were seen. */
+  /** All files together, rounded, where the sizes are known. */
   readonly downloadMegabytes?: number;
   readonly dimension: number;
   readonly preprocessing: Preprocessing;
@@ -25,9 +36,9 @@ export interface RegisteredModel {
   readonly licence: string;
   /** When to choose it. */
   readonly choose: string;
-  /** Where the values above were read. */
+  /** Where the values above come from. */
   readonly sources: readonly string[];
-  /** What could not be read anywhere, and why the value was taken all the same. */
+  /** Which value has no source of its own, and why it was chosen. */
   readonly note?: string;
 }
 
@@ -63,10 +74,7 @@ const PROJECTED_TEXT: Encoder = { file: 'text_model', output: 'text_embeds', poo
 const POOLED_VISION: Encoder = { file: 'vision_model', output: 'pooler_output', pooling: 'none' };
 const POOLED_TEXT: Encoder = { file: 'text_model', output: 'pooler_output', pooling: 'none' };
 
-/**
- * The model that ships with Vitrine. Its dimension and preprocessing stand in models/builtin, beside the graph that
- * the same script makes, and are read from there.
- */
+/** The model that ships with Vitrine. Its dimension and preprocessing are read from models/builtin, like its weights. */
 export const BUILTIN = {
   id: 'builtin',
   licence: 'Apache-2.0',
@@ -74,13 +82,10 @@ export const BUILTIN = {
 } as const;
 
 /**
- * The models that can be pulled.
+ * The models that can be downloaded.
  *
  * All weights are fp32: the 8-bit exports quantize activations by the range of the whole batch (onnxruntime's
- * DynamicQuantizeLinear), so that an image's vector would depend on its neighbours.
- *
- * Revisions are branches, since no commit could be checked from where this was written; the weights are held to
- * their SHA-256 where the hub's pages show it, and to the one that the hub announces elsewhere.
+ * DynamicQuantizeLinear), so an image's vector would depend on the other images of its batch.
  */
 export const MODELS: readonly RegisteredModel[] = [
   {
@@ -122,12 +127,13 @@ export const MODELS: readonly RegisteredModel[] = [
     vision: PROJECTED_VISION,
     text: PROJECTED_TEXT,
     licence: 'MIT (openai/CLIP)',
-    choose: 'As clip-vit-base-patch32 with four times the patches: finer detail, about four times the work.',
+    choose:
+      'Like clip-vit-base-patch32 with four times the patches: finer detail, about four times the work.',
     sources: [
       'https://huggingface.co/openai/clip-vit-base-patch16/blob/refs%2Fpr%2F4/preprocessor_config.json',
       'https://huggingface.co/docs/transformers.js/api/models (CLIPVisionModelWithProjection, its example)',
     ],
-    note: "The preprocessing is of OpenAI's own repository; the copy beside the ONNX weights was not seen.",
+    note: "The preprocessing comes from OpenAI's own repository; the copy in the repository of the ONNX weights was not checked.",
   },
   {
     id: 'siglip-base-patch16-224',
@@ -166,7 +172,7 @@ export const MODELS: readonly RegisteredModel[] = [
       'https://huggingface.co/AXERA-TECH/siglip2-base-patch16-224/blob/main/tokenizer/preprocessor_config.json',
       'https://huggingface.co/onnx-community/siglip2-base-patch16-256-ONNX/tree/main (the files of its sister)',
     ],
-    note: "The preprocessing is a copy of Google's; the one beside the ONNX weights was not seen. The outputs are those of the SigLIP class that its model_type names.",
+    note: "The preprocessing is a copy of Google's; the one in the repository of the ONNX weights was not checked. The outputs are those of the SigLIP class that its model_type names.",
   },
   {
     id: 'marqo-fashion-siglip',
@@ -235,7 +241,7 @@ export const MODELS: readonly RegisteredModel[] = [
       'https://huggingface.co/Xenova/mobileclip_s0/blob/9db4e77d9bbdeb1c1e8c1efa9702047e8d2d5ec2/preprocessor_config.json',
       'https://huggingface.co/apple/MobileCLIP-S0/commit/3d22d55fff32f091c79bf0f762198c72aa5b760f (the licence)',
     ],
-    note: 'The list of its files and its outputs are those of the CLIP classes that load it; they were not seen.',
+    note: 'The list of its files and its outputs are those of the CLIP classes that load it; they were not checked.',
   },
 ];
 
@@ -243,7 +249,7 @@ export function findModel(id: string): RegisteredModel | undefined {
   return MODELS.find((model) => model.id === id);
 }
 
-/** Ids of the models that find images by words. */
+/** Ids of the models that can search by words. */
 export const TEXT_MODEL_IDS: readonly string[] = MODELS.filter((model) => model.text !== null).map(
   ({ id }) => id,
 );

@@ -1,53 +1,303 @@
 import { availableParallelism, totalmem } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { VitrineError } from '../src/errors/vitrine-error.ts';
 import type { Logger } from '../src/observability/logger.ts';
-import type { ModelDefinition } from './definition.ts';
 import type { Embedder, EmbedderModel, PreparedImage } from './embedder.ts';
 import type { ThreadData, ThreadReply, ThreadRequest } from './embedding-thread.ts';
+import type { ModelDefinition } from './model-folder.ts';
 
 export interface ThreadEmbedderOptions {
-  readonly definition: ModelDefinition;
-  /** Brings the weights where they are missing; awaited by `start` before a thread loads them. */
-  readonly bringWeights?: () => Promise<void>;
+  /** Finds the model and puts its weights on the disk. Called by `start`; the signal aborts on disposal. */
+  ensureModel(signal: AbortSignal): Promise<ModelDefinition>;
   /** 0: one thread for every four processors. */
   readonly threads: number;
-  /** 0: the processors divided among the threads, at most four. */
+  /** 0: the processors divided among the threads, at most four each. */
   readonly intraOpThreads: number;
   /**
-   * A thread is replaced after the batch that takes the process over this. 0: four fifths of the container's limit,
-   * and never where there is none.
+   * A thread is replaced after the batch that takes the process over this. 0: four fifths of the container's limit;
+   * never where there is no such limit.
    */
   readonly maxProcessMemoryBytes: number;
+  /** Time for one inference call with up to eight images or texts; larger calls get more in proportion. */
+  readonly inferenceTimeoutMs?: number;
   readonly logger: Logger;
   /** The thread's program, for tests of what happens when it fails. */
   readonly entry?: URL;
+}
+
+/** Generous: eight images take the larger models a few seconds on one slow processor. */
+const INFERENCE_TIMEOUT_MS = 60_000;
+const ITEMS_PER_TIMEOUT = 8;
+/** Generous as well: the weights may lie on a slow network drive. */
+const LOAD_TIMEOUT_MS = 300_000;
+/** A thread that hangs in native code never terminates, so nothing waits for it longer than this. */
+const TERMINATE_TIMEOUT_MS = 2_000;
+
+/**
+ * The Embedder that infers in threads of its own, because onnxruntime blocks the thread it runs in: heartbeats, leases
+ * and downloads go on. A thread that crashes or hangs fails only the calls it holds; the next call starts a new one.
+ */
+export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
+  const { logger, inferenceTimeoutMs = INFERENCE_TIMEOUT_MS } = options;
+  const entry = options.entry ?? new URL('./embedding-thread.ts', import.meta.url);
+  const counts = toThreadCounts(availableParallelism(), options.threads, options.intraOpThreads);
+  const memoryLimit = toMemoryLimit(options.maxProcessMemoryBytes, process.constrainedMemory(), totalmem());
+  const disposed = new AbortController();
+  const threads = new Set<Thread>();
+  const replacements = new WeakSet<Thread>();
+  let replacingHelps = true;
+  let loading: Promise<Loaded> | undefined;
+  let loaded: Loaded | undefined;
+
+  /** Loads the model in all threads, once for all callers; again after a failure. */
+  function load(): Promise<Loaded> {
+    loading ??= loadOnce().catch((error: unknown) => {
+      loading = undefined;
+      throw error;
+    });
+    return loading;
+  }
+
+  async function loadOnce(): Promise<Loaded> {
+    const definition = await options.ensureModel(disposed.signal);
+    disposed.signal.throwIfAborted();
+    const started = Array.from({ length: counts.threads }, () => addThread(definition));
+    try {
+      const [fingerprint = ''] = await Promise.all(started.map(({ ready }) => ready));
+      const { id, dimension, preprocessing, text } = definition;
+      loaded = { definition, model: { id, dimension, fingerprint, preprocessing, hasText: text !== null } };
+      return loaded;
+    } catch (error) {
+      // The threads that did start would stay, and the next attempt would start more.
+      await Promise.all(started.map((thread) => thread.end(toStopped())));
+      throw error;
+    }
+  }
+
+  function addThread(definition: ModelDefinition): Thread {
+    const thread = startThread({
+      entry,
+      data: { definition, intraOpThreads: counts.intraOpThreads },
+      fingerprint: loaded?.model.fingerprint,
+      inferenceTimeoutMs,
+      logger,
+      onIdle: () => replaceIfLarge(thread, definition),
+      onEnd: () => threads.delete(thread),
+    });
+    threads.add(thread);
+    return thread;
+  }
+
+  /** The thread with the least to do; a new one when all are busy and one is missing. */
+  function chooseThread(definition: ModelDefinition): Thread {
+    const [best] = [...threads].sort((a, b) => a.pendingCalls() - b.pendingCalls());
+    const isFull = threads.size >= counts.threads;
+    return best !== undefined && (isFull || best.pendingCalls() === 0) ? best : addThread(definition);
+  }
+
+  /** Replacing a thread returns the memory that onnxruntime's arenas and fragmentation keep. */
+  function replaceIfLarge(thread: Thread, definition: ModelDefinition): void {
+    const rssBytes = process.memoryUsage.rss();
+    const memory = { rss_bytes: rssBytes, limit_bytes: memoryLimit };
+    if (rssBytes <= memoryLimit) {
+      replacingHelps = true;
+      replacements.delete(thread);
+    } else if (replacingHelps && replacements.has(thread)) {
+      // The memory is used by something else: replacing one thread after the other would only cost time.
+      replacingHelps = false;
+      logger.error(memory, 'memory stays over its limit with a new embedding thread');
+    } else if (replacingHelps) {
+      logger.warn(memory, 'embedding thread replaced: memory over its limit');
+      thread.retire();
+      replacements.add(addThread(definition));
+    }
+  }
+
+  async function infer(work: Work): Promise<readonly Float32Array[]> {
+    const { definition } = await load();
+    disposed.signal.throwIfAborted();
+    const vectors = await chooseThread(definition).infer(work);
+    const { dimension } = definition;
+    return Array.from({ length: vectors.length / dimension }, (_, index) =>
+      vectors.slice(index * dimension, (index + 1) * dimension),
+    );
+  }
+
+  return {
+    start: async () => (await load()).model,
+    get model() {
+      if (loaded === undefined) throw new VitrineError('not_ready', 'The model is not loaded yet.');
+      return loaded.model;
+    },
+    embedImages: async (images) => (images.length === 0 ? [] : infer({ kind: 'images', images })),
+    async embedTexts(texts) {
+      const { model } = await load();
+      if (!model.hasText) {
+        throw new VitrineError('text_not_supported', `The model ${model.id} only knows images, not words.`);
+      }
+      return texts.length === 0 ? [] : infer({ kind: 'texts', texts });
+    },
+    async [Symbol.asyncDispose]() {
+      disposed.abort(toStopped());
+      await Promise.all([...threads].map((thread) => thread.end(toStopped())));
+    },
+  };
+}
+
+const toStopped = () => new VitrineError('embedding_failed', 'The embedder was stopped.');
+
+/** What a loaded embedder knows. */
+interface Loaded {
+  readonly definition: ModelDefinition;
+  readonly model: EmbedderModel;
 }
 
 type Work =
   | { readonly kind: 'images'; readonly images: readonly PreparedImage[] }
   | { readonly kind: 'texts'; readonly texts: readonly string[] };
 
-interface Pending {
+/** A thread that has loaded the model, or is loading it. It answers its calls one after the other. */
+interface Thread {
+  /** The fingerprint of the model it has loaded. */
+  readonly ready: Promise<string>;
+  /** Calls that it has not answered. */
+  pendingCalls(): number;
+  /** @returns the vectors, one after the other */
+  infer(work: Work): Promise<Float32Array>;
+  /** Lets an idle thread free its memory and end by itself. */
+  retire(): void;
+  /** Fails its calls and terminates it. Resolves when it is gone, or when it doesn't terminate. */
+  end(error: VitrineError): Promise<void>;
+}
+
+interface ThreadOptions {
+  readonly entry: URL;
+  readonly data: ThreadData;
+  /** What it has to load; undefined: not known yet. */
+  readonly fingerprint: string | undefined;
+  readonly inferenceTimeoutMs: number;
+  readonly logger: Logger;
+  onIdle(): void;
+  /** It takes no more calls. */
+  onEnd(): void;
+}
+
+interface Call {
+  /** How many images or texts. */
+  readonly size: number;
   resolve(vectors: Float32Array): void;
   reject(error: VitrineError): void;
 }
 
-/** A thread with a loaded model and the requests it has not answered. */
-interface Thread {
-  readonly worker: Worker;
-  readonly pending: Map<number, Pending>;
-  readonly ready: Promise<void>;
-  /** It replaced a thread that was ended for its memory. */
-  readonly followsRecycled: boolean;
-  /** Takes no more work: it is being replaced, or has ended. */
-  retired: boolean;
+function startThread(options: ThreadOptions): Thread {
+  const { logger } = options;
+  // Options of the main program (test runners', debuggers') are not the thread's.
+  const worker = new Worker(options.entry, { workerData: options.data, name: 'embedding', execArgv: [] });
+  const { id } = options.data.definition;
+  const calls = new Map<number, Call>();
+  const ready = Promise.withResolvers<string>();
+  let isReady = false;
+  let hasEnded = false;
+  let lastCallId = 0;
+  let timer: NodeJS.Timeout | undefined;
+
+  // A failure reaches those who wait for `ready`; nobody may be waiting.
+  ready.promise.catch(() => undefined);
+
+  function stopTaking(): void {
+    hasEnded = true;
+    clearTimeout(timer);
+    options.onEnd();
+  }
+
+  async function end(error: VitrineError): Promise<void> {
+    if (!hasEnded) stopTaking();
+    ready.reject(error);
+    for (const { reject } of calls.values()) reject(error);
+    calls.clear();
+    await Promise.race([worker.terminate(), delay(TERMINATE_TIMEOUT_MS, undefined, { ref: false })]);
+  }
+
+  /** Sets the time limit for what the thread does now: load the model, or its first call. */
+  function watch(): void {
+    clearTimeout(timer);
+    const [call] = calls.values();
+    if (!isReady) {
+      timer = setTimeout(() => {
+        const seconds = LOAD_TIMEOUT_MS / 1000;
+        void end(new VitrineError('model_unavailable', `${id} did not load within ${seconds} seconds.`));
+      }, LOAD_TIMEOUT_MS);
+    } else if (call !== undefined) {
+      const timeoutMs = options.inferenceTimeoutMs * Math.ceil(call.size / ITEMS_PER_TIMEOUT);
+      timer = setTimeout(() => {
+        logger.error(
+          { model: id, batch: call.size, timeout_ms: timeoutMs },
+          'embedding thread hangs: it is replaced',
+        );
+        const detail = `The model did not finish within ${timeoutMs / 1000} seconds.`;
+        void end(new VitrineError('embedding_timed_out', detail));
+      }, timeoutMs);
+    }
+  }
+
+  worker.on('message', (message: ThreadReply) => {
+    if (hasEnded) return;
+    if (message.kind === 'unusable') return void end(new VitrineError(message.code, message.message));
+    if (message.kind === 'ready') {
+      if (message.fingerprint !== (options.fingerprint ?? message.fingerprint)) {
+        return void end(
+          new VitrineError('model_unavailable', `The weights of ${id} have changed on the disk.`, {
+            suggestion: 'Restart this process, so that it uses the new weights, or put the old ones back.',
+          }),
+        );
+      }
+      isReady = true;
+      ready.resolve(message.fingerprint);
+    } else {
+      const call = calls.get(message.id);
+      calls.delete(message.id);
+      if (message.kind === 'vectors') call?.resolve(message.vectors);
+      else call?.reject(new VitrineError(message.code, message.message));
+      if (calls.size === 0) options.onIdle();
+    }
+    if (!hasEnded) watch();
+  });
+  worker.on('error', (cause) => {
+    logger.error({ error: cause }, 'embedding thread failed');
+    void end(
+      new VitrineError('embedding_thread_crashed', 'The embedding thread ended with an error.', { cause }),
+    );
+  });
+  worker.on('exit', (code) => {
+    void end(new VitrineError('embedding_thread_crashed', `The embedding thread ended (exit code ${code}).`));
+  });
+  watch();
+
+  return {
+    ready: ready.promise,
+    pendingCalls: () => calls.size,
+    infer(work) {
+      const answer = Promise.withResolvers<Float32Array>();
+      const request: ThreadRequest = { id: ++lastCallId, ...work };
+      const size = work.kind === 'images' ? work.images.length : work.texts.length;
+      calls.set(request.id, { size, resolve: answer.resolve, reject: answer.reject });
+      // Posted at once: the thread reads it when the model is loaded.
+      worker.postMessage(request);
+      if (isReady && calls.size === 1) watch();
+      return answer.promise;
+    },
+    retire() {
+      stopTaking();
+      worker.postMessage('stop');
+    },
+    end,
+  };
 }
 
 /**
- * How many threads, and how many processors each uses, by what this process may use. libuv's count respects
- * affinity and the cgroup's quota. Threads scale better than processors within one small inference; four is
- * where onnxruntime's gain flattens for models of this size.
+ * How many threads, and how many processors each of them uses, for a process that may use `processors`. Threads scale
+ * better than processors within one small inference; four is where onnxruntime's gain flattens for models of this size.
  */
 export function toThreadCounts(
   processors: number,
@@ -60,148 +310,10 @@ export function toThreadCounts(
   return { threads: count, intraOpThreads: each };
 }
 
-/** The memory at which a thread is replaced; Infinity: never. A constraint beyond the machine's memory is none. */
-export function toMemoryLimit(askedBytes: number, constrainedBytes: number, machineBytes: number): number {
+/** The memory at which a thread is replaced; Infinity: never. A container's limit above the machine's memory is none. */
+export function toMemoryLimit(askedBytes: number, containerBytes: number, machineBytes: number): number {
   if (askedBytes > 0) return askedBytes;
-  return constrainedBytes > 0 && constrainedBytes < machineBytes
-    ? constrainedBytes * 0.8
+  return containerBytes > 0 && containerBytes < machineBytes
+    ? containerBytes * 0.8
     : Number.POSITIVE_INFINITY;
-}
-
-/**
- * The Embedder that infers in threads of its own, since onnxruntime blocks the thread it runs in: heartbeats,
- * leases and downloads go on meanwhile. A crash of a thread fails only what that thread held; the next batch
- * starts a new one.
- */
-export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
-  const { definition, logger, entry = new URL('./embedding-thread.ts', import.meta.url) } = options;
-  const counts = toThreadCounts(availableParallelism(), options.threads, options.intraOpThreads);
-  const memoryLimit = toMemoryLimit(options.maxProcessMemoryBytes, process.constrainedMemory(), totalmem());
-  const data: ThreadData = { definition, intraOpThreads: counts.intraOpThreads };
-  const pool = new Set<Thread>();
-  let nextId = 1;
-  let recycledInVain = false;
-  let stopped = false;
-  let started: Promise<void> | undefined;
-
-  const model: EmbedderModel = {
-    id: definition.id,
-    dimension: definition.dimension,
-    fingerprint: definition.fingerprint,
-    preprocessing: definition.preprocessing,
-    hasText: definition.text !== null,
-  };
-
-  function startThread(followsRecycled = false): Thread {
-    const worker = new Worker(entry, {
-      workerData: data,
-      name: 'embedding',
-      // Options of the main program (test runners', debuggers') are not the thread's.
-      execArgv: [],
-    });
-    const pending = new Map<number, Pending>();
-    const ready = Promise.withResolvers<void>();
-    const thread: Thread = { worker, pending, ready: ready.promise, followsRecycled, retired: false };
-    // Whoever sends work waits for it; a thread that fails before is reported to them, not as unhandled.
-    ready.promise.catch(() => undefined);
-    const end = (error: VitrineError) => {
-      thread.retired = true;
-      pool.delete(thread);
-      ready.reject(error);
-      for (const { reject } of pending.values()) reject(error);
-      pending.clear();
-    };
-    worker.on('message', (message: ThreadReply) => {
-      if (message.kind === 'ready') return ready.resolve();
-      if (message.kind === 'unusable') {
-        end(new VitrineError(message.code, message.message));
-        void worker.terminate();
-        return;
-      }
-      const waiting = pending.get(message.id);
-      pending.delete(message.id);
-      if (message.kind === 'vectors') waiting?.resolve(message.vectors);
-      else waiting?.reject(new VitrineError(message.code, message.message));
-      if (pending.size === 0) recycleIfLarge(thread);
-    });
-    worker.on('error', (cause) => {
-      logger.error({ error: cause }, 'embedding thread failed');
-      end(
-        new VitrineError('embedding_thread_crashed', 'The embedding thread ended with an error.', { cause }),
-      );
-    });
-    worker.on('exit', (code) => {
-      end(new VitrineError('embedding_thread_crashed', `The embedding thread ended (exit code ${code}).`));
-    });
-    pool.add(thread);
-    return thread;
-  }
-
-  async function startAll(): Promise<void> {
-    await options.bringWeights?.();
-    await Promise.all(Array.from({ length: counts.threads }, () => startThread().ready));
-  }
-
-  function recycleIfLarge(thread: Thread): void {
-    const rssBytes = process.memoryUsage.rss();
-    const memory = { rss_bytes: rssBytes, limit_bytes: memoryLimit };
-    if (rssBytes <= memoryLimit) recycledInVain = false;
-    else if (thread.followsRecycled && !recycledInVain) {
-      // What fills the memory isn't the thread's: replacing one after the other would only cost time.
-      recycledInVain = true;
-      logger.error(memory, 'memory stays over its limit with a new embedding thread');
-    }
-    if (thread.retired || rssBytes <= memoryLimit || recycledInVain) return;
-    logger.warn(memory, 'embedding thread replaced: memory over its limit');
-    thread.retired = true;
-    pool.delete(thread);
-    thread.worker.postMessage('stop');
-    startThread(true);
-  }
-
-  function chooseThread(): Thread {
-    let best: Thread | undefined;
-    for (const thread of pool)
-      if (best === undefined || thread.pending.size < best.pending.size) best = thread;
-    if (best === undefined || (best.pending.size > 0 && pool.size < counts.threads)) return startThread();
-    return best;
-  }
-
-  async function run(work: Work, count: number): Promise<readonly Float32Array[]> {
-    if (stopped) throw new VitrineError('embedding_failed', 'The embedder was stopped.');
-    const thread = chooseThread();
-    const answer = Promise.withResolvers<Float32Array>();
-    const request: ThreadRequest = { id: nextId++, ...work };
-    thread.pending.set(request.id, answer);
-    // Posted at once: the thread reads it when the model is loaded, and its end rejects the answer.
-    thread.worker.postMessage(request);
-    const vectors = await answer.promise;
-    const { dimension } = definition;
-    return Array.from({ length: count }, (_, index) =>
-      vectors.slice(index * dimension, (index + 1) * dimension),
-    );
-  }
-
-  return {
-    model,
-    start() {
-      started ??= startAll().catch((error: unknown) => {
-        started = undefined;
-        throw error;
-      });
-      return started;
-    },
-    embedImages: (images) =>
-      images.length === 0 ? Promise.resolve([]) : run({ kind: 'images', images }, images.length),
-    async embedTexts(texts) {
-      if (!model.hasText) {
-        throw new VitrineError('text_not_supported', `The model ${model.id} knows images only, not words.`);
-      }
-      return run({ kind: 'texts', texts }, texts.length);
-    },
-    async [Symbol.asyncDispose]() {
-      stopped = true;
-      await Promise.all([...pool].map(({ worker }) => worker.terminate()));
-    },
-  };
 }

@@ -1,8 +1,9 @@
 import { basename, dirname } from 'node:path';
 import { AutoTokenizer, env, PreTrainedModel, type PreTrainedTokenizer, Tensor } from '@xenova/transformers';
 import { VitrineError } from '../src/errors/vitrine-error.ts';
-import type { Dtype, Encoder, ModelDefinition } from './definition.ts';
 import type { PreparedImage, Preprocessing } from './embedder.ts';
+import type { ModelDefinition } from './model-folder.ts';
+import type { Encoder } from './registry.ts';
 
 /** A model in this thread's memory. Each call blocks the thread while onnxruntime computes. */
 export interface LoadedModel extends AsyncDisposable {
@@ -13,7 +14,7 @@ export interface LoadedModel extends AsyncDisposable {
 }
 
 export interface LoadOptions {
-  /** Processors one inference call uses. */
+  /** Processors that one inference call uses. */
   readonly intraOpThreads: number;
 }
 
@@ -43,9 +44,12 @@ export async function loadModel(definition: ModelDefinition, options: LoadOption
     },
     async embedTexts(texts) {
       if (definition.text === null) {
-        throw new VitrineError('text_not_supported', `The model ${definition.id} knows images only.`);
+        throw new VitrineError(
+          'text_not_supported',
+          `The model ${definition.id} only knows images, not words.`,
+        );
       }
-      // Loaded with the first words: workers never need it.
+      // Loaded when first used: workers never need it.
       text ??= {
         run: await loadEncoder(definition, definition.text, options),
         tokenizer: await AutoTokenizer.from_pretrained(basename(definition.folder), {
@@ -77,7 +81,7 @@ async function loadEncoder(
 ): Promise<EncoderRun> {
   const model = await PreTrainedModel.from_pretrained(basename(definition.folder), {
     model_file_name: encoder.file,
-    dtype: definition.dtype satisfies Dtype,
+    dtype: definition.dtype,
     device: 'cpu',
     local_files_only: true,
     session_options: { intraOpNumThreads: intraOpThreads, interOpNumThreads: 1 },
@@ -108,7 +112,7 @@ export function toPlanes(images: readonly PreparedImage[], preprocessing: Prepro
   const { size, mean, std } = preprocessing;
   const area = size * size;
   const planes = new Float32Array(images.length * 3 * area);
-  // 256 possible values a channel: a table instead of a division a pixel.
+  // A table of the 256 possible values per channel is faster than a division per pixel.
   const tables = [0, 1, 2].map((channel) =>
     Float32Array.from({ length: 256 }, (_, value) => {
       return (value / 255 - (mean[channel] ?? 0)) / (std[channel] ?? 1);
@@ -118,7 +122,7 @@ export function toPlanes(images: readonly PreparedImage[], preprocessing: Prepro
     if (pixels.length !== area * 3) {
       throw new VitrineError(
         'embedding_failed',
-        `Expected ${area * 3} bytes of pixels and got ${pixels.length}.`,
+        `Expected ${area * 3} bytes of pixels but got ${pixels.length}.`,
       );
     }
     tables.forEach((table, channel) => {
@@ -150,14 +154,14 @@ function pool(output: Tensor, pooling: Encoder['pooling']): Float32Array {
 }
 
 /**
- * The vectors scaled to length 1, so that a dot product is their cosine.
+ * The vectors scaled to length 1, so that their dot product is their cosine.
  * @throws VitrineError `embedding_invalid` for another length than expected, or a vector without a direction
  */
 export function toUnitVectors(data: Float32Array, count: number, dimension: number): Float32Array {
   if (data.length !== count * dimension) {
     throw new VitrineError(
       'embedding_invalid',
-      `The model gave ${data.length / count} numbers an item where ${dimension} were expected.`,
+      `The model returned ${data.length / count} numbers per item instead of ${dimension}.`,
     );
   }
   const vectors = new Float32Array(data.length);
@@ -166,7 +170,7 @@ export function toUnitVectors(data: Float32Array, count: number, dimension: numb
     for (let i = start; i < start + dimension; i++) sum += (data[i] ?? 0) ** 2;
     const length = Math.sqrt(sum);
     if (!Number.isFinite(length) || length === 0) {
-      throw new VitrineError('embedding_invalid', 'The model gave a vector that is zero or not finite.');
+      throw new VitrineError('embedding_invalid', 'The model returned a vector that is zero or not finite.');
     }
     for (let i = start; i < start + dimension; i++) vectors[i] = (data[i] ?? 0) / length;
   }

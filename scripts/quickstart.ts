@@ -3,27 +3,27 @@ import { parseArgs } from 'node:util';
 import { isFault } from '../src/catalog/feed.ts';
 import type { ProductImage } from '../src/catalog/product-image.ts';
 import { type Catalog, openCatalog } from '../src/catalog/read-catalog.ts';
-import { openClient } from '../src/cli/client.ts';
-import { paint, print, type Terminal } from '../src/cli/command.ts';
-import { runIndex } from '../src/cli/index-command.ts';
-import { printReport } from '../src/cli/index-report.ts';
+import { connectServer } from '../src/cli/client.ts';
+import { runIndex } from '../src/cli/index/index-command.ts';
+import { printReport } from '../src/cli/index/report.ts';
 import { printHits } from '../src/cli/search.ts';
-import { serve } from '../src/cli/serve.ts';
-import { parseConfig } from '../src/config/config.ts';
+import { paint, print, type Terminal } from '../src/cli/terminal.ts';
+import { type Config, parseConfig } from '../src/config/config.ts';
 import { type Environment, readEnvironment } from '../src/config/env.ts';
 import { runProgram } from '../src/program.ts';
 import { searchReply } from '../src/search/schemas.ts';
+import { serve } from '../src/serve.ts';
 import { createSampleCatalog } from './sample-catalog.ts';
 
 const USAGE = `Usage: npm run quickstart [-- [--catalog FILE.csv] [--once]]
 
 Starts Vitrine, indexes a catalog, and shows the products that look most like one of them. Without a
-catalog it draws one of its own. Needs no Redis and no Qdrant; uses them when REDIS_URL or QDRANT_URL is set.
+catalog it draws one. Needs no Redis and no Qdrant; uses them when REDIS_URL or QDRANT_URL is set.
 
   --catalog FILE   index this .csv or .jsonl file, or folder of images
-  --once           end after the search; else the server stays until Ctrl+C`;
+  --once           end after the search; otherwise the server runs until Ctrl+C`;
 
-await runProgram(async () => {
+await runProgram(async (signal) => {
   const { values } = parseArgs({
     options: {
       catalog: { type: 'string' },
@@ -35,49 +35,37 @@ await runProgram(async () => {
     process.stdout.write(`${USAGE}\n`);
     return 0;
   }
-  return await quickstart(values.catalog, values.once);
+  return await quickstart(values.catalog, values.once, signal);
 });
 
-async function quickstart(path: string | undefined, once: boolean): Promise<number> {
-  const given = readEnvironment();
-  const stop = new AbortController();
-  // The second signal ends the process at once, as without a handler.
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort());
-  const terminal: Terminal = {
-    environment: given,
-    stdout: process.stdout,
-    stderr: process.stderr,
-    signal: stop.signal,
-  };
-  const csv = path ?? (await drawSample(terminal, parseConfig(given).dataDir));
-  const catalog = await openCatalog(csv);
-  const environment = toEnvironment(given, once);
+async function quickstart(path: string | undefined, once: boolean, signal: AbortSignal): Promise<number> {
+  const environment = toEnvironment(readEnvironment(), once);
+  const given = parseConfig(environment);
+  const done = new AbortController();
+  const terminal: Terminal = { environment, stdout: process.stdout, stderr: process.stderr, signal };
+  const catalog = await openCatalog(path ?? (await drawSample(terminal, given.dataDir)));
+  const roots = [...given.images.roots, catalog.folder];
+  const config: Config = { ...given, images: { ...given.images, roots } };
 
-  let failed = false;
+  let failed = 0;
   await serve({
-    environment,
-    ownFolders: [catalog.folder],
+    config,
     worker: true,
-    signal: stop.signal,
+    signal: AbortSignal.any([signal, done.signal]),
     async onListening(url) {
-      failed = (await indexAndSearch(catalog, url, { ...terminal, environment })) > 0;
-      if (once) stop.abort();
+      failed = await indexAndSearch(catalog, url, terminal);
+      if (once) done.abort();
       else printAddresses(terminal, url);
     },
   }).catch((error: unknown) => {
-    if (!stop.signal.aborted) throw error;
+    if (!signal.aborted) throw error;
   });
-  return failed ? 1 : 0;
+  return failed > 0 ? 1 : 0;
 }
 
-/** Quiet, unless asked to speak; with --once nobody needs to know the port, so that a busy one doesn't matter. */
+/** Logs only errors, unless more is asked for. With --once nobody needs to know the port, so any free one is taken. */
 function toEnvironment(given: Environment, once: boolean): Environment {
-  return {
-    ...given,
-    LOG_LEVEL: given['LOG_LEVEL'] || 'error',
-
-    ...(once && { PORT: '0' }),
-  };
+  return { ...given, LOG_LEVEL: given['LOG_LEVEL'] || 'error', ...(once && { PORT: '0' }) };
 }
 
 async function drawSample(terminal: Terminal, dataDir: string): Promise<string> {
@@ -86,12 +74,12 @@ async function drawSample(terminal: Terminal, dataDir: string): Promise<string> 
   return csv;
 }
 
-/** Gives how many entries failed. */
+/** Returns how many entries failed. */
 async function indexAndSearch(catalog: Catalog, url: string, terminal: Terminal): Promise<number> {
-  await using client = await openClient({ server: url, environment: terminal.environment });
+  const client = await connectServer(url, terminal);
   const startedAt = performance.now();
   const progress = await runIndex({ catalog, client, sharedFolders: [catalog.folder] }, terminal);
-  printReport(terminal, progress, performance.now() - startedAt);
+  printReport(terminal, progress, (performance.now() - startedAt) / 1_000);
   const sample = await firstImage(catalog);
   if (sample === null || progress.completed === 0) return Math.max(1, progress.failures.length);
 

@@ -33,8 +33,8 @@ function ensureInstalled() {
     cwd: root,
     stdio: ['ignore', 2, 2],
     shell: process.platform === 'win32',
-    // The GPU libraries of onnxruntime and the telemetry of swagger-ui-dist are of no use here; npm older
-    // than 11 doesn't know `allowScripts`, so their install scripts are told by their own variables.
+    // The GPU libraries of onnxruntime and the telemetry of swagger-ui-dist are not needed; npm older than 11 doesn't
+    // know `allowScripts`, so their install scripts are turned off by variables of their own.
     env: { ...process.env, ONNXRUNTIME_NODE_INSTALL: 'skip', SCARF_ANALYTICS: 'false' },
   });
   if (status !== 0) {
@@ -54,7 +54,8 @@ if (entry === undefined) {
 const child = spawn(pinnedNode, ['--disable-warning=ExperimentalWarning', join(root, entry), ...args], {
   stdio: 'inherit',
 });
-// The terminal sends its signals to the whole group; a supervisor sends them to this process alone.
+// A supervisor may signal this process alone, so it passes the signal on. When the whole process group got it, the
+// child takes the second one for the same request (src/program.ts). A terminal always signals the whole group.
 for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
 process.on('SIGINT', () => {});
 child.on('error', (error) => {

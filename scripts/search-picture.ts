@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp, { type OverlayOptions } from 'sharp';
 import { openCatalog } from '../src/catalog/read-catalog.ts';
-import { type Client, openInProcess } from '../src/cli/client.ts';
-import { runIndex } from '../src/cli/index-command.ts';
+import type { Client } from '../src/cli/client.ts';
+import { runIndex, withoutServer } from '../src/cli/index/index-command.ts';
+import { parseConfig } from '../src/config/config.ts';
 import { runProgram } from '../src/program.ts';
 import { searchReply } from '../src/search/schemas.ts';
 import { createSampleCatalog } from './sample-catalog.ts';
@@ -19,25 +20,23 @@ const CAPTION = 22;
 const BREAK = 26;
 const OUTPUT = join(import.meta.dirname, '..', 'docs', 'images', 'search.png');
 
-await runProgram(async () => {
+await runProgram(async (signal) => {
   const dataDir = await mkdtemp(join(tmpdir(), 'vitrine-picture-'));
   try {
     const { csv } = await createSampleCatalog(join(dataDir, 'sample'));
-    const environment = { DATA_DIR: dataDir, MODEL: 'builtin' };
-    const sharedFolders = [join(dataDir, 'sample')];
-    await using client = await openInProcess(environment, sharedFolders);
     const catalog = await openCatalog(csv);
-    const { signal } = new AbortController();
-    await runIndex(
-      { catalog, client, sharedFolders },
-      { environment, stdout: process.stdout, stderr: process.stderr, signal },
-    );
+    const sharedFolders = [join(dataDir, 'sample')];
+    const environment = { DATA_DIR: dataDir, MODEL: 'builtin', IMAGE_ROOTS: join(dataDir, 'sample') };
+    const terminal = { environment, stdout: process.stdout, stderr: process.stderr, signal };
     const paths = new Map<string, string>();
     for await (const entry of catalog.entries()) {
       if ('image' in entry && entry.image.image.kind === 'path')
         paths.set(entry.image.productId, entry.image.image.path);
     }
-    await draw(client, paths);
+    await withoutServer(parseConfig(environment), signal, async (client) => {
+      await runIndex({ catalog, client, sharedFolders }, terminal);
+      await draw(client, paths);
+    });
     return 0;
   } finally {
     await rm(dataDir, { recursive: true });

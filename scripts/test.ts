@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline/promises';
 import { parseCLI, startVitest, type TestCase, type TestModule } from 'vitest/node';
 
 const root = join(import.meta.dirname, '..');
@@ -34,7 +35,7 @@ const PROGRAMS: readonly SystemProgram[] = [
 ];
 
 const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
-for (const program of PROGRAMS) ensureProgram(program);
+for (const program of PROGRAMS) await ensureProgram(program);
 runCheck('lint', ['@biomejs', 'biome', 'bin', 'biome'], ['check', '--error-on-warnings', '.']);
 runCheck('types', ['typescript', 'bin', 'tsc'], ['--noEmit']);
 await runTests(process.argv.slice(2));
@@ -43,25 +44,40 @@ console.log(`\n${tally.passed} passed, ${tally.failed} failed${skipped}`);
 // Not process.exitCode: vitest sets it too, and what a test left open must not keep us here.
 process.exit(tally.failed > 0 ? 1 : 0);
 
-function ensureProgram({ names, debianPackage, needed, suites }: SystemProgram): void {
+/**
+ * Installs the program where this user may, which is root on Debian; asks first when there is a terminal to ask on. Without
+ * it, says which suites can't run.
+ */
+async function ensureProgram({ names, debianPackage, needed, suites }: SystemProgram): Promise<void> {
   if (!needed || names.some(isInstalled)) return;
   const [name = ''] = names;
   const mayInstall = process.getuid?.() === 0 && isInstalled('apt-get');
-  if (mayInstall) {
-    console.log(`Installing ${debianPackage} (once) …`);
-    const apt = (...args: string[]) =>
-      spawnSync('apt-get', args, {
-        stdio: ['ignore', 'ignore', 'inherit'],
-        // The tests start their own; the package's service must not take its port meanwhile.
-        env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' },
-      }).status === 0;
-    const install = ['install', '-y', '-qq', '--no-install-recommends', debianPackage] as const;
-    if (apt(...install) || (apt('update', '-qq') && apt(...install))) return;
+  if (mayInstall && (await isWanted(`${name} is missing. Install it with apt-get?`))) {
+    if (installPackage(debianPackage)) return;
+    console.log('apt-get could not install it.');
   }
-  const how = mayInstall
-    ? 'apt-get could not install it'
-    : `install it with \`apt-get install ${debianPackage}\``;
-  console.log(`${name} is missing, so these suites can't run: ${suites}; ${how}.`);
+  const how = `Install it with \`apt-get install ${debianPackage}\`.`;
+  console.log(`Without ${name} these suites can't run: ${suites}. ${how}`);
+}
+
+async function isWanted(question: string): Promise<boolean> {
+  if (!process.stdin.isTTY || !process.stdout.isTTY) return true;
+  const terminal = createInterface({ input: process.stdin, output: process.stdout });
+  const answer = await terminal.question(`${question} [Y/n] `);
+  terminal.close();
+  return !/^n/i.test(answer.trim());
+}
+
+function installPackage(name: string): boolean {
+  console.log(`Installing ${name} (once) …`);
+  const apt = (...args: string[]) =>
+    spawnSync('apt-get', args, {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      // The tests start their own server; the package's service must not take its port.
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' },
+    }).status === 0;
+  const install = ['install', '-y', '-qq', '--no-install-recommends', name] as const;
+  return apt(...install) || (apt('update', '-qq') && apt(...install));
 }
 
 function isInstalled(program: string): boolean {
@@ -95,7 +111,7 @@ async function runTests(args: readonly string[]): Promise<void> {
   for (const [reason, count] of reasons) console.log(`  ${count} × ${reason}`);
 }
 
-/** True for a file that failed before or beside its tests: an import or a hook that threw. */
+/** True for a file that failed outside its tests: an import or a hook that threw. */
 function didNotLoad(module: TestModule): boolean {
   const failedTests = [...module.children.allTests('failed')].length;
   return module.state() === 'failed' && failedTests === 0;

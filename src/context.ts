@@ -1,10 +1,6 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { createEmbedder } from '../models/create-embedder.ts';
 import type { Embedder } from '../models/embedder.ts';
-import { chooseModel, ensureModel } from '../models/obtain.ts';
-import type { PullProgress } from '../models/pull.ts';
-import { resolveModel } from '../models/resolve.ts';
-import { createThreadEmbedder } from '../models/thread-embedder.ts';
 import type { Config } from './config/config.ts';
 import { createImageSource } from './images/image-source.ts';
 import type { ImageSource } from './images/port.ts';
@@ -12,21 +8,17 @@ import type { Clock } from './observability/clock.ts';
 import { createLogger, type Logger } from './observability/logger.ts';
 import { systemClock } from './observability/system-clock.ts';
 import type { JobQueue } from './queue/port.ts';
-import { createRedisBackend } from './queue/redis/redis-backend.ts';
-import { createSpooledQueue } from './queue/spool/spooled-queue.ts';
-import { createSqliteBackend } from './queue/sqlite/sqlite-queue-backend.ts';
-import type { WorkerRegistry } from './queue/worker-registry.ts';
-import type { ModelIdentity, VectorStore } from './vectors/port.ts';
-import { createQdrantVectorStore } from './vectors/qdrant/vector-store.ts';
-import { createSqliteVectorStore } from './vectors/sqlite/vector-store.ts';
+import type { VectorStore } from './vectors/port.ts';
 
-/** Everything that the API, the workers and the commands are made of. Disposing it closes all of it. */
+/**
+ * Everything that the API and the workers are made of. A part is made when it is first asked for, and connects when
+ * it is first used. Disposing the context closes the parts that were made.
+ */
 export interface Context extends AsyncDisposable {
   readonly config: Config;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly queue: JobQueue;
-  readonly registry: WorkerRegistry;
   readonly store: VectorStore;
   readonly embedder: Embedder;
   readonly images: ImageSource;
@@ -35,111 +27,94 @@ export interface Context extends AsyncDisposable {
 /** Parts that stand in for those the configuration would choose. They stay their owner's: the context doesn't close them. */
 export type ContextOverrides = Partial<Omit<Context, 'config' | typeof Symbol.asyncDispose>>;
 
+export interface ContextOptions {
+  /**
+   * True: while Redis is down, jobs are accepted into a spool in `dataDir`, and forwarded later. For the API process
+   * only: two processes must not forward the same spool.
+   */
+  readonly spool?: boolean;
+}
+
 /**
- * The composition root: chooses the adapter behind each port by the configuration. Connects lazily where the
- * backend allows it; loads no model before `embedder.start()`, which also brings
- * missing weights; MODEL=auto may wait a few seconds for them.
- * @throws VitrineError `model_unavailable` when the model's folder or entry can't be found
+ * The composition root: chooses the adapter behind each port by the configuration, and loads the code of only those.
+ * Connects to nothing.
  */
-export async function createContext(config: Config, overrides: ContextOverrides = {}): Promise<Context> {
-  await using stack = new AsyncDisposableStack();
+export async function createContext(
+  config: Config,
+  overrides: ContextOverrides = {},
+  options: ContextOptions = {},
+): Promise<Context> {
   const logger = overrides.logger ?? createLogger(config.log);
-  mkdirSync(config.dataDir, { recursive: true });
-
   const clock = overrides.clock ?? systemClock;
+  const opened = new AsyncDisposableStack();
+  const lazy = <T extends AsyncDisposable>(create: () => T): (() => T) => {
+    let part: T | undefined;
+    return () => {
+      part ??= opened.use(create());
+      return part;
+    };
+  };
+  const createQueue = await loadQueue(config, logger);
+  const createStore = await loadStore(config, logger);
 
-  const { queue, registry } =
-    overrides.queue !== undefined && overrides.registry !== undefined
-      ? { queue: overrides.queue, registry: overrides.registry }
-      : { ...(await openBackend(config, logger, clock, stack)), ...overrides };
-  const store = overrides.store ?? stack.use(createStore(config, logger));
-  const embedder = overrides.embedder ?? stack.use(await createEmbedder(config, store, logger));
-  const images = overrides.images ?? stack.use(createImageSource(config.images));
+  const bareQueue = lazy(createQueue);
+  const createSpool = options.spool ? await loadSpool(config, logger, clock) : null;
+  const queue = createSpool === null ? bareQueue : lazy(() => createSpool(bareQueue()));
+  const store = lazy(createStore);
+  const images = lazy(() =>
+    createImageSource({ ...config.images, connectionsPerHost: config.worker.concurrency }),
+  );
+  const embedder = lazy(() =>
+    createEmbedder(config.model, { collectionModel: () => context.store.collectionModel(), logger }),
+  );
 
-  const parts = stack.move();
-  return {
+  const context: Context = {
     config,
     logger,
     clock,
-    queue,
-    registry,
-    store,
-    embedder,
-    images,
-    [Symbol.asyncDispose]: () => parts.disposeAsync(),
-  };
-}
-
-async function openBackend(config: Config, logger: Logger, clock: Clock, stack: AsyncDisposableStack) {
-  const { queue, registry } = stack.use(await createBackend(config, logger));
-  if (config.queue.redisUrl === undefined) return { queue, registry };
-  const file = join(config.dataDir, 'spool.sqlite');
-  const { maxPending } = config.queue;
-  return { queue: stack.use(createSpooledQueue(queue, { file, maxPending, clock, logger })), registry };
-}
-
-/** The queue and the registry of workers alone, as `vitrine doctor` looks at them. */
-export async function createBackend(config: Config, logger: Logger) {
-  const { redisUrl, prefix, shards, maxPending } = config.queue;
-  return redisUrl === undefined
-    ? createSqliteBackend({ file: join(config.dataDir, 'queue.sqlite'), maxPending, logger })
-    : await createRedisBackend({ url: redisUrl, prefix, shards, maxPending, logger });
-}
-
-/** The vector store alone. */
-export function createStore(config: Config, logger: Logger): VectorStore {
-  const { qdrantUrl, qdrantApiKey, collection, timeoutMs } = config.store;
-  return qdrantUrl === undefined
-    ? createSqliteVectorStore({ file: join(config.dataDir, 'vectors.sqlite'), collection })
-    : createQdrantVectorStore({ url: qdrantUrl, apiKey: qdrantApiKey, collection, timeoutMs, logger });
-}
-
-/** The embedder alone. @throws VitrineError `model_unavailable` */
-export async function createEmbedder(config: Config, store: VectorStore, logger: Logger): Promise<Embedder> {
-  const { dir, threads, intraOpThreads, maxProcessMemoryBytes } = config.model;
-  const stop = new AbortController();
-  const id = await chooseModel(
-    config.model,
-    () => askCollection(store),
-    stop.signal,
-    (line) => logger.info(line),
-  );
-  const definition = await resolveModel(id, { dir });
-  const embedder = createThreadEmbedder({
-    definition,
-    bringWeights: () => ensureModel(id, config.model, stop.signal, toProgressLog(id, logger)),
-    threads,
-    intraOpThreads,
-    maxProcessMemoryBytes,
-    logger,
-  });
-  return {
-    ...embedder,
-    async [Symbol.asyncDispose]() {
-      stop.abort();
-      await embedder[Symbol.asyncDispose]();
+    get queue() {
+      return overrides.queue ?? queue();
     },
+    get store() {
+      return overrides.store ?? store();
+    },
+    get embedder() {
+      return overrides.embedder ?? embedder();
+    },
+    get images() {
+      return overrides.images ?? images();
+    },
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
+  return context;
 }
 
-const ASK_COLLECTION_MS = 2_000;
-
-/** While the store is away nobody can say, and nothing waits for it: a wrong choice is refused by the collection. */
-async function askCollection(store: VectorStore): Promise<ModelIdentity | null> {
-  const answered = new AbortController();
-  const answer = store.collectionModel().catch(() => null);
-  const silence = systemClock.sleep(ASK_COLLECTION_MS, answered.signal).then(() => null);
-  return Promise.race([answer, silence]).finally(() => answered.abort());
+async function loadQueue(config: Config, logger: Logger): Promise<() => JobQueue> {
+  const { redis, prefix, settings } = config.queue;
+  if (redis === undefined) {
+    const { createSqliteQueue } = await import('./queue/sqlite/queue.ts');
+    return () => createSqliteQueue({ file: join(config.dataDir, 'queue.sqlite'), logger, ...settings });
+  }
+  const { createRedisQueue } = await import('./queue/redis/queue.ts');
+  return () => createRedisQueue({ target: redis, prefix, logger, ...settings });
 }
 
-const LOG_PROGRESS_EVERY_MS = 5_000;
+/** What puts the spool in front of the queue; null when there is none. */
+async function loadSpool({ dataDir, queue }: Config, logger: Logger, clock: Clock) {
+  const { enabled, maxBytes } = queue.spool;
+  if (queue.redis === undefined || !enabled) return null;
+  const { createSpooledQueue } = await import('./queue/spool/spooled-queue.ts');
+  const file = join(dataDir, 'spool.sqlite');
+  return (inner: JobQueue) => createSpooledQueue(inner, { file, maxBytes, clock, logger });
+}
 
-/** A line when a download begins, and one every few seconds. */
-function toProgressLog(model: string, logger: Logger): (progress: PullProgress) => void {
-  let loggedAt = Number.NEGATIVE_INFINITY;
-  return ({ path, bytes, totalBytes }) => {
-    if (performance.now() - loggedAt < LOG_PROGRESS_EVERY_MS) return;
-    loggedAt = performance.now();
-    logger.info({ model, path, bytes, total_bytes: totalBytes }, 'downloading the model');
-  };
+async function loadStore(config: Config, logger: Logger): Promise<() => VectorStore> {
+  const { qdrantUrl, qdrantApiKey, collection, timeoutMs } = config.store;
+  if (qdrantUrl === undefined) {
+    const { createSqliteVectorStore } = await import('./vectors/sqlite/vector-store.ts');
+    return () => createSqliteVectorStore({ file: join(config.dataDir, 'vectors.sqlite'), collection });
+  }
+  const { createQdrantVectorStore } = await import('./vectors/qdrant/vector-store.ts');
+  return () =>
+    createQdrantVectorStore({ url: qdrantUrl, apiKey: qdrantApiKey, collection, timeoutMs, logger });
 }

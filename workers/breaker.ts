@@ -1,4 +1,5 @@
 import type { Clock } from '../src/observability/clock.ts';
+import { untilAborted } from './deadline.ts';
 
 export interface BreakerOptions {
   readonly clock: Clock;
@@ -9,16 +10,16 @@ export interface BreakerOptions {
 }
 
 /**
- * Keeps work away from a dependency that is down. It opens with the first failure, and closes when a probe
- * succeeds; each further opening without a success between doubles the wait, so that a dependency that answers
- * probes and fails at work isn't hammered.
+ * Keeps work away from a dependency that is down. It opens with the first failure, and closes when a probe succeeds.
+ * Each time it opens again without a success in between, the wait doubles: a dependency that answers probes but fails
+ * at work isn't flooded.
  */
 export interface Breaker {
   readonly isOpen: boolean;
   open(): void;
   succeed(): void;
-  /** Resolves when it is closed, or the signal aborted. */
-  untilClosed(signal: AbortSignal): Promise<void>;
+  /** Resolves when it is closed, or as soon as the signal is aborted. */
+  whenClosed(signal: AbortSignal): Promise<void>;
 }
 
 export function createBreaker({ clock, probe, firstWaitMs, maxWaitMs }: BreakerOptions): Breaker {
@@ -34,11 +35,12 @@ export function createBreaker({ clock, probe, firstWaitMs, maxWaitMs }: BreakerO
     succeed() {
       waitMs = firstWaitMs;
     },
-    async untilClosed(signal) {
+    async whenClosed(signal) {
       while (isOpen && !signal.aborted) {
         await clock.sleep(waitMs, signal);
         waitMs = Math.min(maxWaitMs, waitMs * 2);
-        await probe().then(
+        if (signal.aborted) return;
+        await untilAborted(probe(), signal).then(
           () => {
             isOpen = false;
           },

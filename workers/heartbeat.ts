@@ -1,59 +1,67 @@
 import { hostname } from 'node:os';
 import type { Clock } from '../src/observability/clock.ts';
 import type { Logger } from '../src/observability/logger.ts';
-import { HEARTBEAT_TTL_MS, type WorkerRegistry, type WorkerReport } from '../src/queue/worker-registry.ts';
+import { HEARTBEAT_TTL_MS, type JobQueue, type WorkerReport } from '../src/queue/port.ts';
 
-/** Six heartbeats a life: five may be lost before a living worker is taken for dead. */
-const BEAT_EVERY_MS = HEARTBEAT_TTL_MS / 6;
+/** Five heartbeats may be lost before a living worker is no longer listed. */
+const HEARTBEAT_EVERY_MS = HEARTBEAT_TTL_MS / 6;
 
 export type Vitals = Omit<WorkerReport, 'host' | 'pid' | 'memoryBytes' | 'uptimeMs'>;
 
-/** Tells the registry that this worker lives, until it is stopped. */
+/** Keeps this worker on the list that /queue/workers shows. */
 export interface Heartbeat {
-  /** Writes one at once: at the start, and when the state changes. */
-  beat(): Promise<void>;
-  /** Beats until the signal is aborted. */
-  keepBeating(signal: AbortSignal): Promise<void>;
-  /** Takes the worker off the list. */
+  /** Sends one now: at the start, and when the state changes. Never rejects. */
+  send(): Promise<void>;
+  /** Sends them until the signal is aborted. */
+  keepSending(signal: AbortSignal): Promise<void>;
+  /** Takes the worker off the list. Never rejects. */
   remove(): Promise<void>;
 }
 
 export function createHeartbeat(parts: {
-  readonly registry: WorkerRegistry;
+  readonly queue: Pick<JobQueue, 'heartbeat' | 'removeWorker'>;
   readonly clock: Clock;
   readonly logger: Logger;
-  vitals(): Vitals;
+  toVitals(): Vitals;
 }): Heartbeat {
-  const { registry, clock, logger } = parts;
+  const { queue, clock, logger } = parts;
   const startedAt = clock.monotonic();
   const host = hostname();
+  /** One after the other, so that none arrives after the worker was removed. */
+  let last: Promise<void> = Promise.resolve();
 
-  async function beat(): Promise<void> {
+  async function write(): Promise<void> {
     const report: WorkerReport = {
-      ...parts.vitals(),
+      ...parts.toVitals(),
       host,
       pid: process.pid,
       memoryBytes: process.memoryUsage.rss(),
       uptimeMs: Math.round(clock.monotonic() - startedAt),
     };
-    // A heartbeat that fails is no reason to stop working: the next one tells the same.
-    await registry
-      .beat(report, HEARTBEAT_TTL_MS)
-      .catch((error: unknown) => logger.warn({ error }, 'heartbeat failed'));
+    // No reason to stop working: the next one says the same.
+    await queue
+      .heartbeat(report)
+      .catch((error: unknown) => logger.debug({ error }, 'the heartbeat could not be sent'));
   }
 
+  const send = () => {
+    last = last.then(write);
+    return last;
+  };
+
   return {
-    beat,
-    async keepBeating(signal) {
+    send,
+    async keepSending(signal) {
       while (!signal.aborted) {
-        await beat();
-        await clock.sleep(BEAT_EVERY_MS, signal);
+        void send();
+        await clock.sleep(HEARTBEAT_EVERY_MS, signal);
       }
     },
     async remove() {
-      await registry
-        .remove(parts.vitals().id)
-        .catch((error: unknown) => logger.warn({ error }, 'removing the heartbeat failed'));
+      await last;
+      await queue
+        .removeWorker(parts.toVitals().id)
+        .catch((error: unknown) => logger.warn({ error }, 'the worker could not be taken off the list'));
     },
   };
 }

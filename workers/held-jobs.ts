@@ -1,11 +1,13 @@
 import type { Clock } from '../src/observability/clock.ts';
 import type { Logger } from '../src/observability/logger.ts';
-import type { ClaimedJob, JobQueue } from '../src/queue/port.ts';
+import type { Stage } from '../src/queue/job.ts';
+import { type ClaimedJob, type JobQueue, RENEWALS_PER_LEASE } from '../src/queue/port.ts';
+import { untilAborted } from './deadline.ts';
 
-/** Why the work on a held job was stopped. */
-export type StopReason = 'cancelled' | 'lost' | 'timeout' | 'draining';
+/** Why a held job is no longer worked on, when it isn't for a failure of its own. */
+export type StopReason = 'cancelled' | 'lost' | 'draining';
 
-/** The reason of a held job's aborted signal. */
+/** The reason of a held job's aborted signal; a failure aborts it with a VitrineError instead. */
 export class Stopped extends Error {
   override readonly name = 'Stopped';
   readonly reason: StopReason;
@@ -16,9 +18,16 @@ export class Stopped extends Error {
   }
 }
 
+/** A job under this worker's lease, and how far it has come. */
 export interface HeldJob {
   readonly job: ClaimedJob;
+  /** Aborted with the first reason to stop; later ones change nothing. */
   readonly abort: AbortController;
+  /** When it was claimed, on the worker's monotonic clock. */
+  readonly heldAt: number;
+  stage: Stage;
+  /** Milliseconds in which it was really fetched and prepared: what counts against its soft limit. */
+  workedMs: number;
 }
 
 /** The jobs this worker has leases of, renewed until they are settled. */
@@ -28,35 +37,46 @@ export interface HeldJobs {
   /** After it was settled. */
   drop(held: HeldJob): void;
   stopAll(reason: StopReason): void;
-  /** Resolves when fewer than `size` are held, or the signal aborted. */
-  untilFewerThan(size: number, signal?: AbortSignal): Promise<void>;
-  /** Renews what is held every third of the lease, until the signal is aborted. */
-  keepLeases(signal: AbortSignal): Promise<void>;
+  /** Resolves when the next job is dropped, or the signal is aborted. */
+  whenDropped(signal: AbortSignal): Promise<void>;
+  /** Resolves when nothing is held, or the signal is aborted. */
+  whenIdle(signal: AbortSignal): Promise<void>;
+  /** Renews what is held, and stops what was cancelled or lost. @throws VitrineError when the queue is away */
+  renew(): Promise<void>;
+  /** Renews RENEWALS_PER_LEASE times per lease, until the signal is aborted. */
+  keepRenewing(signal: AbortSignal): Promise<void>;
 }
 
 export function createHeldJobs(parts: {
-  readonly queue: JobQueue;
+  readonly workerId: string;
+  readonly queue: Pick<JobQueue, 'renew'>;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly leaseMs: number;
+  /** Called when a renewal that `keepRenewing` makes fails. */
+  onRenewalFailed(error: unknown): void;
 }): HeldJobs {
-  const { queue, clock, logger, leaseMs } = parts;
+  const { workerId, queue, clock, logger, leaseMs } = parts;
   const held = new Set<HeldJob>();
-  const watchers = new Set<() => void>();
+  let dropped = Promise.withResolvers<void>();
 
+  async function whenDropped(signal: AbortSignal): Promise<void> {
+    await untilAborted(dropped.promise, signal).catch(() => undefined);
+  }
+
+  /** Also the worker's heartbeat for the queue's crash rule: it is sent when nothing is held, too. */
   async function renew(): Promise<void> {
     const asked = [...held];
-    if (asked.length === 0) return;
     const renewals = await queue.renew(
-      asked.map(({ job }) => ({ id: job.id, token: job.token })),
-      leaseMs,
+      workerId,
+      asked.map(({ job: { id, token }, stage }) => ({ id, token, stage })),
     );
-    asked.forEach(({ abort, job }, index) => {
+    for (const [index, { abort, job }] of asked.entries()) {
       const renewal = renewals[index];
-      if (renewal === 'renewed' || abort.signal.aborted) return;
+      if (renewal === 'renewed' || abort.signal.aborted) continue;
       logger.info({ job_id: job.id, renewal }, 'lease not renewed');
       abort.abort(new Stopped(renewal === 'cancel' ? 'cancelled' : 'lost'));
-    });
+    }
   }
 
   return {
@@ -64,35 +84,37 @@ export function createHeldJobs(parts: {
       return held.size;
     },
     hold(job) {
-      const entry = { job, abort: new AbortController() };
+      const entry: HeldJob = {
+        job,
+        abort: new AbortController(),
+        heldAt: clock.monotonic(),
+        stage: 'waiting',
+        workedMs: 0,
+      };
       held.add(entry);
       return entry;
     },
     drop(entry) {
       held.delete(entry);
-      for (const watcher of watchers) watcher();
+      dropped.resolve();
+      dropped = Promise.withResolvers<void>();
     },
     stopAll(reason) {
       for (const { abort } of held) abort.abort(new Stopped(reason));
     },
-    async untilFewerThan(size, signal) {
-      if (held.size < size || signal?.aborted) return;
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const watcher = () => {
-        if (held.size < size || signal?.aborted) resolve();
-      };
-      watchers.add(watcher);
-      signal?.addEventListener('abort', watcher, { once: true });
-      await promise;
-      watchers.delete(watcher);
-      signal?.removeEventListener('abort', watcher);
+    whenDropped,
+    async whenIdle(signal) {
+      while (held.size > 0 && !signal.aborted) await whenDropped(signal);
     },
-    async keepLeases(signal) {
-      while (!signal.aborted) {
-        await clock.sleep(leaseMs / 3, signal);
+    renew,
+    async keepRenewing(signal) {
+      for (;;) {
+        await clock.sleep(leaseMs / RENEWALS_PER_LEASE, signal);
         if (signal.aborted) return;
         // A failed renewal is no loss yet: the next one comes before the lease ends, and every settlement is fenced.
-        await renew().catch((error: unknown) => logger.warn({ error }, 'renewing leases failed'));
+        await untilAborted(renew(), signal).catch((error: unknown) => {
+          if (!signal.aborted) parts.onRenewalFailed(error);
+        });
       }
     },
   };

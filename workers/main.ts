@@ -10,11 +10,11 @@ const USAGE = `Usage: npm run worker -- [--concurrency N] [--batch-size N] [--on
 Claims product images from the queue, embeds them and writes them to the vector store, until SIGTERM.
 
   --concurrency N   images fetched, and as many decoded, at once (WORKER_CONCURRENCY)
-  --batch-size N    images an inference call (BATCH_SIZE)
-  --once            end when the queue is empty; exit code 1 when a job failed
+  --batch-size N    images per inference call (BATCH_SIZE)
+  --once            end when no job can be claimed now or within a minute; exit code 1 when a job failed
 `;
 
-await runProgram(async () => {
+await runProgram(async (signal) => {
   const { values } = parseArgs({
     options: {
       concurrency: { type: 'string' },
@@ -34,8 +34,8 @@ await runProgram(async () => {
   });
   await using context = await createContext(config);
   const worker = createWorker(context);
-  // A second signal ends the process at once, as without a handler.
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => worker.stop());
+  signal.addEventListener('abort', () => worker.stop(), { once: true });
+  if (signal.aborted) worker.stop();
   const { failed } = await worker.run({ once: values.once });
   return values.once && failed > 0 ? 1 : 0;
 });

@@ -1,73 +1,243 @@
-import pLimit from 'p-limit';
-import type { Embedder } from '../models/embedder.ts';
+import { hash } from 'node:crypto';
+import type { Embedder, PreparedImage } from '../models/embedder.ts';
 import { prepareImage } from '../models/prepare-image.ts';
-import { toPointId } from '../src/catalog/product-image.ts';
+import type { ImageRef } from '../src/catalog/product-image.ts';
+import { toVitrineError, VitrineError } from '../src/errors/vitrine-error.ts';
 import type { ImageSource } from '../src/images/port.ts';
 import type { Clock } from '../src/observability/clock.ts';
-import type { JobData, JobResult } from '../src/queue/job.ts';
-import type { VectorStore } from '../src/vectors/port.ts';
-import { createEmbedStage } from './stages/embed-images.ts';
-import { fetchImage } from './stages/fetch-image.ts';
-import { createUpsertStage } from './stages/upsert-points.ts';
+import type { JobResult, Outcome, Stage } from '../src/queue/job.ts';
+import type { Point, PointPayload, UpsertOutcome, VectorStore } from '../src/vectors/port.ts';
+import { createBatcher, runOrSplit } from './batcher.ts';
+import { startTimer } from './deadline.ts';
+import type { HeldJob } from './held-jobs.ts';
+import { createSlots, type Slots } from './slots.ts';
 
 export interface PipelineParts {
-  readonly images: ImageSource;
-  readonly embedder: Embedder;
-  readonly store: VectorStore;
+  readonly images: Pick<ImageSource, 'fetch'>;
+  readonly embedder: Pick<Embedder, 'model' | 'embedImages'>;
+  readonly store: Pick<VectorStore, 'collection' | 'getPayloads' | 'upsert'>;
   readonly clock: Clock;
+  /** Other than `prepareImage` in tests whose clock is not the real one. */
+  readonly prepare?: typeof prepareImage;
 }
 
 export interface PipelineSettings {
   /** Images that are fetched, and as many that are decoded, at once. */
   readonly concurrency: number;
-  /** Images an inference call. */
+  /** Images per inference call. */
   readonly batchSize: number;
+  /** Inference calls at once. */
+  readonly inferences: number;
   readonly maxPixels: number;
-  /** Time that decoding one image may take: libvips can't be stopped by a signal. */
-  readonly timeoutMs: number;
+  /** Time in which one image may be fetched and prepared, unless its job has a limit of its own. */
+  readonly softTimeoutMs: number;
+  /** What the image source needs at most for one image. */
+  readonly imageTimeoutMs: number;
+  /** What the vector store needs at most for one call. */
+  readonly storeTimeoutMs: number;
+  /** Called when all slots of a stage are held by work that never returned. */
+  onStuck(stage: Stage): void;
 }
 
 /** The walk of one image: its bytes, its pixels, its vector, its point. */
 export interface Pipeline {
   /**
-   * Resolves when the store has applied the point. Many calls run at once: their stages overlap, and the images
-   * of different calls meet in one inference call and one write.
-   * @param version orders the states of the product image
-   * @throws VitrineError of the stage that failed; the signal's reason when it is aborted
+   * Resolves when the store has applied the point. Many calls run at once: their stages overlap, and the images of
+   * different calls meet in one inference call and one write. What stops a job aborts its `abort` with the reason.
+   * @throws VitrineError of the stage that failed
    */
-  process(data: JobData, version: number, signal: AbortSignal): Promise<JobResult>;
+  process(held: HeldJob): Promise<JobResult>;
 }
 
+/** What a stage may take longer than its own limit before it counts as hung. */
+const SLOT_MARGIN_MS = 5_000;
+/** A write asks the store a few times: it reads deletions afterwards, and removes what they cover. */
+const CALLS_PER_WRITE = 4;
+/** Points per request: Qdrant advises 64 to 256 for upserts. */
+const MAX_POINTS = 128;
+const MAX_WRITES = 2;
+
 export function createPipeline(parts: PipelineParts, settings: PipelineSettings): Pipeline {
-  const fetching = pLimit(settings.concurrency);
-  const preparing = pLimit(settings.concurrency);
-  const embedding = createEmbedStage(parts.embedder, settings.batchSize);
-  const writing = createUpsertStage(parts.store);
-  const { model } = parts.embedder;
+  const { clock, images, embedder, store, prepare = prepareImage } = parts;
 
-  return {
-    async process(data, version, signal) {
-      const bytes = await fetching(() => fetchImage(parts.images, data.image, signal));
-      signal.throwIfAborted();
+  const openSlots = (stage: Stage, count: number, toTimeout: (deadlineMs: number) => VitrineError): Slots =>
+    createSlots({ count, clock, toTimeout, onAllLost: () => settings.onStuck(stage) });
+  const fetching = openSlots('fetching', settings.concurrency, toFetchTimeout);
+  const preparing = openSlots('preparing', settings.concurrency, toSoftTimeout);
+  const storing = openSlots('writing', MAX_WRITES, toStoreTimeout);
 
-      const prepared = await preparing(() => prepareImage(bytes, model.preprocessing, settings));
-      signal.throwIfAborted();
+  async function process(held: HeldJob): Promise<JobResult> {
+    const { job, abort } = held;
+    const toResult = (outcome: Outcome): JobResult => ({
+      outcome,
+      pointId: job.key,
+      collection: store.collection,
+      model: embedder.model.id,
+    });
+    if (job.redelivered && (await wasWritten(held))) return toResult('unchanged');
 
-      const vector = await embedding.add(prepared);
-      signal.throwIfAborted();
+    const bytes = await fetchImage(held);
+    const { image, contentHash } = await prepareBytes(held, bytes);
+    const vector = await embedding.add({ held, image });
+    abort.signal.throwIfAborted();
+    const outcome = await writing.add({ held, point: toPoint(held, vector, contentHash) });
+    abort.signal.throwIfAborted();
+    if (outcome === null) throw new Error('The store did not say what became of the point.');
+    return toResult(outcome);
+  }
 
-      const id = toPointId(data.productId, data.imageId);
-      const payload = {
-        ...data.product,
-        productId: data.productId,
-        imageId: data.imageId,
-        version,
-        indexedAt: parts.clock.now(),
-      };
-      await writing.add({ point: { id, vector, payload }, signal });
-      signal.throwIfAborted();
+  /** True when an earlier delivery of this job wrote its point, and was lost before it could say so. */
+  async function wasWritten({ job }: HeldJob): Promise<boolean> {
+    const stored = await reading.add(job.key);
+    return stored?.version === job.version && stored.sequence === job.sequence;
+  }
 
-      return { pointId: id, collection: parts.store.collection, model: model.id };
-    },
-  };
+  function fetchImage(held: HeldJob): Promise<Uint8Array> {
+    const { job, abort } = held;
+    return inSlot(fetching, 'fetching', settings.imageTimeoutMs, held, () =>
+      images.fetch(job.data.image, abort.signal).catch((error: unknown) => {
+        throw toVitrineError(error, 'image_fetch_failed');
+      }),
+    );
+  }
+
+  function prepareBytes(
+    held: HeldJob,
+    bytes: Uint8Array,
+  ): Promise<{ readonly image: PreparedImage; readonly contentHash: string }> {
+    const timeoutMs = toSoftMs(held);
+    const { maxPixels } = settings;
+    return inSlot(preparing, 'preparing', timeoutMs, held, async () => ({
+      image: await prepare(bytes, embedder.model.preprocessing, { maxPixels, timeoutMs }),
+      contentHash: hash('sha256', bytes, 'hex'),
+    }));
+  }
+
+  /** Runs the work in a slot; the time that it takes there, and no other, counts against the job's soft limit. */
+  function inSlot<T>(
+    slots: Slots,
+    stage: Stage,
+    limitMs: number,
+    held: HeldJob,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    const softMs = toSoftMs(held);
+    return slots.run(held.abort, limitMs + SLOT_MARGIN_MS, async () => {
+      const startedAt = clock.monotonic();
+      held.stage = stage;
+      using _softLimit = startTimer(clock, softMs - held.workedMs, () =>
+        held.abort.abort(toSoftTimeout(softMs)),
+      );
+      try {
+        return await work();
+      } finally {
+        held.stage = 'waiting';
+        held.workedMs += clock.monotonic() - startedAt;
+      }
+    });
+  }
+
+  function toSoftMs({ job }: HeldJob): number {
+    return job.data.softTimeoutMs ?? settings.softTimeoutMs;
+  }
+
+  /** Prepared images of many jobs to vectors. The embedder has deadlines of its own. */
+  const embedding = createBatcher<{ held: HeldJob; image: PreparedImage }, Float32Array>({
+    maxSize: settings.batchSize,
+    concurrency: settings.inferences,
+    run: (items) =>
+      inStage('embedding', items, () =>
+        runOrSplit(items, (batch) => embedder.embedImages(batch.map(({ image }) => image)), isFaultOfAnItem),
+      ),
+  });
+
+  /** Points of many jobs to the store; null for a job that was stopped before its point was written. */
+  const writing = createBatcher<{ held: HeldJob; point: Point }, UpsertOutcome | null>({
+    maxSize: MAX_POINTS,
+    concurrency: MAX_WRITES,
+    run: (items) => inStage('writing', items, () => runOrSplit(items, writePoints, isFaultOfAnItem)),
+  });
+
+  function writePoints(
+    items: readonly { readonly held: HeldJob; readonly point: Point }[],
+  ): Promise<readonly (UpsertOutcome | null)[]> {
+    return askStore(CALLS_PER_WRITE, async () => {
+      // The last moment at which a cancelled job's point can still be kept out.
+      const wanted = items.filter(({ held }) => !held.abort.signal.aborted);
+      const outcomes = wanted.length === 0 ? [] : await store.upsert(wanted.map(({ point }) => point));
+      const byItem = new Map(wanted.map((item, index) => [item, outcomes[index]]));
+      return items.map((item) => byItem.get(item) ?? null);
+    });
+  }
+
+  const reading = createBatcher<string, PointPayload | null>({
+    maxSize: MAX_POINTS,
+    concurrency: 1,
+    run: (ids) =>
+      runOrSplit(
+        ids,
+        (batch) => askStore(1, () => store.getPayloads(batch)),
+        () => false,
+      ),
+  });
+
+  function askStore<T>(calls: number, work: () => Promise<T>): Promise<T> {
+    return storing.run(new AbortController(), settings.storeTimeoutMs * calls + SLOT_MARGIN_MS, work);
+  }
+
+  function toPoint({ job }: HeldJob, vector: Float32Array, contentHash: string): Point {
+    const { data, version, sequence } = job;
+    const payload: PointPayload = {
+      ...data.product,
+      productId: data.productId,
+      imageId: data.imageId,
+      imageRef: toImageRef(data.image),
+      contentHash,
+      version,
+      sequence,
+      indexedAt: clock.now(),
+    };
+    return { id: job.key, vector, payload };
+  }
+
+  return { process };
+}
+
+/** Runs the work of a batch, and shows its stage in each of its jobs. */
+async function inStage<T>(
+  stage: Stage,
+  items: readonly { readonly held: HeldJob }[],
+  work: () => Promise<T>,
+): Promise<T> {
+  for (const { held } of items) held.stage = stage;
+  try {
+    return await work();
+  } finally {
+    for (const { held } of items) held.stage = 'waiting';
+  }
+}
+
+/** True when one item of a batch may have made the others fail: each is then tried by itself. */
+function isFaultOfAnItem(error: unknown): boolean {
+  return error instanceof VitrineError && error.retry !== 'release';
+}
+
+function toImageRef(image: ImageRef): string | null {
+  if (image.kind === 'inline') return null;
+  return image.kind === 'url' ? image.url : image.path;
+}
+
+function toFetchTimeout(deadlineMs: number): VitrineError {
+  return new VitrineError('image_fetch_timeout', `Fetching the image did not end within ${deadlineMs} ms.`);
+}
+
+function toSoftTimeout(limitMs: number): VitrineError {
+  return new VitrineError(
+    'job_timed_out',
+    `Fetching and preparing the image took longer than ${limitMs} ms.`,
+  );
+}
+
+function toStoreTimeout(deadlineMs: number): VitrineError {
+  return new VitrineError('store_unavailable', `The vector store did not answer within ${deadlineMs} ms.`);
 }

@@ -1,7 +1,9 @@
+import type { Clock } from '../src/observability/clock.ts';
+
 /** Counts events over a sliding window of whole seconds. */
 export interface Rate {
   add(nowMs: number): void;
-  /** Events a second over the window, or over the time since the first event while that is shorter. */
+  /** Events per second over the window, or over the time since the first event while that is shorter. */
   perSecond(nowMs: number): number;
 }
 
@@ -21,6 +23,48 @@ export function createRate(windowSeconds: number): Rate {
       let sum = 0;
       for (const [at, count] of counts) if (at > second - windowSeconds) sum += count;
       return sum / Math.min(windowSeconds, Math.max(1, second - first + 1));
+    },
+  };
+}
+
+/** How many jobs a worker holds at most: those that it will begin within a few seconds, judged by its own rate. */
+export interface ClaimLimit {
+  readonly max: number;
+  /** @param workedMs how long this job was fetched and prepared */
+  complete(workedMs: number): void;
+}
+
+const RATE_WINDOW_SECONDS = 5;
+/** Jobs are claimed for this time ahead, or for twice the time that one is fetched and prepared. */
+const AHEAD_MS = 2_000;
+/** The weight of the latest job in the mean of their times. */
+const WEIGHT = 0.1;
+
+/**
+ * Starts with what keeps inference busy: a batch per thread, and the next one. The rate raises it: by Little's law, rate ×
+ * time per job is what a worker needs to keep its rate, and twice that lets the rate grow until a stage is full. What
+ * the stages can hold at once is the most.
+ */
+export function createClaimLimit(options: {
+  readonly clock: Clock;
+  readonly concurrency: number;
+  readonly batchSize: number;
+  readonly inferences: number;
+}): ClaimLimit {
+  const { clock, concurrency, batchSize, inferences } = options;
+  const least = Math.min(concurrency, batchSize) + (inferences - 1) * batchSize;
+  const most = 2 * concurrency + inferences * batchSize;
+  const rate = createRate(RATE_WINDOW_SECONDS);
+  let meanWorkedMs = 0;
+  return {
+    get max() {
+      const aheadMs = Math.max(AHEAD_MS, 2 * meanWorkedMs);
+      const wanted = Math.ceil((rate.perSecond(clock.monotonic()) * aheadMs) / 1000);
+      return Math.min(most, Math.max(least, wanted));
+    },
+    complete(workedMs) {
+      rate.add(clock.monotonic());
+      meanWorkedMs += WEIGHT * (workedMs - meanWorkedMs);
     },
   };
 }

@@ -1,16 +1,41 @@
 import { randomUUID } from 'node:crypto';
-import { hostname } from 'node:os';
-import type { Context } from '../src/context.ts';
+import { availableParallelism, hostname } from 'node:os';
+import type { Embedder } from '../models/embedder.ts';
+import { toThreadCounts } from '../models/thread-embedder.ts';
+import type { Config } from '../src/config/config.ts';
+import type { ErrorCode } from '../src/errors/error-table.ts';
 import { VitrineError } from '../src/errors/vitrine-error.ts';
-import type { Claim, Settled, Settlement } from '../src/queue/port.ts';
-import type { WorkerState } from '../src/queue/worker-registry.ts';
-import { OUTAGE_CODES, runAttempt } from './attempt.ts';
-import { createBatcher } from './batcher.ts';
+import type { ImageSource } from '../src/images/port.ts';
+import type { Clock } from '../src/observability/clock.ts';
+import type { Logger } from '../src/observability/logger.ts';
+import type { Stage } from '../src/queue/job.ts';
+import {
+  type Claim,
+  type JobQueue,
+  REAPS_PER_LEASE,
+  type Settlement,
+  type WorkerState,
+} from '../src/queue/port.ts';
+import type { VectorStore } from '../src/vectors/port.ts';
+import { runAttempt } from './attempt.ts';
 import { createBreaker } from './breaker.ts';
+import { startTimer, untilAborted } from './deadline.ts';
 import { createHeartbeat } from './heartbeat.ts';
 import { createHeldJobs, type HeldJob } from './held-jobs.ts';
-import { createPipeline } from './pipeline.ts';
-import { createRate } from './rate.ts';
+import { createPipeline, type PipelineParts } from './pipeline.ts';
+import { createClaimLimit, createRate } from './rate.ts';
+import { createSettling } from './settling.ts';
+
+/** What a worker is made of. Several workers may share the same parts. */
+export interface WorkerParts extends Pick<PipelineParts, 'prepare'> {
+  readonly config: Pick<Config, 'worker' | 'queue' | 'images' | 'store' | 'model'>;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly queue: JobQueue;
+  readonly store: VectorStore;
+  readonly embedder: Embedder;
+  readonly images: ImageSource;
+}
 
 export interface WorkerCounts {
   readonly done: number;
@@ -20,62 +45,90 @@ export interface WorkerCounts {
 export interface Worker {
   readonly id: string;
   /**
-   * Works until it is stopped; with `once`, until nothing waits any more.
-   * @throws VitrineError `model_unavailable`, `model_mismatch`, `store_rejected` when it can't begin
+   * Works until it is stopped; with `once`, until nothing can be claimed and nothing is due within a minute.
+   * @throws VitrineError `model_unavailable`, `model_mismatch`, `store_rejected` when it can't begin; `worker_stuck` when
+   * all slots of a stage are held by work that never returned: the process should end
    */
   run(options?: { readonly once?: boolean }): Promise<WorkerCounts>;
-  /** Claims no more, finishes what it holds within the grace period, gives back the rest. */
+  /** Claims no more, finishes what it holds within the grace period, hands back the rest. */
   stop(): void;
 }
 
-const REAP_EVERY_MS = 2_000;
-const IDLE_MIN_MS = 50;
-const IDLE_MAX_MS = 1_000;
-/** Between tries of a queue that doesn't answer. */
+/** Between calls to a backend that is away. */
 const RECONNECT_MS = 1_000;
+/** How long the end of a worker waits for a queue that may be away. */
+const FAREWELL_MS = 1_000;
+const MIN_WAIT_MS = 10;
+const MAX_WAIT_MS = 1_000;
+/** With `once`, a job that is due later is left to another worker. */
+const ONCE_WAITS_MS = 60_000;
+/** Jobs that have crashed a worker run alone for so long; then ordinary jobs have their turn for as long. */
+const SUSPECTS_TURN_MS = 10_000;
+const SWEEP_EVERY_MS = 3_600_000;
+const TOMBSTONE_TTL_MS = 30 * 24 * 3_600_000;
 
-/** Waits for the work, or until the signal is aborted; what the work comes to after that is nobody's. */
-async function untilAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
-  const aborted = Promise.withResolvers<void>();
-  const end = () => aborted.resolve();
-  signal.addEventListener('abort', end, { once: true });
-  if (signal.aborted) end();
-  await Promise.race([work, aborted.promise]).finally(() => signal.removeEventListener('abort', end));
-}
+const OUTAGES: readonly ErrorCode[] = ['queue_unavailable', 'queue_unsafe', 'store_unavailable'];
 
-/** Claims jobs, runs them through the pipeline and settles them. Several may share one context. */
-export function createWorker(context: Context): Worker {
-  const { config, clock, queue, store, embedder } = context;
+/** Claims jobs, runs them through the pipeline and settles them. */
+export function createWorker(parts: WorkerParts): Worker {
+  const { config, clock, queue, store, embedder } = parts;
   const id = `${hostname()}-${process.pid}-${randomUUID().slice(0, 4)}`;
-  const logger = context.logger.child({ worker_id: id });
-  const { concurrency, batchSize, shutdownGraceMs } = config.worker;
-  /** What can be in the stages at once: being fetched, being decoded, two batches in inference, and a write. */
-  const capacity = 2 * concurrency + 2 * batchSize;
+  const logger = parts.logger.child({ worker_id: id });
+  const { concurrency, batchSize, softTimeoutMs, shutdownGraceMs } = config.worker;
+  const { leaseMs } = config.queue.settings.lease;
+  const { threads } = toThreadCounts(
+    availableParallelism(),
+    config.model.threads,
+    config.model.intraOpThreads,
+  );
+  /** One batch per thread, and one that waits: no thread is idle while there is work. */
+  const inferences = threads + 1;
 
   const draining = new AbortController();
-  /** Aborted when the grace period is over: what is unsettled then is left to its leases. */
-  const abandoned = new AbortController();
-  const held = createHeldJobs({ queue, clock, logger, leaseMs: config.queue.leaseMs });
-  const pipeline = createPipeline(context, {
-    concurrency,
-    batchSize,
-    maxPixels: config.images.maxPixels,
-    timeoutMs: config.worker.softTimeoutMs,
-  });
-  const breaker = createBreaker({ clock, probe: () => store.ping(), firstWaitMs: 500, maxWaitMs: 15_000 });
-  const rate = createRate(30);
+  /** Aborted when the worker ends: what is unsettled then is left to its lease. */
+  const ended = new AbortController();
+  /** False from a call that found the queue away until the leases are renewed: before that, nothing is claimed or reaped. */
+  let queueAnswers = true;
+  let stuck: VitrineError | null = null;
   let state: WorkerState = 'starting';
+  let model = config.model.id;
   let done = 0;
   let failed = 0;
+  let suspectsFrom = Number.NEGATIVE_INFINITY;
 
-  const heartbeat = createHeartbeat({
-    registry: context.registry,
+  const rate = createRate(30);
+  const limit = createClaimLimit({ clock, concurrency, batchSize, inferences });
+  const breaker = createBreaker({ clock, probe: () => store.ping(), firstWaitMs: 500, maxWaitMs: 15_000 });
+  const held = createHeldJobs({
+    workerId: id,
+    queue,
     clock,
     logger,
-    vitals: () => ({
+    leaseMs,
+    onRenewalFailed: (error) => noteFailure('renewing leases', error),
+  });
+  const pipeline = createPipeline(parts, {
+    concurrency,
+    batchSize,
+    inferences,
+    softTimeoutMs,
+    maxPixels: config.images.maxPixels,
+    imageTimeoutMs: config.images.timeoutMs,
+    storeTimeoutMs: config.store.timeoutMs,
+    onStuck,
+  });
+  const settling = createSettling(
+    (settlements) => askQueue('settling', () => queue.settle(settlements), ended.signal),
+    logger,
+  );
+  const heartbeat = createHeartbeat({
+    queue,
+    clock,
+    logger,
+    toVitals: () => ({
       id,
       state,
-      model: embedder.model.id,
+      model,
       concurrency,
       inFlight: held.size,
       done,
@@ -83,138 +136,256 @@ export function createWorker(context: Context): Worker {
       imagesPerSecond: rate.perSecond(clock.monotonic()),
     }),
   });
-  const enter = async (next: WorkerState) => {
+
+  function enter(next: WorkerState): void {
     if (state === next) return;
     state = next;
-    await heartbeat.beat();
-  };
+    void heartbeat.send();
+  }
 
-  const settling = createBatcher<Settlement, Settled>({
-    maxSize: 256,
-    maxWaitMs: 5,
-    concurrency: 1,
-    async run(settlements) {
-      const settled = await untilAnswered('settling', () => queue.settle(settlements), abandoned.signal);
-      return settled.map((value) => ({ status: 'fulfilled', value }));
-    },
-  });
+  /** No slot of the stage will ever be free again: the worker hands back what it holds, and ends. */
+  function onStuck(stage: Stage): void {
+    if (stuck !== null) return;
+    stuck = new VitrineError('worker_stuck', `All work of the stage "${stage}" hangs and never returned.`);
+    logger.error({ error: stuck, stage }, 'the worker is stuck: it hands back its jobs and ends');
+    draining.abort();
+    held.stopAll('draining');
+  }
 
-  /**
-   * The call's answer, tried again while its backend is away. Each call may be repeated: its ids and tokens make
-   * the second a no-op. When the signal is aborted it gives up, and leases that run out do the rest.
-   */
+  // Calls that outlast an outage
+
+  /** The call's answer; while its backend is away it is repeated, until the signal is aborted. */
   async function untilAnswered<T>(what: string, call: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    for (;;) {
+    for (let isFirst = true; ; isFirst = false) {
       try {
         return await call();
       } catch (error) {
-        const mayHelp = error instanceof VitrineError && error.retryable;
-        if (!mayHelp || signal.aborted) throw error;
-        logger.warn({ error }, `${what} failed, trying again`);
+        if (signal.aborted || !isOutage(error)) throw error;
+        if (isFirst) logger.warn({ error }, `${what} failed; trying again every second`);
         await clock.sleep(RECONNECT_MS, signal);
       }
     }
   }
 
-  async function work(entry: HeldJob): Promise<void> {
-    const { settlement, error } = await runAttempt(entry, pipeline, config, clock);
-    if (error !== null && OUTAGE_CODES.includes(error.code)) breaker.open();
-    if (settlement !== null) {
-      const settled = await settling.add(settlement);
-      if (settled === 'settled') count(entry, settlement, error);
-      else logger.warn({ job_id: entry.job.id }, 'lease was lost before the job was settled');
-    }
+  /** The same for the queue. After an outage the leases are renewed first: they may be about to run out. */
+  async function askQueue<T>(what: string, call: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    return untilAnswered(
+      what,
+      async () => {
+        try {
+          if (!queueAnswers) await held.renew();
+          queueAnswers = true;
+          return await call();
+        } catch (error) {
+          if (isOutage(error)) queueAnswers = false;
+          throw error;
+        }
+      },
+      signal,
+    );
   }
 
-  function count({ job }: HeldJob, settlement: Settlement, error: Error | null): void {
-    if (settlement.kind === 'complete') {
-      done++;
-      rate.add(clock.monotonic());
-      breaker.succeed();
-    }
-    if (settlement.kind === 'fail') failed++;
-    if (error !== null)
-      logger.warn({ job_id: job.id, attempt: job.attempt, next: settlement.kind, error }, 'job failed');
-    else logger.debug({ job_id: job.id, end: settlement.kind }, 'job settled');
+  function noteFailure(what: string, error: unknown): void {
+    if (isOutage(error)) queueAnswers = false;
+    logger.warn({ error }, `${what} failed`);
   }
+
+  // One job
 
   function begin(job: HeldJob['job']): void {
     const entry = held.hold(job);
-    work(entry)
-      .catch((error: unknown) => logger.error({ job_id: job.id, error }, 'job could not be settled'))
+    runJob(entry)
+      .catch((error: unknown) => logger.error({ job_id: job.id, error }, 'the job could not be settled'))
       .finally(() => held.drop(entry));
   }
 
+  async function runJob(entry: HeldJob): Promise<void> {
+    const { settlement, error } = await runAttempt(entry, pipeline, config, clock);
+    if (error?.retry === 'release') breaker.open();
+    if (settlement === null) return;
+    const settled = await settling.add(settlement);
+    if (settled === 'lost')
+      logger.warn({ job_id: entry.job.id }, 'the lease was lost before the job was settled');
+    else count(entry, settled === 'refused' ? 'fail' : settlement.kind, error);
+  }
+
+  function count({ job, workedMs }: HeldJob, kind: Settlement['kind'], error: VitrineError | null): void {
+    if (kind === 'complete') {
+      done++;
+      rate.add(clock.monotonic());
+      limit.complete(workedMs);
+      breaker.succeed();
+    }
+    if (kind === 'fail') failed++;
+    if (error === null) logger.debug({ job_id: job.id, end: kind }, 'job settled');
+    else if (kind === 'defer') logger.debug({ job_id: job.id, error }, 'job deferred');
+    else logger.warn({ job_id: job.id, attempt: job.attempt, next: kind, error }, 'job failed');
+  }
+
+  // Claiming
+
   async function claim(max: number, suspect: boolean): Promise<Claim> {
-    const request = { workerId: id, claimId: randomUUID(), max, leaseMs: config.queue.leaseMs, suspect };
-    const claimed = await untilAnswered('claiming', () => queue.claim(request), draining.signal);
+    const request = { workerId: id, claimId: randomUUID(), max, suspect };
+    const claimed = await askQueue('claiming', () => queue.claim(request), draining.signal);
     for (const job of claimed.jobs) begin(job);
+    if (claimed.jobs.length > 0) enter('working');
     return claimed;
   }
 
-  /** Claims what there is room for. True when something was claimed. */
-  async function claimSome(): Promise<boolean> {
-    const { jobs, suspectsWaiting } = await claim(capacity - held.size, false);
-    if (suspectsWaiting === 0) return jobs.length > 0;
-
-    // A job that ended a worker before runs with nothing beside it: should it do so again, no other is harmed.
-    await held.untilFewerThan(1, draining.signal);
-    if (draining.signal.aborted) return true;
-    const alone = await claim(1, true);
-    await held.untilFewerThan(1);
-    return jobs.length + alone.jobs.length > 0;
-  }
-
-  /** Until draining, or with `once` until nothing waits. */
-  async function claimLoop(once: boolean): Promise<void> {
-    let idleMs = IDLE_MIN_MS;
+  /** Resolves with how many jobs may be claimed, when that is at least one; with 0 when the drain begins. */
+  async function whenRoom(): Promise<number> {
     for (;;) {
-      await breaker.untilClosed(draining.signal);
-      await held.untilFewerThan(capacity, draining.signal);
-      if (draining.signal.aborted) return;
-      if (await claimSome()) {
-        idleMs = IDLE_MIN_MS;
-        await enter('working');
-        continue;
-      }
-      if (held.size === 0) await enter('idle');
-      if (once && held.size === 0 && (await isEmpty())) return;
-      await clock.sleep(idleMs, draining.signal);
-      idleMs = Math.min(IDLE_MAX_MS, idleMs * 2);
+      if (draining.signal.aborted) return 0;
+      const room = limit.max - held.size;
+      if (room > 0) return room;
+      await held.whenDropped(draining.signal);
     }
   }
 
-  async function isEmpty(): Promise<boolean> {
-    const { waiting, delayed } = await untilAnswered(
-      'reading the queue',
-      () => queue.stats(),
-      draining.signal,
-    );
-    return delayed + waiting.high + waiting.normal + waiting.low === 0;
+  /** Until the drain begins, or with `once` until there is nothing to do. */
+  async function claimLoop(once: boolean): Promise<void> {
+    const { signal } = draining;
+    for (;;) {
+      await breaker.whenClosed(signal);
+      const room = await whenRoom();
+      if (room === 0) return;
+      const { jobs, suspectsWaiting, nextDueMs } = await claim(room, false);
+
+      const suspectsAreDue = jobs.length === 0 || clock.monotonic() >= suspectsFrom;
+      if (suspectsWaiting > 0 && suspectsAreDue && (await runSuspects())) continue;
+      if (jobs.length > 0) continue;
+
+      if (held.size === 0) enter('idle');
+      if (!once) await waitForWork(nextDueMs);
+      else if (held.size > 0) await held.whenIdle(signal);
+      else if (nextDueMs !== null && nextDueMs <= ONCE_WAITS_MS) await waitForWork(nextDueMs);
+      else return logRest();
+    }
   }
 
-  async function reapLoop(signal: AbortSignal): Promise<void> {
+  /**
+   * Runs jobs that have crashed a worker, one at a time with nothing else in the process: another crash harms only
+   * them. Resolves with true when at least one ran.
+   */
+  async function runSuspects(): Promise<boolean> {
+    const { signal } = draining;
+    let ran = false;
+    await held.whenIdle(signal);
+    const startedAt = clock.monotonic();
+    const turnEnds = startedAt + SUSPECTS_TURN_MS;
+    while (!signal.aborted && !breaker.isOpen && clock.monotonic() < turnEnds) {
+      const { jobs } = await claim(1, true);
+      if (jobs.length === 0) break;
+      ran = true;
+      await held.whenIdle(signal);
+    }
+    suspectsFrom = 2 * clock.monotonic() - startedAt;
+    return ran;
+  }
+
+  async function waitForWork(nextDueMs: number | null): Promise<void> {
+    const waitMs = Math.max(MIN_WAIT_MS, Math.min(MAX_WAIT_MS, nextDueMs ?? MAX_WAIT_MS));
+    try {
+      await queue.waitForWork(waitMs, draining.signal);
+    } catch (error) {
+      noteFailure('waiting for work', error);
+      await clock.sleep(MAX_WAIT_MS, draining.signal);
+    }
+  }
+
+  async function logRest(): Promise<void> {
+    const { waiting, delayed } = await askQueue('reading the queue', () => queue.stats(), draining.signal);
+    const rest = { waiting: waiting.high + waiting.normal + waiting.low, delayed };
+    logger.info(rest, 'nothing to claim now or within a minute: the worker ends');
+  }
+
+  // In the background
+
+  async function reapLoop(): Promise<void> {
+    const { signal } = ended;
     while (!signal.aborted) {
-      await queue.reap().then(
+      await untilAborted(
+        askQueue('reaping', () => queue.reap(), signal),
+        signal,
+      ).then(
         (reaped) => {
           if (reaped.recovered + reaped.poisoned > 0) logger.warn(reaped, 'took back jobs of a lost worker');
         },
-        (error: unknown) => logger.warn({ error }, 'reaping failed'),
+        (error: unknown) => {
+          if (!signal.aborted) noteFailure('reaping', error);
+        },
       );
-      await clock.sleep(REAP_EVERY_MS, signal);
+      await clock.sleep(leaseMs / REAPS_PER_LEASE, signal);
     }
   }
 
+  async function sweepLoop(): Promise<void> {
+    const { signal } = ended;
+    while (!signal.aborted) {
+      await untilAborted(store.sweepTombstones(TOMBSTONE_TTL_MS), signal).then(
+        (swept) => {
+          if (swept > 0) logger.info({ swept }, 'removed old tombstones');
+        },
+        (error: unknown) => {
+          if (!signal.aborted) logger.warn({ error }, 'removing old tombstones failed');
+        },
+      );
+      await clock.sleep(SWEEP_EVERY_MS, signal);
+    }
+  }
+
+  // Start and end
+
+  /** Loads the model and prepares the collection. False when the worker was stopped before that was done. */
+  async function start(): Promise<boolean> {
+    const { signal } = draining;
+    enter('loading');
+    try {
+      const load = () => untilAborted(embedder.start(), signal);
+      const loaded = await untilAnswered('loading the model', load, signal);
+      model = loaded.id;
+      const prepare = () => untilAborted(store.ensureCollection(loaded), signal);
+      await untilAnswered('preparing the collection', prepare, signal);
+    } catch (error) {
+      if (signal.aborted) return false;
+      throw error;
+    }
+    logger.info({ model, concurrency, batch_size: batchSize }, 'worker ready');
+    return true;
+  }
+
+  async function work(once: boolean): Promise<void> {
+    const loops = [held.keepRenewing(ended.signal), reapLoop(), sweepLoop()];
+    try {
+      await claimLoop(once);
+    } catch (error) {
+      // A backend that was away when the drain began is no failure of the drain.
+      if (!draining.signal.aborted) throw error;
+    } finally {
+      await drain();
+      ended.abort();
+      await Promise.all(loops);
+    }
+    if (stuck !== null) throw stuck;
+  }
+
   async function drain(): Promise<void> {
-    await enter('draining');
-    const grace = AbortSignal.timeout(shutdownGraceMs);
-    await held.untilFewerThan(1, grace);
+    enter('draining');
+    const grace = new AbortController();
+    using _grace = startTimer(clock, shutdownGraceMs, () => grace.abort());
+    await held.whenIdle(grace.signal);
     if (held.size === 0) return;
-    logger.warn({ held: held.size }, 'grace period over: giving the rest back');
+    logger.warn({ held: held.size }, 'the grace period is over: handing back the rest');
     held.stopAll('draining');
-    const last = AbortSignal.timeout(RECONNECT_MS);
-    await held.untilFewerThan(1, last);
-    abandoned.abort();
+    using _farewell = startTimer(clock, FAREWELL_MS, () => ended.abort());
+    await held.whenIdle(ended.signal);
+  }
+
+  async function sayGoodbye(): Promise<void> {
+    const farewell = new AbortController();
+    using _farewell = startTimer(clock, FAREWELL_MS, () => farewell.abort());
+    await untilAborted(heartbeat.remove(), farewell.signal).catch(() => undefined);
+    logger.info({ done, failed }, 'worker stopped');
   }
 
   return {
@@ -223,33 +394,20 @@ export function createWorker(context: Context): Worker {
       draining.abort();
     },
     async run({ once = false } = {}) {
-      const background = new AbortController();
-      const beating = heartbeat.keepBeating(background.signal);
-      const loops: Promise<void>[] = [beating];
+      const sending = heartbeat.keepSending(ended.signal);
       try {
-        await enter('loading');
-        // A download may take minutes; whoever stops the worker meanwhile doesn't wait for it.
-        await untilAborted(embedder.start(), draining.signal);
-        if (draining.signal.aborted) return { done, failed };
-        await untilAnswered(
-          'preparing the collection',
-          () => store.ensureCollection(embedder.model),
-          draining.signal,
-        );
-        logger.info({ model: embedder.model.id, concurrency, batch_size: batchSize }, 'worker ready');
-        loops.push(held.keepLeases(background.signal), reapLoop(background.signal));
-        await claimLoop(once).catch((error: unknown) => {
-          // A backend that was away when the drain began is no failure of the drain.
-          if (!draining.signal.aborted) throw error;
-        });
-        await drain();
+        if (await start()) await work(once);
+        return { done, failed };
       } finally {
-        background.abort();
-        await Promise.all(loops);
-        await heartbeat.remove();
-        logger.info({ done, failed }, 'worker stopped');
+        ended.abort();
+        await sending;
+        await sayGoodbye();
       }
-      return { done, failed };
     },
   };
+}
+
+/** True for failures of a backend that may pass; the call is then worth repeating. */
+function isOutage(error: unknown): boolean {
+  return error instanceof VitrineError && OUTAGES.includes(error.code);
 }

@@ -4,11 +4,11 @@ import { pipeline } from 'node:stream/promises';
 import { CsvError, parse } from 'csv-parse';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { type Column, toColumns } from './columns.ts';
-import type { FeedEntry } from './feed.ts';
-import { type FeedRecord, FeedRecordError, toProductImage } from './record.ts';
+import type { FeedFault } from './feed.ts';
+import type { FeedLine } from './record.ts';
 
 const SEPARATORS = [',', ';', '\t'] as const;
-/** No honest catalog line is longer; without a limit a missing quote reads the whole file into one record. */
+/** No real catalog line is longer; without a limit a missing quote reads the whole file into one record. */
 const MAX_RECORD_BYTES = 1_000_000;
 
 interface ParsedRow {
@@ -17,11 +17,11 @@ interface ParsedRow {
 }
 
 /**
- * The entries of a CSV file with a header: UTF-8 with or without a byte order mark; separated by commas,
- * semicolons or tabs, whichever its header has most of; quoted as in RFC 4180.
+ * The lines of a CSV file with a header: UTF-8 with or without a byte order mark; separated by commas, semicolons or
+ * tabs, by what its header has most of; quoted as in RFC 4180.
  * @throws VitrineError `invalid_request` when the header names no product_id or no image column.
  */
-export async function* readCsvFeed(path: string, folder: string): AsyncGenerator<FeedEntry> {
+export async function* readCsvFeed(path: string): AsyncGenerator<FeedLine | FeedFault> {
   const parser = parse({
     bom: true,
     delimiter: await detectSeparator(path),
@@ -39,9 +39,9 @@ export async function* readCsvFeed(path: string, folder: string): AsyncGenerator
   try {
     for await (const { info, record } of parser as AsyncIterable<ParsedRow>) {
       if (columns === undefined) {
-        columns = toCheckedColumns(record);
+        columns = parseHeader(record);
         headerCount = record.length;
-      } else yield toEntry(`line ${info.lines}`, record, columns, headerCount, folder);
+      } else yield toLine(`line ${info.lines}`, record, columns, headerCount);
     }
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
@@ -58,7 +58,7 @@ export async function* readCsvFeed(path: string, folder: string): AsyncGenerator
   }
 }
 
-function toCheckedColumns(headers: readonly string[]): readonly (Column | null)[] {
+function parseHeader(headers: readonly string[]): readonly (Column | null)[] {
   const columns = toColumns(headers.map((header) => header.trim()));
   const missing = columns.includes('product_id')
     ? columns.some((column) => column?.startsWith('image') && column !== 'image_id')
@@ -71,28 +71,17 @@ function toCheckedColumns(headers: readonly string[]): readonly (Column | null)[
   });
 }
 
-function toEntry(
+function toLine(
   where: string,
   values: readonly string[],
   columns: readonly (Column | null)[],
   headerCount: number,
-  folder: string,
-): FeedEntry {
+): FeedLine | FeedFault {
   if (values.length !== headerCount)
     return { where, fault: `it has ${values.length} values, the header has ${headerCount}.` };
   const record: { [Name in Column]?: string } = {};
   for (const [index, column] of columns.entries()) if (column !== null) record[column] = values[index] ?? '';
-  return toFeedEntry(where, record, folder);
-}
-
-/** The line's product image, or the fault that keeps it out. */
-export function toFeedEntry(where: string, record: FeedRecord, folder: string): FeedEntry {
-  try {
-    return { where, image: toProductImage(record, folder) };
-  } catch (error) {
-    if (error instanceof FeedRecordError) return { where, fault: error.message };
-    throw error;
-  }
+  return { where, record };
 }
 
 async function detectSeparator(path: string): Promise<string> {

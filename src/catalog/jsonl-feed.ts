@@ -1,25 +1,25 @@
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { type Column, toColumns } from './columns.ts';
-import { toFeedEntry } from './csv-feed.ts';
-import type { FeedEntry } from './feed.ts';
+import type { FeedFault } from './feed.ts';
+import type { FeedLine } from './record.ts';
 
-/** The entries of a file with one JSON object a line, with the same field names as a CSV's columns. */
-export async function* readJsonlFeed(path: string, folder: string): AsyncGenerator<FeedEntry> {
+/** The lines of a file with one JSON object per line, with the same field names as the columns of a CSV. */
+export async function* readJsonlFeed(path: string): AsyncGenerator<FeedLine | FeedFault> {
   const input = createReadStream(path, 'utf8');
   try {
     let line = 0;
     for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
       line += 1;
       const bare = (line === 1 ? text.replace(/^\uFEFF/, '') : text).trim();
-      if (bare !== '') yield toEntry(`line ${line}`, bare, folder);
+      if (bare !== '') yield toLine(`line ${line}`, bare);
     }
   } finally {
     input.destroy();
   }
 }
 
-function toEntry(where: string, text: string, folder: string): FeedEntry {
+function toLine(where: string, text: string): FeedLine | FeedFault {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
@@ -33,5 +33,5 @@ function toEntry(where: string, text: string, folder: string): FeedEntry {
   const record: { [Name in Column]?: unknown } = {};
   for (const [index, column] of toColumns(names).entries())
     if (column !== null) record[column] = values[index];
-  return toFeedEntry(where, record, folder);
+  return { where, record };
 }

@@ -40,3 +40,11 @@ const POINT_NAMESPACE = '6f1f0a5e-2f0c-4a57-9d3b-5c1f7f2b8f41';
 export function toPointId(productId: string, imageId: string): string {
   return uuidv5(JSON.stringify([productId, imageId]), POINT_NAMESPACE);
 }
+
+/**
+ * The id of the product's tombstone in a store that keeps tombstones as points. No image has it: an image's id is
+ * made of two names.
+ */
+export function toProductTombstoneId(productId: string): string {
+  return uuidv5(JSON.stringify([productId]), POINT_NAMESPACE);
+}

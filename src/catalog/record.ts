@@ -1,60 +1,92 @@
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Column } from './columns.ts';
+import type { FeedEntry } from './feed.ts';
+import { type DecimalMark, type Price, toPrice } from './price.ts';
 import { DEFAULT_IMAGE_ID, type ImageRef, type ProductFields, type ProductImage } from './product-image.ts';
 
 /** The values of one feed line by column. CSV gives strings; JSON may give numbers, lists and objects. */
 export type FeedRecord = { readonly [Name in Column]?: unknown };
 
-/** The sentence for a line that can't be taken. */
-export class FeedRecordError extends Error {}
+/** One line of a feed whose columns are known. */
+export interface FeedLine {
+  /** For people: `line 12`. */
+  readonly where: string;
+  readonly record: FeedRecord;
+}
 
-/**
- * The product image of a feed line. Relative image paths are taken from `folder`.
- * @throws FeedRecordError
- */
-export function toProductImage(record: FeedRecord, folder: string): ProductImage {
-  const productId = toText(record.product_id, 'product_id');
+/** The sentence for a line that can't be taken. */
+class FeedRecordError extends Error {}
+
+export interface RecordContext {
+  /** Relative image paths start here. */
+  readonly folder: string;
+  /** How prices are read that could be read in two ways. */
+  readonly decimal: DecimalMark;
+}
+
+/** The entry of a line: its product image, or the fault that keeps it out. */
+export function toFeedEntry({ where, record }: FeedLine, context: RecordContext): FeedEntry {
+  try {
+    return { where, image: parseProductImage(record, context) };
+  } catch (error) {
+    if (error instanceof FeedRecordError) return { where, fault: error.message };
+    throw error;
+  }
+}
+
+/** @throws FeedRecordError */
+function parseProductImage(record: FeedRecord, { folder, decimal }: RecordContext): ProductImage {
+  const productId = parseText(record.product_id, 'product_id');
   if (productId === undefined) throw new FeedRecordError('it has no product_id.');
   return {
     productId,
-    imageId: toText(record.image_id, 'image_id') ?? DEFAULT_IMAGE_ID,
-    image: toImageRef(record, folder),
-    product: toProductFields(record),
+    imageId: parseText(record.image_id, 'image_id') ?? DEFAULT_IMAGE_ID,
+    image: parseImageRef(record, folder),
+    product: parseProductFields(record, decimal),
   };
 }
 
-function toImageRef(record: FeedRecord, folder: string): ImageRef {
-  const url = toText(record.image_url, 'image_url');
-  const path = toText(record.image_path, 'image_path');
-  const either = toText(record.image, 'image');
+function parseImageRef(record: FeedRecord, folder: string): ImageRef {
+  const url = parseText(record.image_url, 'image_url');
+  const path = parseText(record.image_path, 'image_path');
+  const either = parseText(record.image, 'image');
   const given = [url, path, either].filter((value) => value !== undefined);
   if (given.length === 0) throw new FeedRecordError('it has neither image_path nor image_url.');
-  // A feed that names both means the same picture: the file is nearer than the network.
+  // A feed that names both means the same picture: the file is faster to read.
   const chosen = path ?? either ?? url ?? '';
   if (/^https?:\/\//i.test(chosen)) return { kind: 'url', url: chosen };
   if (path === undefined && either === undefined)
     throw new FeedRecordError(`image_url must begin with http:// or https://.`);
-  if (/^file:\/\//i.test(chosen)) return { kind: 'path', path: fileURLToPath(chosen) };
+  if (/^file:\/\//i.test(chosen)) return { kind: 'path', path: parseFileUrl(chosen) };
   return { kind: 'path', path: resolve(folder, chosen) };
 }
 
-function toProductFields(record: FeedRecord): ProductFields {
-  const { amount, currency: currencyOfPrice } = toPrice(record.price);
+function parseFileUrl(url: string): string {
+  try {
+    return fileURLToPath(url);
+  } catch {
+    // It names another host, or isn't a URL.
+    throw new FeedRecordError('image_path must be a path or a file:/// URL of this machine.');
+  }
+}
+
+function parseProductFields(record: FeedRecord, decimal: DecimalMark): ProductFields {
+  const { amount, currency: currencyOfPrice } = parsePrice(record.price, decimal);
   const fields = {
-    name: toText(record.name, 'name'),
-    description: toText(record.description, 'description'),
-    category: toText(record.category, 'category'),
-    brand: toText(record.brand, 'brand'),
+    name: parseText(record.name, 'name'),
+    description: parseText(record.description, 'description'),
+    category: parseText(record.category, 'category'),
+    brand: parseText(record.brand, 'brand'),
     price: amount,
-    currency: toText(record.currency, 'currency')?.toUpperCase() ?? currencyOfPrice,
-    tags: toTags(record.tags),
-    metadata: toMetadata(record.metadata),
+    currency: parseText(record.currency, 'currency')?.toUpperCase() ?? currencyOfPrice,
+    tags: parseTags(record.tags),
+    metadata: parseMetadata(record.metadata),
   };
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
 }
 
-function toText(value: unknown, column: Column): string | undefined {
+function parseText(value: unknown, column: Column): string | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value !== 'string' && typeof value !== 'number')
     throw new FeedRecordError(`${column} must be text.`);
@@ -62,31 +94,21 @@ function toText(value: unknown, column: Column): string | undefined {
   return text === '' ? undefined : text;
 }
 
-/** `19.9`, `19,90`, `1.299,00`, `EUR 19.90` and `19.90 EUR`. */
-function toPrice(value: unknown): { readonly amount?: number; readonly currency?: string } {
+function parsePrice(value: unknown, decimal: DecimalMark): Partial<Price> {
   if (typeof value === 'number' && Number.isFinite(value) && value >= 0) return { amount: value };
-  const text = toText(value, 'price');
+  const text = parseText(value, 'price');
   if (text === undefined) return {};
-  const match = /^([A-Za-z]{3})?\s*([\d.,' ]*\d)\s*([A-Za-z]{3})?$/.exec(text);
-  const amount = match?.[2] === undefined ? Number.NaN : toAmount(match[2]);
-  if (!Number.isFinite(amount)) throw new FeedRecordError('price must be a number such as 19.90.');
-  const currency = match?.[1] ?? match?.[3];
-  return currency === undefined ? { amount } : { amount, currency: currency.toUpperCase() };
-}
-
-/** The last separator with one or two digits after it marks the decimals; the others group thousands. */
-function toAmount(digits: string): number {
-  const decimals = /[.,](\d{1,2})$/.exec(digits);
-  const whole = (decimals === null ? digits : digits.slice(0, decimals.index)).replaceAll(/[.,' ]/g, '');
-  if (decimals !== null) return Number(`${whole || '0'}.${decimals[1]}`);
-  return /^\d+[.]\d{4,}$/.test(digits) ? Number(digits) : Number(whole);
+  const price = toPrice(text, decimal);
+  if (price === null) throw new FeedRecordError('price must be a number such as 19.90.');
+  return price;
 }
 
 /** A JSON list, or text with `;`, `|` or, where there is neither, `,` between the tags. */
-function toTags(value: unknown): readonly string[] | undefined {
+function parseTags(value: unknown): readonly string[] | undefined {
   if (value === undefined || value === null) return undefined;
-  if (Array.isArray(value)) return value.map((tag) => toText(tag, 'tags')).filter((tag) => tag !== undefined);
-  const text = toText(value, 'tags');
+  if (Array.isArray(value))
+    return value.map((tag) => parseText(tag, 'tags')).filter((tag) => tag !== undefined);
+  const text = parseText(value, 'tags');
   const separator = text !== undefined && /[;|]/.test(text) ? /[;|]/ : ',';
   return text
     ?.split(separator)
@@ -94,7 +116,7 @@ function toTags(value: unknown): readonly string[] | undefined {
     .filter((tag) => tag !== '');
 }
 
-function toMetadata(value: unknown): Readonly<Record<string, unknown>> | undefined {
+function parseMetadata(value: unknown): Readonly<Record<string, unknown>> | undefined {
   if (value === undefined || value === null || value === '') return undefined;
   const parsed = typeof value === 'string' ? parseJson(value) : value;
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))

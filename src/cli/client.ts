@@ -1,21 +1,17 @@
 import type { z } from '@hono/zod-openapi';
+import pRetry from 'p-retry';
 import { type Config, parseConfig } from '../config/config.ts';
-import type { Environment } from '../config/env.ts';
-import type { Context } from '../context.ts';
 import { ERRORS, type ErrorCode } from '../errors/error-table.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { health } from '../http/health-schema.ts';
+import type { Terminal } from './terminal.ts';
 
-/** Speaks to the HTTP API: of a server that runs, or of the same application inside this process. */
-export interface Client extends AsyncDisposable {
-  /** The server's address; null when the application runs in this process. */
-  readonly address: string | null;
-  readonly config: Config;
-  /** What the application in this process is made of; null when a server answers. */
-  readonly context: Context | null;
+/** Speaks to the HTTP API. */
+export interface Client {
+  /** Where the server is, for people. */
+  readonly address: string;
   /**
    * The answer's body, checked by its schema.
-   * @throws VitrineError the server's own problem, or `internal_error` when it can't be reached
+   * @throws VitrineError the server's own problem, or `server_unreachable`
    */
   call<S extends z.ZodType>(schema: S, path: string, request?: ClientRequest): Promise<z.infer<S>>;
   /** The raw answer, for bodies that are streamed. */
@@ -29,93 +25,37 @@ export interface ClientRequest {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-export interface ClientOptions {
-  /** Given by name: it must answer. */
-  readonly server: string | undefined;
-  readonly environment: Environment;
-}
-
 type Send = (url: string, init: RequestInit) => Promise<Response>;
 
-/** How long a server may take to say that it is one. */
+/** How long a server may take to say that it is alive. */
 const PROBE_MS = 3_000;
 const CALL_MS = 120_000;
+/** Waits of 0.25, 0.5, 1, 2, 4, 8 and 16 s: long enough for a server, a Redis or a Qdrant to be restarted. */
+const RETRIES = { retries: 7, minTimeout: 250, factor: 2 };
 
 /**
- * The server that was named or that HOST and PORT lead to; where none runs, the application in this process, on
- * the same queue and vector store as a server would have.
- * @throws VitrineError `invalid_configuration`, or `internal_error` when the named server doesn't answer
+ * The server that is named by --server, or by HOST and PORT.
+ * @throws VitrineError `server_unreachable` when none answers; `invalid_configuration`
  */
-export async function openClient({ server, environment }: ClientOptions): Promise<Client> {
-  const config = parseConfig(environment);
-  const address = toAddress(server, config);
-  if (await isVitrine(address)) return createClient(address, config, null, fetch);
-  if (server !== undefined) {
-    throw new VitrineError('internal_error', `No Vitrine server answers at ${address}.`, {
-      suggestion: 'Start one with `vitrine serve`, or correct --server.',
-    });
+export async function connectServer(server: string | undefined, terminal: Terminal): Promise<Client> {
+  const address = toAddress(server, parseConfig(terminal.environment));
+  if (await isAlive(address)) return createClient(address, fetch, terminal.signal);
+  throw new VitrineError('server_unreachable', `No Vitrine server answers at ${address}.`);
+}
+
+/** True when a server answers there, however well it is. */
+export async function isAlive(address: string): Promise<boolean> {
+  try {
+    const response = await fetch(`${address}/livez`, { signal: AbortSignal.timeout(PROBE_MS) });
+    const body: unknown = await response.json();
+    return response.ok && typeof body === 'object' && body !== null && 'status' in body;
+  } catch {
+    return false;
   }
-  return openInProcess(environment);
 }
 
-/**
- * @param ownFolders also readable by path, beside IMAGE_ROOTS
- * @throws VitrineError `invalid_configuration` and what createContext throws
- */
-export async function openInProcess(
-  environment: Environment,
-  ownFolders: readonly string[] = [],
-): Promise<Client> {
-  const [{ createContext }, { createApp }] = await Promise.all([
-    import('../context.ts'),
-    import('../http/app.ts'),
-  ]);
-  // Its log lines would stand between what the command prints; failures reach it as answers anyway.
-  const config = addImageRoots(parseConfig({ ...environment, LOG_LEVEL: 'silent' }), ownFolders);
-  const context = await createContext(config);
-  const app = createApp(context);
-  const send: Send = async (url, init) => app.fetch(new Request(url, init));
-  return createClient('http://in-process', config, context, send);
-}
-
-/** The settings with more folders that images may be read from. */
-export function addImageRoots(config: Config, folders: readonly string[]): Config {
-  return { ...config, images: { ...config.images, roots: [...config.images.roots, ...folders] } };
-}
-
-function createClient(base: string, config: Config, context: Context | null, send: Send): Client {
-  const open = async (path: string, { method = 'GET', body, headers }: ClientRequest = {}) => {
-    const response = await send(`${base}${path}`, {
-      method,
-      headers: { ...headers, ...(body === undefined ? {} : { 'Content-Type': 'application/json' }) },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(CALL_MS),
-    }).catch((cause: unknown) => {
-      throw unreachable(base, cause);
-    });
-    if (!response.ok) throw await toError(response, base);
-    return response;
-  };
-  return {
-    address: context === null ? base : null,
-    config,
-    context,
-    open,
-    async call(schema, path, request) {
-      const response = await open(path, request);
-      const parsed = schema.safeParse(await response.json());
-      if (parsed.success) return parsed.data;
-      throw new VitrineError('internal_error', `The server at ${base} gave an answer of another shape.`, {
-        suggestion: 'Use the command of the same version as the server.',
-      });
-    },
-    async [Symbol.asyncDispose]() {
-      await context?.[Symbol.asyncDispose]();
-    },
-  };
-}
-
-function toAddress(server: string | undefined, config: Config): string {
+/** @throws VitrineError `invalid_request` for a --server that isn't a web address */
+export function toAddress(server: string | undefined, { host, port }: Pick<Config, 'host' | 'port'>): string {
   if (server !== undefined) {
     if (URL.canParse(server) && /^https?:$/.test(new URL(server).protocol)) return server.replace(/\/+$/, '');
     throw new VitrineError(
@@ -126,25 +66,57 @@ function toAddress(server: string | undefined, config: Config): string {
       },
     );
   }
-  const host = config.host === '0.0.0.0' ? '127.0.0.1' : config.host === '::' ? '::1' : config.host;
-  return `http://${host.includes(':') ? `[${host}]` : host}:${config.port}`;
+  const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
+  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
 }
 
-/** True when what answers there is Vitrine, in whatever health. */
-export async function isVitrine(address: string): Promise<boolean> {
-  try {
-    const response = await fetch(`${address}/health`, { signal: AbortSignal.timeout(PROBE_MS) });
-    return health.safeParse(await response.json()).success;
-  } catch {
-    return false;
-  }
+/** A client that sends its requests with `send`, until the signal is aborted. */
+export function createClient(address: string, send: Send, signal: AbortSignal): Client {
+  const open = async (path: string, { method = 'GET', body, headers }: ClientRequest = {}) => {
+    const response = await send(`${address}${path}`, {
+      method,
+      headers: { ...headers, ...(body === undefined ? {} : { 'Content-Type': 'application/json' }) },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      signal: AbortSignal.any([signal, AbortSignal.timeout(CALL_MS)]),
+    }).catch((cause: unknown) => {
+      signal.throwIfAborted();
+      throw new VitrineError('server_unreachable', `The server at ${address} no longer answers.`, {
+        cause,
+        suggestion: 'Check whether it still runs; its log says why it ended.',
+      });
+    });
+    if (!response.ok) throw await toError(response, address);
+    return response;
+  };
+  return {
+    address,
+    open,
+    async call(schema, path, request) {
+      const response = await open(path, request);
+      const parsed = schema.safeParse(await response.json());
+      if (parsed.success) return parsed.data;
+      throw new VitrineError('internal_error', `The server at ${address} sent an answer of another shape.`, {
+        suggestion: 'Use the command of the same version as the server.',
+      });
+    },
+  };
 }
 
-function unreachable(address: string, cause: unknown): VitrineError {
-  return new VitrineError('internal_error', `The server at ${address} does not answer any more.`, {
-    cause,
-    suggestion: 'See whether it still runs; its log tells why it ended.',
-  });
+/**
+ * The client, but a call that may succeed later is repeated for half a minute. Only for calls that can be repeated. A
+ * full queue is left to the caller, who knows how long to wait.
+ */
+export function withRetries(client: Client, signal: AbortSignal): Client {
+  return {
+    ...client,
+    call: (schema, path, request) =>
+      pRetry(() => client.call(schema, path, request), {
+        ...RETRIES,
+        signal,
+        shouldRetry: ({ error }) =>
+          error instanceof VitrineError && error.retryable && error.code !== 'queue_full',
+      }),
+  };
 }
 
 async function toError(response: Response, address: string): Promise<VitrineError> {

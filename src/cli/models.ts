@@ -1,53 +1,17 @@
 import cliProgress from 'cli-progress';
-import { type PullProgress, pullModel } from '../../models/pull.ts';
+import { listModels, removeModel, verifyModel } from '../../models/local-models.ts';
+import { type PullProgress, pullModel } from '../../models/pull-model.ts';
 import { findModel, MODELS } from '../../models/registry.ts';
-import { listModels, removeModel, verifyModel } from '../../models/verify.ts';
-import { type Config, parseConfig } from '../config/config.ts';
+import { parseConfig } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { defineCommand, JSON_OPTION, paint, print, printJson, type Terminal, UsageError } from './command.ts';
-import { toNearest } from './nearest.ts';
 import { toTable } from './table.ts';
+import { paint, print, printJson, type Terminal } from './terminal.ts';
 
-type Action = (id: string, settings: Config['model'], terminal: Terminal) => Promise<void>;
-
-const ACTIONS: Readonly<Record<string, Action>> = { pull, verify, remove };
-
-export const modelsCommand = defineCommand({
-  name: 'models',
-  summary: 'List, download, check or remove the models that turn images into vectors',
-  arguments: 'list|pull|verify|remove [MODEL]',
-  count: [1, 2],
-  details: `list      shows every model, whether it is here, and when to choose it
-pull      downloads MODEL into MODELS_DIR; what broke off before is gone on with
-verify    reads the files of MODEL, compares them with what was published, and embeds an image
-remove    deletes what was pulled of MODEL
-
-MODEL_HUB_URL names a mirror of the hub. MODEL says which model is used.`,
-  options: { json: JSON_OPTION },
-  examples: [
-    'vitrine models list',
-    'vitrine models pull clip-vit-base-patch32',
-    'vitrine models verify builtin',
-  ],
-  async run({ json }, [name = '', id], terminal) {
-    const settings = parseConfig(terminal.environment).model;
-    if (name === 'list') {
-      await list(settings, json, terminal);
-      return 0;
-    }
-    const action = Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined;
-    if (action === undefined) {
-      const near = toNearest(name, ['list', ...Object.keys(ACTIONS)]);
-      const hint = near === null ? '' : ` Did you mean \`vitrine models ${near}\`?`;
-      throw new UsageError(`vitrine models does not know "${name}".${hint}`);
-    }
-    if (id === undefined) throw new UsageError(`vitrine models ${name} needs a MODEL.`);
-    await action(id, settings, terminal);
-    return 0;
-  },
-});
-
-async function list({ id: chosen, dir }: Config['model'], json: boolean, terminal: Terminal): Promise<void> {
+export async function listCommand(
+  { json }: { readonly json?: boolean | undefined },
+  terminal: Terminal,
+): Promise<number> {
+  const { id: chosen, dir } = parseConfig(terminal.environment).model;
   const models = await listModels(dir);
   if (json) {
     const toJson = ({ hasText, downloadMegabytes, ...model }: (typeof models)[number]) => ({
@@ -56,7 +20,7 @@ async function list({ id: chosen, dir }: Config['model'], json: boolean, termina
       download_megabytes: downloadMegabytes,
     });
     printJson(terminal, models.map(toJson));
-    return;
+    return 0;
   }
   const rows = models.map(({ id, state, dimension, hasText, downloadMegabytes, choose }) => [
     id === chosen ? `${id} *` : id,
@@ -77,10 +41,12 @@ async function list({ id: chosen, dir }: Config['model'], json: boolean, termina
     { title: 'choose it for', maxWidth: 100 },
   ] as const;
   print(terminal, toTable(columns, rows));
-  print(terminal, `\nMODEL=${chosen}; weights are kept in ${dir}. docs/models.md tells how to choose.`);
+  print(terminal, `\nMODEL=${chosen}; weights are kept in ${dir}. docs/models.md says how to choose.`);
+  return 0;
 }
 
-async function pull(id: string, settings: Config['model'], terminal: Terminal): Promise<void> {
+export async function pullCommand(id: string, terminal: Terminal): Promise<number> {
+  const settings = parseConfig(terminal.environment).model;
   const model = findModel(id);
   if (model === undefined) {
     throw new VitrineError('model_unavailable', `There is no model ${id} to pull.`, {
@@ -88,8 +54,8 @@ async function pull(id: string, settings: Config['model'], terminal: Terminal): 
     });
   }
   if (settings.offline) {
-    throw new VitrineError('model_unavailable', 'MODELS_OFFLINE=true forbids to download models.', {
-      suggestion: 'Unset it for this command, where the network may be used.',
+    throw new VitrineError('model_unavailable', 'MODELS_OFFLINE=true forbids downloads.', {
+      suggestion: 'Unset it for this command.',
     });
   }
   const progress = showDownloads(terminal);
@@ -99,22 +65,27 @@ async function pull(id: string, settings: Config['model'], terminal: Terminal): 
     progress.stop();
     print(terminal, `${paint(terminal.stdout, 'green', '✓')} ${id} is in ${folder}`);
     print(terminal, `  Licence: ${model.licence}. Use it with MODEL=${id}.`);
+    return 0;
   } finally {
     progress.stop();
   }
 }
 
-async function verify(id: string, { dir }: Config['model'], terminal: Terminal): Promise<void> {
+export async function verifyCommand(id: string, terminal: Terminal): Promise<number> {
+  const { dir } = parseConfig(terminal.environment).model;
   for (const line of await verifyModel(id, dir))
     print(terminal, `${paint(terminal.stdout, 'green', '✓')} ${line}`);
+  return 0;
 }
 
-async function remove(id: string, { dir }: Config['model'], terminal: Terminal): Promise<void> {
+export async function removeCommand(id: string, terminal: Terminal): Promise<number> {
+  const { dir } = parseConfig(terminal.environment).model;
   await removeModel(id, dir);
   print(terminal, `${id} is no longer in ${dir}.`);
+  return 0;
 }
 
-/** A bar a file on a terminal, else a line a file; on stderr. */
+/** A bar per file on a terminal, else a line per file; on stderr. */
 function showDownloads({ stderr }: Terminal): { update(progress: PullProgress): void; stop(): void } {
   const bar = new cliProgress.SingleBar({
     stream: stderr,

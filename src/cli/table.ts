@@ -1,4 +1,4 @@
-import { plain } from './command.ts';
+import { plain } from './terminal.ts';
 
 export interface TableColumn {
   readonly title: string;

@@ -1,119 +1,9 @@
 import { resolve } from 'node:path';
-import { z } from 'zod';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import type { Environment } from './env.ts';
-
-const flag = (fallback: boolean) =>
-  z
-    .enum(['true', 'false', '1', '0'], { error: 'must be true or false' })
-    .transform((value) => value === 'true' || value === '1')
-    .default(fallback);
-
-const integer = (fallback: number, min: number, max: number) =>
-  z.coerce
-    .number({ error: 'must be a whole number' })
-    .int({ error: 'must be a whole number' })
-    .min(min, { error: `must be at least ${min}` })
-    .max(max, { error: `must be at most ${max}` })
-    .default(fallback);
-
-const fraction = (fallback: number, min: number, max: number) =>
-  z.coerce
-    .number({ error: 'must be a number' })
-    .min(min, { error: `must be at least ${min}` })
-    .max(max, { error: `must be at most ${max}` })
-    .default(fallback);
-
-const url = (protocols: readonly string[]) =>
-  z
-    .string()
-    .refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
-      error: `must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
-    })
-    .optional();
-
-const list = z
-  .string()
-  .default('')
-  .transform((value) =>
-    value
-      .split(',')
-      .map((part) => part.trim())
-      .filter((part) => part !== ''),
-  );
-
-const folder = (fallback: string) =>
-  z
-    .string()
-    .default(fallback)
-    .transform((value) => resolve(value));
-
-/** One entry a setting: its environment name, its check, its default. docs/configuration.md lists the same. */
-const schema = z.object({
-  HOST: z.string().default('127.0.0.1'),
-  PORT: integer(8000, 0, 65_535),
-  DATA_DIR: folder('./data'),
-  LOG_LEVEL: z
-    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], {
-      error: 'must be trace, debug, info, warn, error, fatal or silent',
-    })
-    .default('info'),
-  LOG_FILE: z.string().optional(),
-
-  REDIS_URL: z
-    .string()
-    .regex(/^rediss?(\+sentinel|\+cluster)?:\/\/./, {
-      error:
-        'must be an address of Redis: redis://, redis+sentinel:// or redis+cluster://, or rediss for TLS',
-    })
-    .optional(),
-  QUEUE_PREFIX: z
-    .string()
-    .regex(/^[\w.-]{1,40}$/, { error: 'must be 1 to 40 letters, digits, dots, dashes or underscores' })
-    .default('vitrine'),
-  QUEUE_SHARDS: integer(1, 1, 256),
-  QDRANT_URL: url(['http:', 'https:']),
-  QDRANT_API_KEY: z.string().optional(),
-  QDRANT_COLLECTION: z
-    .string()
-    .regex(/^[\w.-]{1,255}$/, { error: 'must be 1 to 255 letters, digits, dots, dashes or underscores' })
-    .default('products'),
-  QDRANT_TIMEOUT_MS: integer(30_000, 100, 600_000),
-
-  MODEL: z.string().min(1).default('auto'),
-  MODELS_DIR: folder('./models/weights'),
-  MODEL_HUB_URL: url(['http:', 'https:']),
-  MODELS_OFFLINE: flag(false),
-  EMBEDDING_THREADS: integer(0, 0, 64),
-  INTRA_OP_THREADS: integer(0, 0, 64),
-  WORKER_MEMORY_LIMIT_MB: integer(0, 0, 1_000_000),
-
-  WORKER_CONCURRENCY: integer(8, 1, 256),
-  BATCH_SIZE: integer(8, 1, 256),
-  SHUTDOWN_GRACE_MS: integer(20_000, 0, 600_000),
-  LEASE_MS: integer(15_000, 1_000, 3_600_000),
-  RETRY_ATTEMPTS: integer(3, 1, 100),
-  RETRY_BASE_MS: integer(2_000, 0, 3_600_000),
-  RETRY_FACTOR: fraction(2, 1, 10),
-  RETRY_CAP_MS: integer(300_000, 0, 86_400_000),
-  RETRY_JITTER: fraction(0.2, 0, 1),
-  JOB_SOFT_TIMEOUT_MS: integer(60_000, 100, 3_600_000),
-  JOB_HARD_TIMEOUT_MS: integer(3_600_000, 1_000, 604_800_000),
-  MAX_PENDING: integer(0, 0, 1_000_000_000),
-  ALLOW_FLUSH: flag(false),
-  ALERT_BACKLOG: integer(10_000, 0, 1_000_000_000),
-  ALERT_OLDEST_WAITING_MS: integer(300_000, 0, 604_800_000),
-  ALERT_FAILURE_RATE: fraction(0.2, 0, 1),
-  ALERT_DEAD_LETTERS: integer(10, 0, 1_000_000_000),
-
-  IMAGE_ROOTS: list,
-  IMAGE_ALLOW_HOSTS: list,
-  IMAGE_TIMEOUT_MS: integer(30_000, 100, 600_000),
-  IMAGE_MAX_BYTES: integer(20_000_000, 1_000, 500_000_000),
-  IMAGE_MAX_PIXELS: integer(50_000_000, 10_000, 1_000_000_000),
-});
-
-type Settings = z.infer<typeof schema>;
+import { type QueueSettings, type RetryPolicy, toLeaseTimes } from './queue-settings.ts';
+import { parseRedisUrl, type RedisTarget } from './redis-target.ts';
+import { SETTINGS, type Settings } from './settings.ts';
 
 /** All settings, by topic. Frozen; paths are absolute. */
 export interface Config {
@@ -123,22 +13,16 @@ export interface Config {
   readonly allowFlush: boolean;
   readonly log: { readonly level: Settings['LOG_LEVEL']; readonly file: string | undefined };
   readonly queue: {
-    readonly redisUrl: string | undefined;
+    /** Undefined: the queue is SQLite in `dataDir`. */
+    readonly redis: RedisTarget | undefined;
     readonly prefix: string;
-    /** Groups of keys in Redis; a Redis Cluster spreads them over its masters. */
-    readonly shards: number;
-    readonly leaseMs: number;
-    /** Greatest number of jobs that have not ended; 0: no limit. */
-    readonly maxPending: number;
-    readonly retry: {
-      readonly attempts: number;
-      readonly baseMs: number;
-      readonly factor: number;
-      readonly capMs: number;
-      readonly jitter: number;
-    };
+    readonly settings: QueueSettings;
+    readonly retry: RetryPolicy;
+    /** True when any RETRY_* is set: `retry` then holds for every failure that is worth a retry. */
+    readonly retryIsExplicit: boolean;
+    readonly spool: { readonly enabled: boolean; readonly maxBytes: number };
   };
-  /** An alert is given when its value is greater; 0: never. */
+  /** There is an alert when the value is greater; 0: never. */
   readonly alerts: {
     /** Jobs that have not ended. */
     readonly backlog: number;
@@ -149,6 +33,7 @@ export interface Config {
     readonly recentlyDead: number;
   };
   readonly store: {
+    /** Undefined: the vectors are in SQLite in `dataDir`. */
     readonly qdrantUrl: string | undefined;
     readonly qdrantApiKey: string | undefined;
     readonly collection: string;
@@ -158,13 +43,13 @@ export interface Config {
   readonly model: {
     readonly id: string;
     readonly dir: string;
-    /** From where weights are downloaded; a mirror of the hub's layout. */
+    /** Where weights are downloaded from: the hub or a mirror in its layout. */
     readonly hubUrl: string;
     /** True: nothing is downloaded. */
     readonly offline: boolean;
     /** Inference threads; 0: by the processors this process may use. */
     readonly threads: number;
-    /** Processors one inference call uses; 0: by the processors this process may use. */
+    /** Processors per inference call; 0: by the processors this process may use. */
     readonly intraOpThreads: number;
     /** The embedding thread is replaced when the process uses more; 0: by the container's limit. */
     readonly maxProcessMemoryBytes: number;
@@ -186,30 +71,44 @@ export interface Config {
   };
 }
 
-/** The names of all settings, for the check that each is documented. */
-export const SETTING_NAMES: readonly string[] = Object.keys(schema.shape);
+interface Fault {
+  readonly path: string;
+  readonly message: string;
+}
 
 /**
  * The configuration of an environment. An empty value counts as unset.
  * @throws VitrineError `invalid_configuration` that names every faulty setting, and never a value.
  */
 export function parseConfig(environment: Environment): Config {
-  const given = Object.fromEntries(
-    SETTING_NAMES.filter((name) => (environment[name] ?? '') !== '').map((name) => [name, environment[name]]),
-  );
-  const parsed = schema.safeParse(given);
-  if (!parsed.success) {
-    const faults = parsed.error.issues.map((issue) => ({
-      path: issue.path.join('.'),
-      message: issue.message,
-    }));
-    const detail = faults.map((fault) => `${fault.path} ${fault.message}`).join('; ');
-    throw new VitrineError('invalid_configuration', `${detail}.`, { faults });
+  const values: Record<string, unknown> = {};
+  const faults: Fault[] = [];
+  for (const [name, { check, fallback }] of Object.entries(SETTINGS)) {
+    const text = environment[name] || fallback;
+    if (text === undefined) continue;
+    const parsed = check.safeParse(text);
+    if (parsed.success) values[name] = parsed.data;
+    else for (const { message } of parsed.error.issues) faults.push({ path: name, message });
   }
-  return toConfig(parsed.data);
+  for (const name of ['REDIS_PORT', 'REDIS_DB'] as const) {
+    const differs = (environment[name] || SETTINGS[name].fallback) !== SETTINGS[name].fallback;
+    if (differs && !environment['REDIS_HOST'] && !environment['REDIS_URL'])
+      faults.push({ path: name, message: 'needs REDIS_HOST' });
+  }
+  if (faults.length > 0) throw toConfigurationError(faults);
+  const retryIsExplicit = SETTING_NAMES.some((name) => name.startsWith('RETRY_') && environment[name]);
+  return toConfig(values as Settings, retryIsExplicit);
 }
 
-function toConfig(settings: Settings): Config {
+export const SETTING_NAMES: readonly string[] = Object.keys(SETTINGS);
+
+export function toConfigurationError(faults: readonly Fault[]): VitrineError {
+  const detail = faults.map(({ path, message }) => `${path} ${message}`).join('; ');
+  return new VitrineError('invalid_configuration', `${detail}.`, { faults });
+}
+
+/** @throws VitrineError `invalid_configuration` for an unusable REDIS_URL */
+function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
   return deepFreeze({
     host: settings.HOST,
     port: settings.PORT,
@@ -217,11 +116,16 @@ function toConfig(settings: Settings): Config {
     allowFlush: settings.ALLOW_FLUSH,
     log: { level: settings.LOG_LEVEL, file: settings.LOG_FILE },
     queue: {
-      redisUrl: settings.REDIS_URL,
+      redis: parseRedis(settings),
       prefix: settings.QUEUE_PREFIX,
-      shards: settings.QUEUE_SHARDS,
-      leaseMs: settings.LEASE_MS,
-      maxPending: settings.MAX_PENDING,
+      settings: {
+        lease: toLeaseTimes(settings.LEASE_MS),
+        maxPending: settings.MAX_PENDING,
+        endedTtlMs: settings.ENDED_TTL_HOURS * 3_600_000,
+        maxEnded: settings.MAX_ENDED,
+        maxDead: settings.MAX_DEAD,
+        maxDeadInlineBytes: settings.MAX_DEAD_INLINE_MB * 1_000_000,
+      },
       retry: {
         attempts: settings.RETRY_ATTEMPTS,
         baseMs: settings.RETRY_BASE_MS,
@@ -229,6 +133,8 @@ function toConfig(settings: Settings): Config {
         capMs: settings.RETRY_CAP_MS,
         jitter: settings.RETRY_JITTER,
       },
+      retryIsExplicit,
+      spool: { enabled: settings.SPOOL, maxBytes: settings.SPOOL_MAX_MB * 1_000_000 },
     },
     alerts: {
       backlog: settings.ALERT_BACKLOG,
@@ -245,7 +151,7 @@ function toConfig(settings: Settings): Config {
     model: {
       id: settings.MODEL,
       dir: settings.MODELS_DIR,
-      hubUrl: settings.MODEL_HUB_URL ?? 'https://huggingface.co',
+      hubUrl: settings.MODEL_HUB_URL,
       offline: settings.MODELS_OFFLINE,
       threads: settings.EMBEDDING_THREADS,
       intraOpThreads: settings.INTRA_OP_THREADS,
@@ -266,6 +172,14 @@ function toConfig(settings: Settings): Config {
       maxPixels: settings.IMAGE_MAX_PIXELS,
     },
   });
+}
+
+/** REDIS_URL wins; else the server that REDIS_HOST names; else none. */
+function parseRedis(settings: Settings): RedisTarget | undefined {
+  if (settings.REDIS_URL !== undefined) return parseRedisUrl(settings.REDIS_URL);
+  const { REDIS_HOST: host, REDIS_PORT: port, REDIS_DB: db, REDIS_PASSWORD: password } = settings;
+  if (host === undefined) return undefined;
+  return { kind: 'single', options: { host, port, db, ...(password !== undefined && { password }) } };
 }
 
 function deepFreeze<T extends object>(value: T): T {

@@ -1,15 +1,36 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseEnv } from 'node:util';
+import { toConfigurationError } from './config.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
+/** Settings that a file may hold instead, named by the setting with `_FILE` after it. */
+const SECRETS = ['REDIS_PASSWORD', 'QDRANT_API_KEY'];
+
 /**
- * The process's environment over the `.env` file of the folder: what is set for the process wins. The only
- * reader of process.env.
+ * The process's environment over the `.env` file of the folder: what is set for the process wins. Secrets that are
+ * kept in files (REDIS_PASSWORD_FILE) are read. The only reader of process.env.
+ * @throws VitrineError `invalid_configuration` when such a file can't be read, or the secret is also set directly
  */
 export function readEnvironment(folder: string = process.cwd()): Environment {
   const file = resolve(folder, '.env');
   const fromFile = existsSync(file) ? parseEnv(readFileSync(file, 'utf8')) : {};
-  return { ...fromFile, ...process.env };
+  const environment: Record<string, string | undefined> = { ...fromFile, ...process.env };
+  for (const name of SECRETS) readSecret(environment, name);
+  return environment;
+}
+
+function readSecret(environment: Record<string, string | undefined>, name: string): void {
+  const setting = `${name}_FILE`;
+  const path = environment[setting];
+  if (!path) return;
+  if (environment[name])
+    throw toConfigurationError([{ path: setting, message: `can't be set together with ${name}` }]);
+  try {
+    environment[name] = readFileSync(path, 'utf8').replace(/\r?\n$/, '');
+  } catch {
+    throw toConfigurationError([{ path: setting, message: "names a file that can't be read" }]);
+  }
+  delete environment[setting];
 }

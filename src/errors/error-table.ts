@@ -183,6 +183,12 @@ export const ERRORS = {
     'Correct the named settings; docs/configuration.md lists them all.',
   ),
   not_ready: define(503, 'release', 'Not ready', 'Wait a moment; /health tells what is missing.'),
+  server_unreachable: define(
+    503,
+    'soon',
+    'No Vitrine server answers',
+    'Start one with `vitrine serve`, or name another one with --server.',
+  ),
   listen_failed: define(
     500,
     'never',
@@ -318,6 +324,12 @@ export const ERRORS = {
     'never',
     'The job ran out of its whole time',
     'Raise JOB_HARD_TIMEOUT_MS, or find out what makes the image slow.',
+  ),
+  worker_stuck: define(
+    500,
+    'release',
+    'The worker is stuck',
+    'Work that never returned holds all of its slots: check the file systems under IMAGE_ROOTS and the vector store, and start it again.',
   ),
   job_poison: define(
     500,

@@ -1,28 +1,47 @@
 import type { MiddlewareHandler } from 'hono';
+import { csrf } from 'hono/csrf';
 import { methodNotAllowed } from 'hono/method-not-allowed';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import { v7 as uuidv7 } from 'uuid';
-import type { Context } from '../context.ts';
+import type { Embedder } from '../../models/embedder.ts';
+import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { createDeadRoutes } from '../jobs/dead-routes.ts';
+import type { ImageSource } from '../images/port.ts';
+import { createDeadLetterRoutes } from '../jobs/dead-letter-routes.ts';
 import { createEnqueueRoutes } from '../jobs/enqueue-routes.ts';
 import { createJobRoutes } from '../jobs/job-routes.ts';
 import { createQueueRoutes } from '../jobs/queue-routes.ts';
+import type { Clock } from '../observability/clock.ts';
+import type { Logger } from '../observability/logger.ts';
 import { createProductRoutes } from '../products/routes.ts';
 import { createErrorHandler, toProblemResponse } from '../routing/problem.ts';
 import { type ApiEnv, type ApiRouter, createRouter } from '../routing/router.ts';
 import { createSearchRoutes } from '../search/routes.ts';
-import { createHealthRoutes } from './health.ts';
+import type { VectorStore } from '../vectors/port.ts';
+import { type ApiQueue, createHealthRoutes } from './health.ts';
 import { createPageRoutes } from './pages.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
 
-/** The whole HTTP API over a context, without a socket: `app.request(path)` answers as the server would. */
-export function createApp(context: Context, readiness: Readiness = createReadiness(context)): ApiRouter {
+/** What the API is made of. */
+export interface ApiParts {
+  readonly config: Config;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly queue: ApiQueue;
+  readonly store: VectorStore;
+  readonly embedder: Embedder;
+  readonly images: ImageSource;
+}
+
+/** The whole HTTP API without a socket: `app.request(path)` answers as the server would. */
+export function createApp(context: ApiParts, readiness: Readiness = createReadiness(context)): ApiRouter {
+  const { config, logger, clock, queue, store, embedder, images } = context;
+  const parts: ApiParts = { config, logger, clock, queue, store, embedder, images };
   const app = createRouter();
-  const onError = createErrorHandler(context.logger);
+  const onError = createErrorHandler(logger);
   app.use(requestId({ limitLength: 128, generator: () => uuidv7() }));
-  app.use(logAccess(context));
+  app.use(logAccess(parts));
   app.use(async (c, next) => {
     try {
       await next();
@@ -31,7 +50,7 @@ export function createApp(context: Context, readiness: Readiness = createReadine
       c.res = onError(thrown, c);
     }
   });
-  // No HSTS: whoever puts TLS in front decides that for the whole host.
+  // No HSTS: who terminates TLS in front decides that for the whole host.
   app.use(secureHeaders({ strictTransportSecurity: false }));
   app.use(limitContent);
   app.use(
@@ -49,13 +68,14 @@ export function createApp(context: Context, readiness: Readiness = createReadine
     toProblemResponse(c, new VitrineError('route_not_found', 'Nothing is at this address.')),
   );
 
-  app.route('/', createEnqueueRoutes(context));
-  app.route('/', createJobRoutes(context));
-  app.route('/', createQueueRoutes(context));
-  app.route('/', createDeadRoutes(context));
-  app.route('/', createSearchRoutes(context, readiness));
-  app.route('/', createProductRoutes(context, readiness));
-  app.route('/', createHealthRoutes(context, readiness));
+  const { stopping, prepare, prepareStore } = readiness;
+  app.route('/', createEnqueueRoutes({ ...parts, stopping }));
+  app.route('/', createJobRoutes(parts));
+  app.route('/', createQueueRoutes(parts));
+  app.route('/', createDeadLetterRoutes(parts));
+  app.route('/', createSearchRoutes({ ...parts, prepare }));
+  app.route('/', createProductRoutes({ ...parts, prepareStore }));
+  app.route('/', createHealthRoutes(parts, readiness));
   app.route(
     '/',
     createPageRoutes(() => app),
@@ -65,8 +85,8 @@ export function createApp(context: Context, readiness: Readiness = createReadine
 
 const PROBES = new Set(['/livez', '/readyz', '/health']);
 
-/** One line a request. The query is left out: who calls may have put anything there. */
-function logAccess({ clock, logger }: Context): MiddlewareHandler<ApiEnv> {
+/** One line per request. The query is left out: callers may have put anything there. */
+function logAccess({ clock, logger }: Pick<ApiParts, 'clock' | 'logger'>): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
     const from = clock.monotonic();
     await next();
@@ -81,26 +101,23 @@ function logAccess({ clock, logger }: Context): MiddlewareHandler<ApiEnv> {
   };
 }
 
-/** Answers may load and frame nothing, in a browser that is shown one; a page brings its own policy. */
+/** In a browser, an answer may load and frame nothing; pages have a policy of their own. */
 const limitContent: MiddlewareHandler<ApiEnv> = async (c, next) => {
   await next();
   if (c.res.headers.has('Content-Security-Policy')) return;
   c.header('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
 };
 
-const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
+const csrfGuard = csrf({
+  // A proxy that terminates TLS changes the scheme, and not the host.
+  origin: (origin, c) => URL.parse(origin)?.host === new URL(c.req.url).host,
+});
 
 /**
- * A page of another site can make a browser send forms and empty posts to a server on the same machine. Browsers
- * say where such a request comes from; programs say nothing, and pass.
+ * A page of another site can make a browser send forms and empty posts to a server on the same machine. Browsers say
+ * where such a request comes from. Programs say nothing, and Hono's guard would refuse them.
  */
-const refuseOtherSites: MiddlewareHandler<ApiEnv> = async (c, next) => {
-  if (!SAFE_METHODS.has(c.req.method)) {
-    const origin = c.req.header('origin');
-    const foreign = origin !== undefined && URL.parse(origin)?.host !== new URL(c.req.url).host;
-    if (foreign || c.req.header('sec-fetch-site') === 'cross-site') {
-      throw new VitrineError('cross_origin_refused', 'The request comes from a page of another site.');
-    }
-  }
-  await next();
+const refuseOtherSites: MiddlewareHandler<ApiEnv> = (c, next) => {
+  const isBrowser = c.req.header('origin') !== undefined || c.req.header('sec-fetch-site') !== undefined;
+  return isBrowser ? csrfGuard(c, next) : next();
 };

@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi';
-import { durationMs } from '../routing/schemas.ts';
+import { count, durationMs } from '../routing/schemas.ts';
 
 const dependency = z.object({
   state: z.enum(['up', 'down']),
@@ -8,10 +8,17 @@ const dependency = z.object({
   error: z.object({ code: z.string(), detail: z.string(), suggestion: z.string() }).nullable(),
 });
 
+const queue = dependency.extend({
+  pending: count.nullable().openapi({ description: 'Jobs that have not ended; null while it is down.' }),
+  spooled: count.openapi({
+    description: 'Jobs that were accepted while it was down, and are not forwarded yet.',
+  }),
+});
+
 const model = z.object({
   state: z.enum(['ready', 'loading', 'failed']),
-  id: z.string(),
-  dimension: z.int().positive(),
+  id: z.string().nullable().openapi({ description: 'Null until it is loaded.' }),
+  dimension: z.int().positive().nullable(),
   error: z.object({ code: z.string(), detail: z.string(), suggestion: z.string() }).nullable(),
 });
 
@@ -21,7 +28,7 @@ export const health = z
       description: '`down`: jobs cannot be accepted. `degraded`: they can, but something else does not work.',
     }),
     uptime_ms: durationMs,
-    dependencies: z.object({ queue: dependency, store: dependency, model }),
+    dependencies: z.object({ queue, store: dependency, model }),
   })
   .openapi('Health');
 

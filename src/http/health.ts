@@ -1,11 +1,18 @@
 import { createRoute, type z } from '@hono/zod-openapi';
-import type { Context } from '../context.ts';
+import type { Config } from '../config/config.ts';
 import type { ErrorCode } from '../errors/error-table.ts';
 import { toVitrineError, VitrineError } from '../errors/vitrine-error.ts';
+import { toPending } from '../jobs/alerts.ts';
+import type { Clock } from '../observability/clock.ts';
+import type { JobQueue } from '../queue/port.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, createRouter } from '../routing/router.ts';
+import type { VectorStore } from '../vectors/port.ts';
 import { alive, health } from './health-schema.ts';
-import type { Readiness } from './readiness.ts';
+import type { ModelState, Readiness } from './readiness.ts';
+
+/** The queue as the API process has it: with a spool in front, it also tells how many jobs that holds. */
+export type ApiQueue = JobQueue & { readonly spooledCount?: () => number };
 
 const healthRoute = createRoute({
   method: 'get',
@@ -43,92 +50,127 @@ const readyzRoute = createRoute({
   },
 });
 
-type Dependency = z.input<typeof health>['dependencies']['queue'];
+type QueueHealth = z.input<typeof health>['dependencies']['queue'];
+type StoreHealth = z.input<typeof health>['dependencies']['store'];
 type ModelHealth = z.input<typeof health>['dependencies']['model'];
 
-/** A dependency that doesn't answer by then is told as down, whatever its client still tries. */
-const DEADLINE_MS = 3000;
+/** What doesn't answer by then counts as down, so that /health itself answers within a second. */
+const DEADLINE_MS = 800;
 
-export function createHealthRoutes(context: Context, readiness: Readiness): ApiRouter {
-  const { clock, config, embedder, queue, store } = context;
+export interface HealthParts {
+  readonly clock: Clock;
+  readonly config: Pick<Config, 'queue' | 'store'>;
+  readonly queue: ApiQueue;
+  readonly store: Pick<VectorStore, 'ping'>;
+}
+
+export function createHealthRoutes(
+  { clock, config, queue, store }: HealthParts,
+  readiness: Readiness,
+): ApiRouter {
   const routes = createRouter();
-  // With Redis away, jobs are accepted all the same: they are spooled.
-  const hasSpool = config.queue.redisUrl !== undefined;
   const startedAt = clock.monotonic();
 
-  async function probe(kind: string, ping: () => Promise<void>, fallback: ErrorCode): Promise<Dependency> {
-    const from = clock.monotonic();
-    try {
-      await withDeadline(ping(), fallback);
-      return {
-        kind,
-        state: 'up',
-        latency_ms: Math.round((clock.monotonic() - from) * 1000) / 1000,
-        error: null,
-      };
-    } catch (error) {
-      return { kind, state: 'down', latency_ms: null, error: toWireError(toVitrineError(error, fallback)) };
-    }
+  async function probeQueue(): Promise<QueueHealth> {
+    const kind = config.queue.redis === undefined ? 'sqlite' : 'redis';
+    const spooled = queue.spooledCount?.() ?? 0;
+    let pending: number | null = null;
+    const probed = await probe(kind, 'queue_unavailable', async () => {
+      const [stats] = await Promise.all([queue.stats(), queue.ping()]);
+      pending = toPending(stats);
+    });
+    return { ...probed, pending, spooled };
   }
 
-  const probeQueue = () =>
-    probe(config.queue.redisUrl === undefined ? 'sqlite' : 'redis', () => queue.ping(), 'queue_unavailable');
-  const probeStore = () =>
-    probe(
-      config.store.qdrantUrl === undefined ? 'sqlite' : 'qdrant',
-      () => store.ping(),
-      'store_unavailable',
-    );
+  function probeStore(): Promise<StoreHealth> {
+    const kind = config.store.qdrantUrl === undefined ? 'sqlite' : 'qdrant';
+    return probe(kind, 'store_unavailable', () => store.ping());
+  }
 
-  function toModelHealth(): ModelHealth {
-    const state = readiness.modelState();
-    const error = state.kind === 'failed' ? toWireError(state.error) : null;
-    return { state: state.kind, id: embedder.model.id, dimension: embedder.model.dimension, error };
+  async function probe(kind: string, code: ErrorCode, ask: () => Promise<void>): Promise<StoreHealth> {
+    const from = clock.monotonic();
+    try {
+      await withDeadline(ask(), code);
+      const latencyMs = Math.round((clock.monotonic() - from) * 1000) / 1000;
+      return { kind, state: 'up', latency_ms: latencyMs, error: null };
+    } catch (error) {
+      return { kind, state: 'down', latency_ms: null, error: toWireError(toVitrineError(error, code)) };
+    }
   }
 
   routes.openapi(healthRoute, async (c) => {
     const [queueHealth, storeHealth] = await Promise.all([probeQueue(), probeStore()]);
-    const model = toModelHealth();
-    const dependencies = { queue: queueHealth, store: storeHealth, model };
-    const whole = queueHealth.state === 'up' && storeHealth.state === 'up' && model.state === 'ready';
-    const accepting = queueHealth.state === 'up' || hasSpool;
-    const status = !accepting ? 'down' : whole ? 'ok' : 'degraded';
-    const body = { status, uptime_ms: Math.round(clock.monotonic() - startedAt), dependencies } as const;
+    const model = toModelHealth(readiness.modelState());
+    const isWhole = queueHealth.state === 'up' && storeHealth.state === 'up' && model.state === 'ready';
+    const isAccepting = queueHealth.state === 'up' || isSpooling(queueHealth.error?.code);
+    const status = !isAccepting ? 'down' : isWhole ? 'ok' : 'degraded';
+    const body = {
+      status,
+      uptime_ms: Math.round(clock.monotonic() - startedAt),
+      dependencies: { queue: queueHealth, store: storeHealth, model },
+    } as const;
     return status === 'down' ? c.json(body, 503) : c.json(body, 200);
   });
 
   routes.openapi(livezRoute, (c) => c.json({ status: 'ok' } as const, 200));
 
   routes.openapi(readyzRoute, async (c) => {
-    if (readiness.isDraining()) throw new VitrineError('not_ready', 'The server is being stopped.');
-    const model = readiness.modelState();
-    if (model.kind === 'failed') throw model.error;
-    if (model.kind === 'loading') throw new VitrineError('not_ready', 'The model is being loaded.');
-    // A store that goes away later is away for every replica: taking all of them out would only stop the
-    // enqueueing too. Searches then tell it themselves, and /health does.
-    await Promise.all([
-      hasSpool || withDeadline(queue.ping(), 'queue_unavailable'),
-      withDeadline(readiness.prepareStore(), 'store_unavailable'),
-    ]);
+    if (readiness.stopping.aborted) throw new VitrineError('not_ready', 'The server is being stopped.');
+    await Promise.all([requireQueue(), requirePrepared()]);
     return c.json({ status: 'ok' } as const, 200);
   });
 
+  async function requireQueue(): Promise<void> {
+    await withDeadline(queue.ping(), 'queue_unavailable').catch((error: unknown) => {
+      if (!isSpooling(toVitrineError(error).code)) throw error;
+    });
+  }
+
+  /**
+   * Asks for what failed to be tried again. A store that fails later fails for every replica: taking all of them out
+   * would only stop the enqueueing too, so searches report it themselves, and /health does.
+   */
+  async function requirePrepared(): Promise<void> {
+    const state = readiness.modelState();
+    const prepared = readiness.prepare();
+    if (state.kind === 'failed') {
+      prepared.catch(() => undefined);
+      throw state.error;
+    }
+    await withDeadline(prepared, state.kind === 'loading' ? 'not_ready' : 'store_unavailable');
+  }
+
+  /** Whether jobs are accepted although the queue failed with this code. */
+  function isSpooling(code: string | undefined): boolean {
+    return queue.spooledCount !== undefined && code === 'queue_unavailable';
+  }
+
   async function withDeadline(answer: Promise<void>, code: ErrorCode): Promise<void> {
-    const ended = new AbortController();
-    const late = clock.sleep(DEADLINE_MS, ended.signal).then(() => {
-      if (!ended.signal.aborted)
-        throw new VitrineError(code, `There was no answer within ${DEADLINE_MS} ms.`);
+    const answered = new AbortController();
+    const late = clock.sleep(DEADLINE_MS, answered.signal).then(() => {
+      if (answered.signal.aborted) return;
+      const detail =
+        code === 'not_ready' ? 'The model is being loaded.' : `No answer within ${DEADLINE_MS} ms.`;
+      throw new VitrineError(code, detail);
     });
     try {
       await Promise.race([answer, late]);
     } finally {
-      ended.abort();
+      answered.abort();
     }
   }
 
   return routes;
 }
 
-function toWireError(error: VitrineError): NonNullable<Dependency['error']> {
+function toModelHealth(state: ModelState): ModelHealth {
+  if (state.kind === 'ready') {
+    return { state: 'ready', id: state.model.id, dimension: state.model.dimension, error: null };
+  }
+  const error = state.kind === 'failed' ? toWireError(state.error) : null;
+  return { state: state.kind, id: null, dimension: null, error };
+}
+
+function toWireError(error: VitrineError): NonNullable<StoreHealth['error']> {
   return { code: error.code, detail: error.message, suggestion: error.suggestion };
 }

@@ -17,7 +17,7 @@ const DOCUMENT_INFO = {
   },
 };
 
-// Beside the page itself: all that it may load, so that the policy of the other answers can stay at nothing.
+// All that the page may load; the policy of other answers allows nothing.
 const DOCS_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -110,7 +110,7 @@ const homePage = (): Markup => html`<h1>Vitrine</h1>
 <ul>
 <li><a href="/docs">API documentation</a> <small>and its <a href="/openapi.json">OpenAPI 3.1 document</a></small></li>
 <li><a href="/queue/stats">Queue</a> <small>what waits, runs and failed</small></li>
-<li><a href="/queue/workers">Workers</a> <small>who is alive, and what they do</small></li>
+<li><a href="/queue/workers">Workers</a> <small>which are alive, and what they do</small></li>
 <li><a href="/health">Health</a> <small>each part that Vitrine needs</small></li>
 <li><a href="/errors">Error codes</a> <small>and what to do about each</small></li>
 </ul>`;

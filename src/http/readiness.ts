@@ -1,55 +1,62 @@
-import type { Context } from '../context.ts';
+import type { Embedder, EmbedderModel } from '../../models/embedder.ts';
 import { toVitrineError, type VitrineError } from '../errors/vitrine-error.ts';
+import type { VectorStore } from '../vectors/port.ts';
 
 export type ModelState =
-  | { readonly kind: 'ready' }
   | { readonly kind: 'loading' }
+  | { readonly kind: 'ready'; readonly model: EmbedderModel }
+  /** Until another attempt succeeds. */
   | { readonly kind: 'failed'; readonly error: VitrineError };
 
-/** Whether searches can be answered: the model is loaded and the collection is there and of the same model. */
-export interface Readiness {
-  /**
-   * Makes the collection; once for all callers, again after a failure.
-   * @throws VitrineError `model_mismatch`, `store_unavailable`, `store_rejected`
-   */
-  prepareStore(): Promise<void>;
-  /** Loads the model, likewise. @throws VitrineError `model_unavailable` */
-  loadModel(): Promise<void>;
-  /** Both, for a search. */
-  prepare(): Promise<void>;
-  modelState(): ModelState;
-  /** From now on /readyz says no, so that balancers send nothing more. */
-  drain(): void;
-  isDraining(): boolean;
+export interface ReadinessParts {
+  readonly embedder: Pick<Embedder, 'start' | 'model'>;
+  readonly store: Pick<VectorStore, 'collectionModel' | 'ensureCollection'>;
 }
 
-export function createReadiness({ embedder, store }: Pick<Context, 'embedder' | 'store'>): Readiness {
-  let model: ModelState = { kind: 'loading' };
-  let draining = false;
+/** What searches and products need before they can be answered, and whether the server is being stopped. */
+export interface Readiness {
+  /**
+   * For a search: loads the model and makes the collection. Done once for all callers, and tried again after a failure.
+   * @throws VitrineError `model_unavailable`, `model_mismatch`, `store_unavailable`, `store_rejected`
+   */
+  prepare(): Promise<void>;
+  /**
+   * For a product: makes the collection unless there is one, of whatever model, so that products can be read and
+   * deleted while the model can't be loaded.
+   * @throws VitrineError the same
+   */
+  prepareStore(): Promise<void>;
+  modelState(): ModelState;
+  /** From now on /readyz says no, so that load balancers send nothing more. */
+  drain(): void;
+  /** Aborted by `drain`. */
+  readonly stopping: AbortSignal;
+}
 
-  const prepareStore = onceDone(() => store.ensureCollection(embedder.model));
-  const loadModel = onceDone(async () => {
+export function createReadiness({ embedder, store }: ReadinessParts): Readiness {
+  const stopping = new AbortController();
+  let state: ModelState = { kind: 'loading' };
+
+  async function loadModel(): Promise<EmbedderModel> {
     try {
       await embedder.start();
-      model = { kind: 'ready' };
+      state = { kind: 'ready', model: embedder.model };
+      return embedder.model;
     } catch (error) {
-      model = { kind: 'failed', error: toVitrineError(error, 'model_unavailable') };
-      throw model.error;
+      state = { kind: 'failed', error: toVitrineError(error, 'model_unavailable') };
+      throw state.error;
     }
-  });
+  }
 
+  const prepare = onceDone(async () => store.ensureCollection(await loadModel()));
   return {
-    prepareStore,
-    loadModel,
-    async prepare() {
-      await prepareStore();
-      await loadModel();
-    },
-    modelState: () => model,
-    drain() {
-      draining = true;
-    },
-    isDraining: () => draining,
+    prepare,
+    prepareStore: onceDone(async () => {
+      if ((await store.collectionModel()) === null) await prepare();
+    }),
+    modelState: () => state,
+    drain: () => stopping.abort(),
+    stopping: stopping.signal,
   };
 }
 

@@ -2,9 +2,8 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
-import type { Context } from '../context.ts';
-import { toVitrineError, VitrineError } from '../errors/vitrine-error.ts';
-import { createApp } from './app.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
+import { type ApiParts, createApp } from './app.ts';
 import { createReadiness } from './readiness.ts';
 
 /** A client that is slower than this with its whole request is cut off. */
@@ -22,20 +21,14 @@ export interface RunningServer {
 }
 
 /**
- * Serves the API on the configured address. The model is loaded meanwhile; /readyz tells when.
- * @throws VitrineError `listen_failed` when the address can't be had, `model_mismatch` when the collection holds
- * vectors of another model
+ * Serves the API on the configured address. It listens before it connects to anything: the model is loaded and the
+ * collection made in the background, and /readyz says when.
+ * @throws VitrineError `listen_failed`
  */
-export async function startServer(context: Context): Promise<RunningServer> {
-  const { config, logger } = context;
-  const readiness = createReadiness(context);
-  await readiness.prepareStore().catch((error: unknown) => {
-    if (toVitrineError(error).code === 'model_mismatch') throw error;
-    // It may come up later than we do; searches try again.
-    logger.warn({ error }, 'vector store not prepared yet');
-  });
-
-  const app = createApp(context, readiness);
+export async function startServer(parts: ApiParts): Promise<RunningServer> {
+  const { config, logger } = parts;
+  const readiness = createReadiness(parts);
+  const app = createApp(parts, readiness);
   const server = createAdaptorServer({
     fetch: app.fetch,
     hostname: config.host,
@@ -48,9 +41,9 @@ export async function startServer(context: Context): Promise<RunningServer> {
   }) as Server;
   const url = await listen(server, config.host, config.port);
   logger.info({ url }, 'listening');
-  readiness.loadModel().then(
-    () => logger.info({ model: context.embedder.model.id }, 'model ready'),
-    (error: unknown) => logger.error({ error }, 'model not loaded'),
+  readiness.prepare().then(
+    () => logger.info({ model: parts.embedder.model.id }, 'ready to search'),
+    (error: unknown) => logger.error({ error }, 'not ready to search'),
   );
 
   let stopped: Promise<void> | null = null;
@@ -90,7 +83,7 @@ async function close(server: Server, graceMs: number): Promise<void> {
   const closed = new Promise<void>((resolve) => {
     server.close(() => resolve());
   });
-  // A connection becomes idle when its running request ends: those are closed as they come.
+  // A connection becomes idle when its running request ends.
   const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
   const grace = setTimeout(() => server.closeAllConnections(), graceMs);
   await closed;

@@ -35,7 +35,7 @@ export function createAddressGuard(allowHosts: readonly string[]): AddressGuard 
     resolveHost(hostname, { ...options, all: true }, (error, addresses) => {
       if (error !== null) return callback(error, '');
       try {
-        // One private address refuses the host: a mixed answer is how a check is talked around.
+        // One private address refuses the host: a mixed answer is a way around the check.
         for (const { address } of addresses) check(address);
       } catch (blocked) {
         return callback(blocked as Error, '');

@@ -10,6 +10,8 @@ const MAX_REDIRECTS = 5;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 /** Longer waits that a server asks for are cut to this. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
+/** A host that asks to slow down without saying for how long, or for no time at all, is left alone for this. */
+const MIN_BUSY_MS = 1_000;
 
 export interface HttpImages extends AsyncDisposable {
   /** @throws VitrineError with an `image_*` code */
@@ -20,14 +22,16 @@ export interface HttpSettings {
   readonly guard: AddressGuard;
   readonly timeoutMs: number;
   readonly maxBytes: number;
+  /** Connections to one host at once: as many as images are fetched at once, so that no fetch waits here. */
+  readonly connectionsPerHost: number;
 }
 
 /** Images by GET: redirects are followed here, so that the guard sees every hop. */
-export function createHttpImages({ guard, timeoutMs, maxBytes }: HttpSettings): HttpImages {
+export function createHttpImages(settings: HttpSettings): HttpImages {
+  const { guard, timeoutMs, maxBytes, connectionsPerHost } = settings;
   const agent = new Agent({
     connect: createGuardedConnector(guard, timeoutMs),
-    // Enough to keep a pipeline fed, few enough not to trouble one shop's server.
-    connections: 8,
+    connections: connectionsPerHost,
     pipelining: 1,
     keepAliveTimeout: 10_000,
     headersTimeout: timeoutMs,
@@ -163,9 +167,13 @@ function toStatusError({ statusCode, headers }: Dispatcher.ResponseData, url: UR
   if (statusCode === 401 || statusCode === 403 || statusCode === 407 || statusCode === 451) {
     return new VitrineError('image_access_denied', detail);
   }
-  const isTemporary = statusCode === 408 || statusCode === 425 || statusCode === 429 || statusCode >= 500;
-  if (isTemporary) {
-    const retryAfterMs = toRetryAfterMs(headers['retry-after'], Date.now());
+  const retryAfterMs = toRetryAfterMs(headers['retry-after'], Date.now());
+  if (statusCode === 429 || (statusCode === 503 && retryAfterMs !== undefined)) {
+    return new VitrineError('image_host_busy', detail, {
+      retryAfterMs: Math.max(MIN_BUSY_MS, retryAfterMs ?? 0),
+    });
+  }
+  if (statusCode === 408 || statusCode === 425 || statusCode >= 500) {
     return new VitrineError('image_server_error', detail, retryAfterMs === undefined ? {} : { retryAfterMs });
   }
   if (statusCode >= 400) return new VitrineError('image_not_found', detail);
@@ -191,11 +199,10 @@ function toFetchError(error: unknown, url: URL): VitrineError {
       cause: error,
     });
   }
+  if (code === 'ENOTFOUND') {
+    return new VitrineError('image_host_unknown', `There is no host ${url.hostname}.`, { cause: error });
+  }
   const reason =
-    code === 'ENOTFOUND'
-      ? 'has no address'
-      : code === 'ECONNREFUSED'
-        ? 'refused the connection'
-        : 'broke off or could not be reached';
+    code === 'ECONNREFUSED' ? 'refused the connection' : 'broke off or could not be reached';
   return new VitrineError('image_fetch_failed', `${url.host} ${reason}.`, { cause: error });
 }

@@ -14,13 +14,15 @@ export interface ImageSourceSettings {
   /** For one image, redirects and body included. */
   readonly timeoutMs: number;
   readonly maxBytes: number;
+  /** Connections to one host at once. */
+  readonly connectionsPerHost: number;
 }
 
-/** Images by URL, by path and inline. What it gives begins as a supported image does; it may still be damaged. */
+/** Images by URL, by path and inline. What it returns begins like a supported image; it may still be damaged. */
 export function createImageSource(settings: ImageSourceSettings): ImageSource {
-  const { maxBytes, timeoutMs } = settings;
+  const { maxBytes } = settings;
   const roots = createImageRoots(settings.roots, maxBytes);
-  const http = createHttpImages({ guard: createAddressGuard(settings.allowHosts), timeoutMs, maxBytes });
+  const http = createHttpImages({ ...settings, guard: createAddressGuard(settings.allowHosts) });
 
   return {
     async fetch(image, signal) {

@@ -1,30 +1,34 @@
 import type { Config } from '../config/config.ts';
 import type { QueueStats } from '../queue/port.ts';
-
-export const ALERTS = ['backlog', 'oldest_waiting', 'no_workers', 'failure_rate', 'dead_letters'] as const;
+import type { ALERTS } from './schemas.ts';
 
 export interface Alert {
   readonly code: (typeof ALERTS)[number];
   readonly message: string;
   readonly value: number;
-  /** What the value has passed. */
+  /** What the value has passed, or, for a cap, reached. */
   readonly threshold: number;
 }
 
+/** How many jobs wait for nothing but a worker. */
+export function toWaiting({ waiting }: QueueStats): number {
+  return waiting.high + waiting.normal + waiting.low;
+}
+
 /** How many jobs have not ended. */
-export function toPending({ waiting, delayed, processing }: QueueStats): number {
-  return waiting.high + waiting.normal + waiting.low + delayed + processing;
+export function toPending(stats: QueueStats): number {
+  return toWaiting(stats) + stats.delayed + stats.processing;
 }
 
 /** What an operator should look at now. A threshold of 0 silences its alert. */
 export function toAlerts(
   stats: QueueStats,
   workersAlive: number,
-  thresholds: Config['alerts'],
+  { alerts: thresholds, queue }: Pick<Config, 'alerts' | 'queue'>,
 ): readonly Alert[] {
   const { backlog, oldestWaitingMs, failureRate, recentlyDead } = thresholds;
-  const claimable = toPending(stats) - stats.delayed - stats.processing;
-  const all: readonly Alert[] = [
+  const { maxDead } = queue.settings;
+  const thresholdAlerts: readonly Alert[] = [
     {
       code: 'backlog',
       message: 'Many jobs have not ended. Add workers, or enqueue less.',
@@ -56,8 +60,16 @@ export function toAlerts(
     value: 0,
     threshold: 1,
   };
+  const deadDropped: Alert = {
+    code: 'dead_letters_dropped',
+    message:
+      'There are as many dead letters as are kept, and the oldest are dropped. Redrive or purge them, or raise MAX_DEAD.',
+    value: stats.dead + stats.deadDropped,
+    threshold: maxDead,
+  };
   return [
-    ...(workersAlive === 0 && claimable > 0 ? [noWorkers] : []),
-    ...all.filter(({ value, threshold }) => threshold > 0 && value > threshold),
+    ...(workersAlive === 0 && toWaiting(stats) > 0 ? [noWorkers] : []),
+    ...thresholdAlerts.filter(({ value, threshold }) => threshold > 0 && value > threshold),
+    ...(stats.deadDropped > 0 || (maxDead > 0 && stats.dead >= maxDead) ? [deadDropped] : []),
   ];
 }

@@ -1,29 +1,42 @@
 import { createRoute, z } from '@hono/zod-openapi';
-import type { Context as HonoContext } from 'hono';
-import type { Context } from '../context.ts';
+import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { readForm, readJson, readLines, toBodyKind } from '../routing/body.ts';
-import { invalidRequest, parseWith } from '../routing/faults.ts';
-import { parseForm } from '../routing/forms.ts';
-import { toFileRef, toImageRef } from '../routing/image-ref.ts';
-import { decodeUtf8, parseJson } from '../routing/json.ts';
-import { toBodyLimits } from '../routing/limits.ts';
+import type { Clock } from '../observability/clock.ts';
+import type { JobQueue } from '../queue/port.ts';
+import { limitBody, toBodyBytes } from '../routing/body.ts';
 import { problems } from '../routing/problem.ts';
-import { type ApiRouter, createRouter } from '../routing/router.ts';
-import { addToBatch, type Batch, createBatch, enqueueInChunks } from './enqueue-batch.ts';
-import { enqueueOnce, type JobDraft } from './idempotency.ts';
-import { jobBatch, jobFields, jobForm, jobRequest, MAX_BATCH_JOBS } from './job-request.ts';
-import { batchReply, enqueuedJob } from './job-view.ts';
-import { toJobDraft } from './to-job.ts';
-import { toWireEnqueued } from './wire.ts';
+import { type ApiRouter, addBodyRoute, createRouter } from '../routing/router.ts';
+import { enqueueAll, readBatch, toRejection } from './batch.ts';
+import { recallRequest } from './idempotency.ts';
+import { readJobRequest, toNewJob } from './job-request.ts';
+import {
+  batchReply,
+  enqueuedJob,
+  jobBatch,
+  jobForm,
+  jobRequest,
+  jobView,
+  MAX_BATCH_JOBS,
+} from './schemas.ts';
+import { toWaitSeconds, waitForEnd } from './wait.ts';
+import { toWireEnqueued, toWireJob } from './wire.ts';
 
-const headers = z.object({
-  'idempotency-key': z
-    .string()
-    .regex(/^[\x21-\x7e]{1,255}$/, { error: 'must be 1 to 255 visible ASCII characters' })
-    .optional()
-    .openapi({ description: 'Within 24 hours the same key with the same jobs gets the first answer again.' }),
-});
+export interface EnqueueParts {
+  readonly config: Pick<Config, 'images' | 'queue'>;
+  readonly clock: Clock;
+  readonly queue: Pick<JobQueue, 'enqueue' | 'status' | 'remember' | 'recall'>;
+  /** Aborted when the server is being stopped: nobody is kept waiting for the end of a job then. */
+  readonly stopping: AbortSignal;
+}
+
+/** A batch is held in memory as a whole. */
+const MIN_BATCH_BYTES = 67_108_864;
+
+const idempotencyKey = z
+  .string()
+  .regex(/^[\x21-\x7e]{1,255}$/, { error: 'must be 1 to 255 visible ASCII characters' })
+  .optional()
+  .openapi({ description: 'Within 24 hours the same key with the same jobs gets the first answer again.' });
 
 const refusals = [
   'invalid_request',
@@ -33,6 +46,7 @@ const refusals = [
   'idempotency_conflict',
   'queue_full',
   'queue_unavailable',
+  'queue_unsafe',
 ] as const;
 
 const enqueueRoute = createRoute({
@@ -43,18 +57,28 @@ const enqueueRoute = createRoute({
   description:
     'After the reply the job is stored durably. A waiting job of the same product image is replaced by this one; a running one gets this one as its follow-up.',
   request: {
-    headers,
+    headers: z.object({
+      'idempotency-key': idempotencyKey,
+      prefer: z.string().optional().openapi({
+        description: '`wait=N` waits for the end of the job, up to N seconds, 1 to 60 (RFC 7240).',
+        example: 'wait=10',
+      }),
+    }),
     body: {
       required: true,
       content: {
-        'application/json': { schema: { $ref: '#/components/schemas/JobRequest' } },
-        'multipart/form-data': { schema: { $ref: '#/components/schemas/JobForm' } },
+        'application/json': { schema: jobRequest },
+        'multipart/form-data': { schema: jobForm },
       },
     },
   },
   responses: {
+    200: {
+      description: 'It has ended within the preferred time',
+      content: { 'application/json': { schema: jobView } },
+    },
     202: { description: 'Accepted', content: { 'application/json': { schema: enqueuedJob } } },
-    ...problems(...refusals, 'image_too_large', 'image_path_forbidden'),
+    ...problems(...refusals, 'image_too_large', 'image_path_forbidden', 'spool_full'),
   },
 });
 
@@ -64,106 +88,79 @@ const batchRoute = createRoute({
   tags: ['Jobs'],
   summary: `Enqueue up to ${MAX_BATCH_JOBS} product images`,
   description:
-    'A JSON array, or NDJSON with one job a line. Good jobs are accepted, bad ones reported by their index from 0. Nothing is stored before the whole body has arrived. Where the queue takes no more in the middle, the rest is rejected with its reason, to be sent again.',
+    'A JSON array, or NDJSON with one job a line. Good jobs are accepted, bad ones reported by their index from 0. Nothing is stored before the whole body has arrived. Where the queue takes no more in the middle, the rest is rejected with its reason, to be sent again. The body may be compressed: Content-Encoding: gzip.',
   request: {
-    headers,
+    headers: z.object({ 'idempotency-key': idempotencyKey }),
     body: {
       required: true,
       content: {
-        'application/json': { schema: { $ref: '#/components/schemas/JobBatch' } },
-        'application/x-ndjson': { schema: { $ref: '#/components/schemas/JobRequest' } },
+        'application/json': { schema: jobBatch },
+        'application/x-ndjson': { schema: jobRequest },
       },
     },
   },
   responses: {
     202: { description: 'Accepted', content: { 'application/json': { schema: batchReply } } },
-    ...problems(...refusals),
+    ...problems(...refusals, 'spool_full'),
   },
 });
 
-const JOB_FIELDS = Object.keys(jobRequest.shape);
-
-export function createEnqueueRoutes({ config, queue }: Context): ApiRouter {
+export function createEnqueueRoutes({ config, clock, queue, stopping }: EnqueueParts): ApiRouter {
   const routes = createRouter();
-  const limits = toBodyLimits(config);
-  for (const [name, schema] of Object.entries({
-    JobRequest: jobRequest,
-    JobForm: jobForm,
-    JobBatch: jobBatch,
-  })) {
-    routes.openAPIRegistry.register(name, schema);
-  }
+  const { images } = config;
+  const { attempts } = config.queue.retry;
+  const jobBytes = toBodyBytes(images.maxBytes);
 
-  routes.openapi(enqueueRoute, async (c) => {
-    const draft =
-      toBodyKind(c, ['json', 'form']) === 'json'
-        ? parseJob(await readJson(c, limits.json))
-        : await readJobForm(c);
-    const key = c.req.valid('header')['idempotency-key'];
-    const { answer, replayed } = await enqueueOnce(queue, key, { route: 'one' }, [draft], async (jobs) => {
-      const [enqueued] = await queue.enqueue(jobs);
+  routes.use(enqueueRoute.path, limitBody(jobBytes));
+  addBodyRoute(routes, enqueueRoute, async (c) => {
+    const { 'idempotency-key': key, prefer } = c.req.valid('header');
+    const request = await readJobRequest(c, images);
+    const repetition = await recallRequest<z.input<typeof enqueuedJob>>(queue, key, ['one', request]);
+    let { answer } = repetition;
+    if (answer === null) {
+      const [enqueued] = await queue.enqueue([toNewJob(request, repetition.idAt(0), attempts)]);
       if (enqueued === undefined) throw new VitrineError('internal_error', 'The queue gave no answer.');
-      return { answer: toWireEnqueued(enqueued), complete: true };
-    });
-    return c.json(answer, 202, { Location: answer.status_url, ...toReplayHeader(replayed) });
+      answer = toWireEnqueued(enqueued);
+      await repetition.keep(answer);
+    } else {
+      c.header('Idempotency-Replayed', 'true');
+    }
+    c.header('Location', answer.status_url);
+
+    const waitSeconds = toWaitSeconds(prefer);
+    if (waitSeconds === null) return c.json(answer, 202);
+
+    c.header('Preference-Applied', `wait=${waitSeconds}`);
+    const signal = AbortSignal.any([c.req.raw.signal, stopping]);
+    const ended = await waitForEnd(queue, answer.job_id, waitSeconds * 1000, { clock, signal });
+    return ended === null ? c.json(answer, 202) : c.json(toWireJob(ended), 200);
   });
 
-  routes.openapi(batchRoute, async (c) => {
-    const { good, rejected, size } =
-      toBodyKind(c, ['json', 'ndjson']) === 'json' ? await readArray(c) : await readNdjson(c);
-    if (size === 0) throw invalidRequest([{ path: '', message: 'must have at least 1 job' }]);
+  routes.use(batchRoute.path, limitBody(Math.max(MIN_BATCH_BYTES, jobBytes)));
+  addBodyRoute(routes, batchRoute, async (c) => {
+    const { accepted, rejected } = await readBatch(c, images);
+    const requests = accepted.map(({ request }) => request);
     const key = c.req.valid('header')['idempotency-key'];
-    const drafts = good.map(({ draft }) => draft);
-    const { answer, replayed } = await enqueueOnce(
-      queue,
-      key,
-      { route: 'batch', rejected },
-      drafts,
-      async (jobs) => {
-        const { ids, stopped } = await enqueueInChunks(queue, jobs);
-        const rest = good.slice(ids.length).map(({ index }) => toRejection(index, stopped));
-        const all = [...rejected, ...rest].toSorted((one, other) => one.index - other.index);
-        const reply = { accepted: ids.length, job_ids: [...ids], rejected: all };
-        return { answer: reply, complete: stopped === null };
-      },
-    );
-    return c.json(answer, 202, toReplayHeader(replayed));
+    const repetition = await recallRequest<z.input<typeof batchReply>>(queue, key, [
+      'batch',
+      requests,
+      rejected,
+    ]);
+    if (repetition.answer !== null) return c.json(repetition.answer, 202, { 'Idempotency-Replayed': 'true' });
+
+    const jobs = requests.map((request, index) => toNewJob(request, repetition.idAt(index), attempts));
+    const { ids, stopped } = await enqueueAll(queue, jobs);
+    const notStored =
+      stopped === null ? [] : accepted.slice(ids.length).map(({ index }) => toRejection(index, stopped));
+    const answer = {
+      accepted: ids.length,
+      job_ids: [...ids],
+      rejected: [...rejected, ...notStored].toSorted((one, other) => one.index - other.index),
+    };
+    // A repetition of a request that was stored in part stores the rest.
+    if (stopped === null) await repetition.keep(answer);
+    return c.json(answer, 202);
   });
-
-  function parseJob(value: unknown): JobDraft {
-    const request = parseWith(jobRequest, value, JOB_FIELDS);
-    return toJobDraft(request, toImageRef(request, config), config);
-  }
-
-  async function readJobForm(c: HonoContext): Promise<JobDraft> {
-    const { file, fields } = parseForm(await readForm(c, limits.form));
-    const request = parseWith(jobFields, fields, JOB_FIELDS);
-    return toJobDraft(request, await toFileRef(file, config), config);
-  }
-
-  async function readArray(c: HonoContext): Promise<Batch> {
-    const body = await readJson(c, limits.batch);
-    if (!Array.isArray(body)) throw invalidRequest([{ path: '', message: 'must be a list of jobs' }]);
-    const batch = createBatch();
-    for (const value of body) addToBatch(batch, MAX_BATCH_JOBS, () => parseJob(value));
-    return batch;
-  }
-
-  async function readNdjson(c: HonoContext): Promise<Batch> {
-    const batch = createBatch();
-    const lines = readLines(c, { maxBytes: limits.batch, maxLineBytes: limits.json });
-    for await (const line of lines)
-      addToBatch(batch, MAX_BATCH_JOBS, () => parseJob(parseJson(decodeUtf8(line))));
-    return batch;
-  }
 
   return routes;
 }
-
-function toRejection(index: number, stopped: VitrineError | null) {
-  const { code, message } = stopped ?? new VitrineError('internal_error', 'The queue gave no answer.');
-  return { index, code, detail: message };
-}
-
-const toReplayHeader = (replayed: boolean): Record<string, string> =>
-  replayed ? { 'Idempotency-Replayed': 'true' } : {};

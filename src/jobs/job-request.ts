@@ -1,88 +1,82 @@
-import { z } from '@hono/zod-openapi';
-import { PRIORITIES } from '../queue/job.ts';
-import {
-  exactlyOne,
-  imageFields,
-  imageId,
-  instant,
-  notBoth,
-  productFields,
-  productId,
-} from '../routing/schemas.ts';
+import type { z } from '@hono/zod-openapi';
+import type { Context } from 'hono';
+import { type ImageRef, type ProductFields, toPointId } from '../catalog/product-image.ts';
+import type { RetryPolicy } from '../queue/job.ts';
+import type { NewJob } from '../queue/port.ts';
+import { parseBodyKind, readForm, readJson } from '../routing/body.ts';
+import { invalidRequest, parseWith } from '../routing/faults.ts';
+import { type ImageLimits, parseImageRef, readFile } from '../routing/image-fields.ts';
+import { jobFields, jobRequest } from './schemas.ts';
 
-const YEAR_SECONDS = 31_536_000;
-const DAY_MS = 86_400_000;
+type JobFields = z.infer<typeof jobFields>;
 
-const fields = {
-  product_id: productId,
-  image_id: imageId.default('main'),
-  ...productFields,
-  priority: z.enum(PRIORITIES).default('normal'),
-  version: z.int().nonnegative().optional().openapi({
-    description: 'Orders the states of one product image; without it, the order of enqueueing decides.',
-  }),
-  delay_seconds: z.number().nonnegative().max(YEAR_SECONDS).optional().openapi({
-    description: 'Not before so many seconds from now. Not together with run_at.',
-  }),
-  run_at: instant
-    .optional()
-    .openapi({ description: 'Not before this instant. Not together with delay_seconds.' }),
-  retry: z
-    .strictObject({
-      attempts: z
-        .int()
-        .min(1)
-        .max(100)
-        .optional()
-        .openapi({ description: 'In all, the first one included.' }),
-      base_ms: z.int().nonnegative().max(DAY_MS).optional(),
-      factor: z.number().min(1).max(10).optional(),
-      cap_ms: z.int().nonnegative().max(DAY_MS).optional(),
-      jitter: z.number().min(0).max(1).optional(),
-    })
-    .optional()
-    .openapi({ description: 'What differs from the settings RETRY_*.' }),
-  soft_timeout_ms: z.int().min(100).max(DAY_MS).optional().openapi({
-    description: 'An attempt that takes longer is stopped and retried.',
-  }),
-  hard_timeout_ms: z
-    .int()
-    .min(1000)
-    .max(7 * DAY_MS)
-    .optional()
-    .openapi({
-      description: 'A job that takes longer, all attempts together, fails.',
-    }),
-};
+/** One requested job as it was sent, parsed. */
+export type JobRequest = JobFields & { readonly image: ImageRef };
 
-const SOURCES = ['image_url', 'image_path', 'image_base64'];
-const oneSource = exactlyOne(SOURCES);
-const oneTime = notBoth('delay_seconds', 'run_at');
+/**
+ * The job of a request, which is JSON, or a form with the image as a file.
+ * @throws VitrineError `unsupported_media_type`, `invalid_json`, `invalid_request`, `image_too_large`,
+ * `image_path_forbidden`
+ */
+export async function readJobRequest(c: Context, limits: ImageLimits): Promise<JobRequest> {
+  if (parseBodyKind(c, ['json', 'form']) === 'json') return parseJobRequest(await readJson(c), limits);
+  const { file, fields } = await readForm(c);
+  const request = parseWith(jobFields, fields);
+  const bytes = await readFile(file, limits);
+  // The queue keeps JSON, which holds bytes as base64.
+  return { ...request, image: { kind: 'inline', base64: Buffer.from(bytes.buffer).toString('base64') } };
+}
 
-/** One image job as JSON. */
-export const jobRequest = z
-  .strictObject({ ...fields, ...imageFields })
-  .refine(...oneSource)
-  .refine(...oneTime)
-  .openapi('JobRequest', { oneOf: SOURCES.map((name) => ({ required: [name] })) });
+/** @throws VitrineError `invalid_request`, `image_too_large`, `image_path_forbidden` */
+export function parseJobRequest(value: unknown, limits: ImageLimits): JobRequest {
+  const { image_url, image_path, image_base64, ...request } = parseWith(jobRequest, value);
+  const image = parseImageRef({ image_url, image_path, image_base64 }, limits);
+  if (image === undefined) throw invalidRequest([{ path: '', message: 'an image must be given' }]);
+  return { ...request, image };
+}
 
-export type JobRequest = z.infer<typeof jobRequest>;
-export type JobFields = z.infer<typeof jobFields>;
+/** The job as the queue takes it. */
+export function toNewJob(request: JobRequest, id: string, defaultAttempts: number): NewJob {
+  const { product_id: productId, image_id: imageId, image } = request;
+  const retry = toRetry(request.retry);
+  return {
+    id,
+    key: toPointId(productId, imageId),
+    priority: request.priority,
+    maxAttempts: retry?.attempts ?? defaultAttempts,
+    version: request.version ?? null,
+    ...toNotBefore(request),
+    data: {
+      productId,
+      imageId,
+      image,
+      product: toProductFields(request),
+      ...(retry !== undefined && { retry }),
+      ...(request.soft_timeout_ms !== undefined && { softTimeoutMs: request.soft_timeout_ms }),
+      ...(request.hard_timeout_ms !== undefined && { hardTimeoutMs: request.hard_timeout_ms }),
+    },
+  };
+}
 
-/** The job alone, for one whose image comes as a file. */
-export const jobFields = z.strictObject(fields).refine(...oneTime);
+function toNotBefore({ delay_seconds, run_at }: JobFields): Pick<NewJob, 'notBefore'> {
+  if (delay_seconds !== undefined) return { notBefore: { delayMs: Math.round(delay_seconds * 1000) } };
+  return run_at === undefined ? {} : { notBefore: { atMs: Date.parse(run_at) } };
+}
 
-/** The form with the file, for the document; `parseForm` makes `jobFields` of it. */
-export const jobForm = z
-  .strictObject({
-    ...fields,
-    image: z.string().openapi({ format: 'binary', description: 'The image file.' }),
-    tags: z.array(z.string()).max(100).optional().openapi({ description: 'Repeat the field for several.' }),
-    metadata: z.string().optional().openapi({ description: 'A JSON object.' }),
-    retry: z.string().optional().openapi({ description: 'A JSON object, as in JobRequest.' }),
-  })
-  .openapi('JobForm');
+function toRetry(retry: JobFields['retry']): Partial<RetryPolicy> | undefined {
+  if (retry === undefined) return undefined;
+  const { attempts, base_ms: baseMs, factor, cap_ms: capMs, jitter } = retry;
+  return withoutUndefined({ attempts, baseMs, factor, capMs, jitter });
+}
 
-export const jobBatch = z.array(jobRequest).min(1).max(10_000).openapi('JobBatch');
+function toProductFields(request: JobFields): ProductFields {
+  const { name, description, category, brand, price, currency, tags, metadata } = request;
+  return withoutUndefined({ name, description, category, brand, price, currency, tags, metadata });
+}
 
-export const MAX_BATCH_JOBS = 10_000;
+type Defined<T> = { [Key in keyof T]?: Exclude<T[Key], undefined> };
+
+/** Optional fields are left out, so that stored JSON and the types agree on what absence is. */
+function withoutUndefined<T extends object>(value: T): Defined<T> {
+  return Object.fromEntries(Object.entries(value).filter(([, part]) => part !== undefined)) as Defined<T>;
+}

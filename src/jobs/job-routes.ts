@@ -1,11 +1,18 @@
 import { createRoute, z } from '@hono/zod-openapi';
-import type { Context } from '../context.ts';
+import { version as uuidVersion } from 'uuid';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import type { JobView } from '../queue/port.ts';
+import type { Clock } from '../observability/clock.ts';
+import { ENDED_STATUSES } from '../queue/job.ts';
+import type { JobQueue, JobView } from '../queue/port.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, createRouter } from '../routing/router.ts';
-import { jobId, jobView } from './job-view.ts';
+import { jobId, jobView } from './schemas.ts';
 import { toWireJob } from './wire.ts';
+
+export interface JobParts {
+  readonly clock: Pick<Clock, 'now'>;
+  readonly queue: Pick<JobQueue, 'status' | 'cancel' | 'redrive'>;
+}
 
 const params = z.object({ job_id: jobId });
 
@@ -14,11 +21,12 @@ const statusRoute = createRoute({
   path: '/queue/status/{job_id}',
   tags: ['Jobs'],
   summary: 'The state of a job',
-  description: 'Kept for 24 hours after the job has ended.',
+  description:
+    'Kept for ENDED_TTL_HOURS after the job has ended, 24 unless set otherwise; of the MAX_ENDED jobs that ended last.',
   request: { params },
   responses: {
     200: { description: 'The job', content: { 'application/json': { schema: jobView } } },
-    ...problems('invalid_request', 'job_not_found', 'queue_unavailable'),
+    ...problems('invalid_request', 'job_not_found', 'job_expired', 'queue_unavailable'),
   },
 });
 
@@ -33,7 +41,7 @@ const cancelRoute = createRoute({
   responses: {
     200: { description: 'Cancelled', content: { 'application/json': { schema: jobView } } },
     202: { description: 'It runs, and will stop', content: { 'application/json': { schema: jobView } } },
-    ...problems('invalid_request', 'job_not_found', 'job_already_ended', 'queue_unavailable'),
+    ...problems('invalid_request', 'job_not_found', 'job_expired', 'job_already_ended', 'queue_unavailable'),
   },
 });
 
@@ -42,40 +50,62 @@ const retryRoute = createRoute({
   path: '/queue/jobs/{job_id}/retry',
   tags: ['Jobs'],
   summary: 'Try a failed job again',
-  description: 'It leaves the dead letter and waits again with fresh attempts.',
+  description:
+    'It leaves the dead letter and waits again with fresh attempts. May be repeated: a job that waits or runs is answered with its state.',
   request: { params },
   responses: {
     202: { description: 'It waits again', content: { 'application/json': { schema: jobView } } },
-    ...problems('invalid_request', 'job_not_found', 'job_not_dead', 'queue_unavailable'),
+    ...problems('invalid_request', 'job_not_found', 'job_expired', 'job_not_dead', 'queue_unavailable'),
   },
 });
 
-export function createJobRoutes({ queue }: Context): ApiRouter {
+export function createJobRoutes({ clock, queue }: JobParts): ApiRouter {
   const routes = createRouter();
 
-  async function look(id: string): Promise<JobView> {
+  async function readJob(id: string): Promise<JobView> {
     const job = await queue.status(id);
-    if (job === null) throw new VitrineError('job_not_found', 'No job has this id.');
+    if (job === null) throw toUnknownJob(id, clock.now());
     return job;
   }
 
-  routes.openapi(statusRoute, async (c) => c.json(toWireJob(await look(c.req.valid('param').job_id)), 200));
+  routes.openapi(statusRoute, async (c) =>
+    c.json(toWireJob(await readJob(c.req.valid('param').job_id)), 200),
+  );
 
   routes.openapi(cancelRoute, async (c) => {
     const { job_id: id } = c.req.valid('param');
     const outcome = await queue.cancel(id);
     if (outcome === 'ended') throw new VitrineError('job_already_ended', 'The job has already ended.');
-    const job = toWireJob(await look(id));
+    const job = toWireJob(await readJob(id));
     return outcome === 'requested' ? c.json(job, 202) : c.json(job, 200);
   });
 
   routes.openapi(retryRoute, async (c) => {
     const { job_id: id } = c.req.valid('param');
     const redriven = await queue.redrive({ ids: [id] });
-    const job = await look(id);
-    if (redriven === 0) throw new VitrineError('job_not_dead', `The job is ${job.status}.`);
+    const job = await readJob(id);
+    // Nothing was redriven, and it waits or runs: this is the repetition of a retry whose reply was lost.
+    if (redriven === 0 && ENDED_STATUSES.includes(job.status)) throw toNotDead(job);
     return c.json(toWireJob(job), 202);
   });
 
   return routes;
+}
+
+const MAX_EXPIRED_AGE_MS = 30 * 86_400_000;
+
+/** Ids carry the time at which they were made: a young one was most likely a job that is no longer kept. */
+function toUnknownJob(id: string, nowMs: number): VitrineError {
+  const madeAt = uuidVersion(id) === 7 ? Number.parseInt(id.replace('-', '').slice(0, 12), 16) : 0;
+  if (madeAt <= nowMs && madeAt > nowMs - MAX_EXPIRED_AGE_MS) {
+    return new VitrineError('job_expired', 'The job is no longer kept, or never existed.');
+  }
+  return new VitrineError('job_not_found', 'No job has this id.');
+}
+
+function toNotDead({ status }: JobView): VitrineError {
+  if (status !== 'failed') return new VitrineError('job_not_dead', `The job is ${status}.`);
+  return new VitrineError('job_not_dead', 'The inline image of the job is no longer kept.', {
+    suggestion: 'Enqueue the product image again.',
+  });
 }

@@ -1,11 +1,27 @@
-import { createRoute, z } from '@hono/zod-openapi';
-import type { Context } from '../context.ts';
+import { createRoute, type z } from '@hono/zod-openapi';
+import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
+import type { Logger } from '../observability/logger.ts';
+import type { JobQueue } from '../queue/port.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, createRouter } from '../routing/router.ts';
 import { toAlerts } from './alerts.ts';
-import { cleanupReport, jobList, pausedState, queueStats, removedJobs, workerList } from './queue-schemas.ts';
+import {
+  activeQuery,
+  cleanupReport,
+  jobList,
+  pausedState,
+  queueStats,
+  removedJobs,
+  workerList,
+} from './schemas.ts';
 import { toWireCleanup, toWireJob, toWireStats, toWireWorker } from './wire.ts';
+
+export interface QueueParts {
+  readonly config: Pick<Config, 'alerts' | 'allowFlush' | 'queue'>;
+  readonly logger: Logger;
+  readonly queue: Pick<JobQueue, 'stats' | 'workers' | 'flush' | 'list' | 'cleanup' | 'pause' | 'resume'>;
+}
 
 const statsRoute = createRoute({
   method: 'get',
@@ -16,6 +32,12 @@ const statsRoute = createRoute({
     200: { description: 'The queue now', content: { 'application/json': { schema: queueStats } } },
     ...problems('queue_unavailable'),
   },
+});
+
+const statusRoute = createRoute({
+  ...statsRoute,
+  path: '/queue/status',
+  summary: 'The same as /queue/stats',
 });
 
 const workersRoute = createRoute({
@@ -49,7 +71,7 @@ const activeRoute = createRoute({
   tags: ['Queue'],
   summary: 'The jobs that run now',
   description: 'The one that has run longest first.',
-  request: { query: z.strictObject({ limit: z.coerce.number().int().min(1).max(1000).default(100) }) },
+  request: { query: activeQuery },
   responses: {
     200: { description: 'The jobs', content: { 'application/json': { schema: jobList } } },
     ...problems('invalid_request', 'queue_unavailable'),
@@ -91,17 +113,19 @@ const resumeRoute = createRoute({
   },
 });
 
-export function createQueueRoutes({ config, logger, queue, registry }: Context): ApiRouter {
+export function createQueueRoutes({ config, logger, queue }: QueueParts): ApiRouter {
   const routes = createRouter();
 
-  routes.openapi(statsRoute, async (c) => {
-    const [stats, workers] = await Promise.all([queue.stats(), registry.list()]);
-    const alerts = toAlerts(stats, workers.length, config.alerts);
-    return c.json(toWireStats(stats, workers.length, alerts), 200);
-  });
+  async function readStats(): Promise<z.input<typeof queueStats>> {
+    const [stats, workers] = await Promise.all([queue.stats(), queue.workers()]);
+    return toWireStats(stats, workers, toAlerts(stats, workers.length, config));
+  }
+
+  routes.openapi(statsRoute, async (c) => c.json(await readStats(), 200));
+  routes.openapi(statusRoute, async (c) => c.json(await readStats(), 200));
 
   routes.openapi(workersRoute, async (c) => {
-    const workers = await registry.list();
+    const workers = await queue.workers();
     return c.json({ workers: workers.map(toWireWorker), count: workers.length }, 200);
   });
 
@@ -113,7 +137,8 @@ export function createQueueRoutes({ config, logger, queue, registry }: Context):
   });
 
   routes.openapi(activeRoute, async (c) => {
-    const jobs = await queue.active(c.req.valid('query').limit);
+    const { limit } = c.req.valid('query');
+    const { jobs } = await queue.list({ status: 'processing', limit });
     return c.json({ jobs: jobs.map(toWireJob), count: jobs.length }, 200);
   });
 

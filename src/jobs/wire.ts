@@ -1,16 +1,19 @@
 import type { z } from '@hono/zod-openapi';
 import type { JobError } from '../queue/job.ts';
-import type { AttemptRecord, CleanupReport, EnqueuedJob, JobView, QueueStats } from '../queue/port.ts';
-import type { SeenWorker } from '../queue/worker-registry.ts';
-import type { payload, productView, searchReply, WireSearchFilter } from '../search/schemas.ts';
-import type { Hit, PointPayload, StoredPoint } from '../vectors/port.ts';
-import type { SearchFilter } from '../vectors/search-filter.ts';
-import { type Alert, toPending } from './alerts.ts';
-import type { enqueuedJob, jobView } from './job-view.ts';
-import type { cleanupReport, queueStats, worker } from './queue-schemas.ts';
+import type {
+  AttemptRecord,
+  CleanupReport,
+  EnqueuedJob,
+  HostPause,
+  JobView,
+  QueueStats,
+  SeenWorker,
+} from '../queue/port.ts';
+import { type Alert, toPending, toWaiting } from './alerts.ts';
+import type { cleanupReport, enqueuedJob, jobView, queueStats, worker } from './schemas.ts';
 
-// The one place where the code's camelCase meets the wire's snake_case. Field by field: what is new in a view
-// reaches clients only when it is named here and in a schema.
+// Where the code's camelCase becomes the wire's snake_case. Field by field: what is new in a view reaches clients
+// only when it is named here and in a schema.
 
 const toInstant = (epochMs: number): string => new Date(epochMs).toISOString();
 const toOptionalInstant = (epochMs: number | null): string | null =>
@@ -35,6 +38,7 @@ export function toWireJob(job: JobView): z.input<typeof jobView> {
     product_id: job.productId,
     image_id: job.imageId,
     status: job.status,
+    stage: job.stage,
     priority: job.priority,
     version: job.version,
     position: job.position,
@@ -49,10 +53,12 @@ export function toWireJob(job: JobView): z.input<typeof jobView> {
     processing_ms: job.processingMs,
     worker_id: job.workerId,
     last_error: toWireJobError(job.lastError),
-    result:
-      job.result === null
-        ? null
-        : { point_id: job.result.pointId, collection: job.result.collection, model: job.result.model },
+    result: job.result && {
+      outcome: job.result.outcome,
+      point_id: job.result.pointId,
+      collection: job.result.collection,
+      model: job.result.model,
+    },
     cancel_requested: job.cancelRequested,
     history: job.history.map(toWireAttempt),
   };
@@ -75,10 +81,11 @@ function toWireAttempt(attempt: AttemptRecord): z.input<typeof jobView>['history
 
 export function toWireStats(
   stats: QueueStats,
-  workersAlive: number,
+  workers: readonly SeenWorker[],
   alerts: readonly Alert[],
 ): z.input<typeof queueStats> {
   return {
+    queue_size: toWaiting(stats),
     waiting: { ...stats.waiting },
     delayed: stats.delayed,
     processing: stats.processing,
@@ -88,19 +95,38 @@ export function toWireStats(
     completed: stats.completed,
     failed: stats.failed,
     cancelled: stats.cancelled,
+    dead_dropped: stats.deadDropped,
     completed_per_second: stats.completedPerSecond,
     failure_rate: stats.failureRate,
+    processing_ms: stats.processingMs && { p50: stats.processingMs.p50, p95: stats.processingMs.p95 },
     recently_dead: stats.recentlyDead,
     oldest_waiting_ms: stats.oldestWaitingMs,
-    workers_alive: workersAlive,
+    workers_alive: workers.length,
+    workers: toWireStates(workers),
+    hosts: stats.hosts.map(toWireHost),
     paused: stats.paused,
     alerts: alerts.map((alert) => ({ ...alert })),
   };
 }
 
+function toWireStates(workers: readonly SeenWorker[]): z.input<typeof queueStats>['workers'] {
+  const states = { starting: 0, loading: 0, idle: 0, working: 0, draining: 0 };
+  for (const { state } of workers) states[state]++;
+  return states;
+}
+
+function toWireHost(host: HostPause): z.input<typeof queueStats>['hosts'][number] {
+  return {
+    host: host.host,
+    waiting: host.waiting,
+    next_in_ms: host.nextInMs,
+    per_second: host.perSecond,
+  };
+}
+
 export function toWireCleanup(report: CleanupReport): z.input<typeof cleanupReport> {
-  const { checked, recovered, poisoned, mended } = report;
-  return { checked, recovered, poisoned, mended };
+  const { checked, recovered, poisoned, repaired } = report;
+  return { checked, recovered, poisoned, mended: repaired };
 }
 
 export function toWireWorker(seen: SeenWorker): z.input<typeof worker> {
@@ -119,35 +145,4 @@ export function toWireWorker(seen: SeenWorker): z.input<typeof worker> {
     uptime_ms: seen.uptimeMs,
     last_seen_ms: seen.lastSeenMs,
   };
-}
-
-export function toWireHit(hit: Hit): z.input<typeof searchReply>['hits'][number] {
-  const { productId, imageId } = hit.payload;
-  return { product_id: productId, image_id: imageId, score: hit.score, payload: toWirePayload(hit.payload) };
-}
-
-export function toWireProduct(
-  productId: string,
-  points: readonly StoredPoint[],
-): z.input<typeof productView> {
-  return {
-    product_id: productId,
-    images: points.map((point) => ({
-      image_id: point.payload.imageId,
-      point_id: point.id,
-      payload: toWirePayload(point.payload),
-    })),
-  };
-}
-
-function toWirePayload(point: PointPayload): z.input<typeof payload> {
-  const { productId: _, imageId: __, indexedAt, tags, ...rest } = point;
-  return { ...rest, ...(tags === undefined ? {} : { tags: [...tags] }), indexed_at: toInstant(indexedAt) };
-}
-
-/** And the one value that goes the other way as a whole. */
-export function toSearchFilter(filter: WireSearchFilter): SearchFilter {
-  const { product_id: productId, image_id: imageId, ...same } = filter;
-  const named = { ...same, productId, imageId };
-  return Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
 }

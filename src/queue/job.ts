@@ -1,5 +1,8 @@
 import type { ImageRef, ProductImage } from '../catalog/product-image.ts';
+import type { RetryPolicy } from '../config/queue-settings.ts';
 import type { ErrorCode } from '../errors/error-table.ts';
+
+export type { RetryPolicy };
 
 export const PRIORITIES = ['high', 'normal', 'low'] as const;
 export type Priority = (typeof PRIORITIES)[number];
@@ -25,19 +28,6 @@ export type Outcome = (typeof OUTCOMES)[number];
 /** What a worker is doing for a job; `waiting`: it is held, and waits for a free slot of the next stage. */
 export const STAGES = ['waiting', 'fetching', 'preparing', 'embedding', 'writing'] as const;
 export type Stage = (typeof STAGES)[number];
-
-/** How a job's failures are retried. Durations in milliseconds. */
-export interface RetryPolicy {
-  /** Attempts in all, the first one included. */
-  readonly attempts: number;
-  /** Delay before the second attempt. */
-  readonly baseMs: number;
-  /** Each further delay is the last one times this. */
-  readonly factor: number;
-  readonly capMs: number;
-  /** Share of the delay that is random, 0 to 1: 0.2 spreads it over ±20%. */
-  readonly jitter: number;
-}
 
 /** What a worker needs to process a job. */
 export interface JobData extends ProductImage {

@@ -1,5 +1,7 @@
 import type { JobData, JobError, JobResult, JobStatus, Priority, Stage } from './job.ts';
 
+export { type LeaseTimes, type QueueSettings, toLeaseTimes } from '../config/queue-settings.ts';
+
 /**
  * A job as its producer hands it over. The rules for jobs of the same product image (`key`):
  * - A newer job replaces every waiting one that is due no sooner than itself: the first of these carries the newer
@@ -275,39 +277,9 @@ export interface SeenWorker extends WorkerReport {
 /** How long a worker stays listed after its last heartbeat. */
 export const HEARTBEAT_TTL_MS = 60_000;
 
-/** How long leases last, and when an expired one counts as a crash of its worker. Milliseconds. */
-export interface LeaseTimes {
-  readonly leaseMs: number;
-  /** A worker whose last renewal or claim is older may be dead; a younger one lives, and never learned of the lease. */
-  readonly staleHeartbeatMs: number;
-  /**
-   * When nobody has called `reap` for longer, the queue was unreachable: from the first call on, every worker gets a
-   * full lease to renew before anything is taken from it.
-   */
-  readonly outageMs: number;
-}
-
-/** Of the default lease of 15 s: renewed every 5 s, stale after 10 s, an outage after 5 s without a reap. */
-export function toLeaseTimes(leaseMs: number): LeaseTimes {
-  return { leaseMs, staleHeartbeatMs: (leaseMs * 2) / 3, outageMs: leaseMs / 3 };
-}
-
 /** How often a worker renews, and how often it reaps, per lease. */
 export const RENEWALS_PER_LEASE = 3;
 export const REAPS_PER_LEASE = 8;
-
-/** What a queue is created with; the adapters add where it lives. */
-export interface QueueSettings {
-  readonly lease: LeaseTimes;
-  /** Greatest number of jobs that have not ended; 0: no limit. */
-  readonly maxPending: number;
-  /** How long, and how many, completed and cancelled jobs are kept. */
-  readonly endedTtlMs: number;
-  readonly maxEnded: number;
-  /** How many dead letters are kept, and how many bytes of their inline images; the oldest go first. */
-  readonly maxDead: number;
-  readonly maxDeadInlineBytes: number;
-}
 
 /**
  * A durable queue of product images. Errors thrown by every method: `queue_unavailable` when the backend can't be

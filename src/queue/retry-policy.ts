@@ -1,4 +1,24 @@
-import type { RetryPolicy } from './job.ts';
+import type { JobData, RetryPolicy } from './job.ts';
+
+/** For failures that either pass within seconds or stay: more attempts would only delay the answer. */
+export const SOON: RetryPolicy = { attempts: 3, baseMs: 2_000, factor: 2, capMs: 10_000, jitter: 0.2 };
+
+/**
+ * The policy for a failure. Failures of the kind `soon` follow SOON, unless an operator or the job itself has set how
+ * to retry: that holds for every kind.
+ *
+ * @param settings the operator's policy, and whether it was set explicitly or is the default
+ */
+export function toRetryPolicy(
+  kind: 'soon' | 'later',
+  job: { readonly data: Pick<JobData, 'retry'>; readonly maxAttempts: number },
+  settings: { readonly retry: RetryPolicy; readonly retryIsExplicit: boolean },
+): RetryPolicy {
+  if (kind === 'soon' && !settings.retryIsExplicit && job.data.retry === undefined) {
+    return { ...SOON, attempts: Math.min(SOON.attempts, job.maxAttempts) };
+  }
+  return { ...settings.retry, ...job.data.retry, attempts: job.maxAttempts };
+}
 
 /**
  * The delay before the next attempt, in milliseconds: exponential backoff with proportional jitter,

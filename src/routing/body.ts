@@ -1,124 +1,121 @@
-import type { Context as HonoContext } from 'hono';
+import { pipeline, Readable } from 'node:stream';
+import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
+import { createGunzip } from 'node:zlib';
+import type { Context, MiddlewareHandler } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { every } from 'hono/combine';
 import { VitrineError } from '../errors/vitrine-error.ts';
+import { type Form, parseForm } from './forms.ts';
 import { decodeUtf8, parseJson } from './json.ts';
 
-const JSON_TYPE = 'application/json';
-const NDJSON_TYPES = ['application/x-ndjson', 'application/ndjson', 'application/jsonl'];
-const FORM_TYPE = 'multipart/form-data';
+const MEDIA_TYPES = {
+  json: ['application/json'],
+  ndjson: ['application/x-ndjson', 'application/ndjson', 'application/jsonl'],
+  form: ['multipart/form-data'],
+} as const;
 
-export type BodyKind = 'json' | 'ndjson' | 'form';
+export type BodyKind = keyof typeof MEDIA_TYPES;
+
+/** Room for the fields next to the image. */
+const FIELDS_BYTES = 131_072;
+
+/** The size, in bytes, of a body with one image of `maxImageBytes`, in base64 or as a file. */
+export const toBodyBytes = (maxImageBytes: number): number => Math.ceil(maxImageBytes / 3) * 4 + FIELDS_BYTES;
 
 /**
- * What kind of body the request carries.
- * @throws VitrineError `unsupported_media_type` for any that is not in `allowed`, and for compressed ones
+ * For the routes that read a body: inflates one that is compressed with gzip, and answers `body_too_large` as soon as
+ * more than `maxBytes` have arrived, counted after inflation.
  */
-export function toBodyKind(c: HonoContext, allowed: readonly BodyKind[]): BodyKind {
-  const encoding = c.req.header('content-encoding') ?? 'identity';
-  if (encoding !== 'identity') {
-    throw new VitrineError('unsupported_media_type', 'Compressed request bodies are not taken.');
+export function limitBody(maxBytes: number): MiddlewareHandler {
+  const refuse = (): never => {
+    throw new VitrineError('body_too_large', `The body has more than the allowed ${maxBytes} bytes.`);
+  };
+  // Before Hono's limit, which opens the body's stream: the server then can't drain it, and cuts the connection.
+  const refuseStatedLength: MiddlewareHandler = (c, next) =>
+    Number(c.req.header('content-length')) > maxBytes ? refuse() : next();
+  return every(refuseStatedLength, inflateBody, bodyLimit({ maxSize: maxBytes, onError: refuse }));
+}
+
+const inflateBody: MiddlewareHandler = async (c, next) => {
+  const coding = c.req.header('content-encoding')?.trim().toLowerCase() ?? 'identity';
+  if (coding === 'identity') return next();
+  if (coding !== 'gzip' && coding !== 'x-gzip') {
+    c.header('Accept-Encoding', 'gzip');
+    throw new VitrineError('unsupported_media_type', 'The body is compressed, and not with gzip.');
   }
-  const type = (c.req.header('content-type') ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
-  const kind = toKind(type);
-  if (kind === undefined || !allowed.includes(kind)) {
-    const stated = type === '' ? 'no Content-Type' : 'a Content-Type that this address does not take';
-    throw new VitrineError('unsupported_media_type', `The request has ${stated}.`);
-  }
-  return kind;
-}
-
-function toKind(type: string): BodyKind | undefined {
-  if (type === JSON_TYPE) return 'json';
-  if (NDJSON_TYPES.includes(type)) return 'ndjson';
-  return type === FORM_TYPE ? 'form' : undefined;
-}
-
-/** @throws VitrineError `body_too_large`, `invalid_json` */
-export async function readJson(c: HonoContext, maxBytes: number): Promise<unknown> {
-  return parseJson(decodeUtf8(await readBytes(c, maxBytes)));
-}
-
-/** @throws VitrineError `body_too_large`, `invalid_request` when it isn't a form */
-export async function readForm(c: HonoContext, maxBytes: number): Promise<FormData> {
-  const bytes = await readBytes(c, maxBytes);
+  const { body } = c.req.raw;
+  if (body === null) return next();
+  const headers = new Headers(c.req.raw.headers);
+  headers.delete('content-encoding');
+  // It counts compressed bytes; without it the limit counts what comes out.
+  headers.delete('content-length');
+  const inflated = pipeline(Readable.fromWeb(body as NodeReadableStream), createGunzip(), () => undefined);
+  c.req.raw = new Request(c.req.raw, {
+    headers,
+    body: ReadableStream.from(toChunks(inflated)),
+    duplex: 'half',
+  });
   try {
-    const type = c.req.header('content-type') ?? '';
-    return await new Response(bytes, { headers: { 'Content-Type': type } }).formData();
-  } catch {
-    throw new VitrineError('invalid_request', 'The form could not be read.', {
-      suggestion: 'Send multipart/form-data with its boundary, as `curl -F` does.',
+    await next();
+  } finally {
+    inflated.destroy();
+  }
+};
+
+async function* toChunks(inflated: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* inflated;
+  } catch (cause) {
+    throw new VitrineError('invalid_request', 'The body is not complete, valid gzip.', {
+      cause,
+      suggestion: 'Compress the body with gzip, or send it uncompressed without Content-Encoding.',
     });
   }
 }
 
 /**
- * The lines of the body as they arrive, without their ends; blank ones are left out.
- * @throws VitrineError `body_too_large` when all or a single one is longer than allowed
+ * What kind of body the request carries.
+ * @throws VitrineError `unsupported_media_type` for any that is not in `allowed`
  */
-export async function* readLines(
-  c: HonoContext,
-  limits: { readonly maxBytes: number; readonly maxLineBytes: number },
-): AsyncGenerator<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  let held = 0;
-  const hold = (part: Uint8Array): void => {
-    held += part.byteLength;
-    if (held > limits.maxLineBytes) throw tooLarge('A line', limits.maxLineBytes);
-    parts.push(part);
-  };
-  const take = (): Uint8Array => {
-    const line = Buffer.concat(parts.splice(0));
-    held = 0;
-    return line;
-  };
-  for await (const chunk of readChunks(c, limits.maxBytes)) {
-    let from = 0;
-    for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, from)) {
-      hold(chunk.subarray(from, end));
-      from = end + 1;
-      const line = take();
-      if (!isBlank(line)) yield line;
-    }
-    hold(chunk.subarray(from));
-  }
-  const last = take();
-  if (!isBlank(last)) yield last;
+export function parseBodyKind<Kind extends BodyKind>(c: Context, allowed: readonly Kind[]): Kind {
+  const type = (c.req.header('content-type') ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+  const kind = allowed.find((each) => MEDIA_TYPES[each].some((name) => name === type));
+  if (kind !== undefined) return kind;
+  const stated = type === '' ? 'no Content-Type' : 'a Content-Type that this address does not accept';
+  throw new VitrineError('unsupported_media_type', `The request has ${stated}.`);
+}
+
+/** @throws VitrineError `invalid_json`, and what `limitBody` throws */
+export async function readJson(c: Context): Promise<unknown> {
+  return parseJson(decodeUtf8(await readBytes(c)));
+}
+
+/** @throws VitrineError `invalid_request` when it isn't a form, and what `parseForm` throws */
+export async function readForm(c: Context): Promise<Form> {
+  const form = await c.req.formData().catch((cause: unknown) => {
+    throw new VitrineError('invalid_request', 'The form could not be read.', {
+      cause,
+      suggestion: 'Send multipart/form-data with its boundary, as `curl -F` does.',
+    });
+  });
+  return parseForm(form);
 }
 
 const NEWLINE = 0x0a;
 const BLANKS = new Set([0x20, 0x09, 0x0d]);
-const isBlank = (line: Uint8Array): boolean => line.every((byte) => BLANKS.has(byte));
 
-async function readBytes(c: HonoContext, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
-  // Where the length is stated and small enough, no stream is needed: HTTP gives no more than was stated.
-  if (toStatedLength(c, maxBytes) !== null) return limit(new Uint8Array(await c.req.arrayBuffer()), maxBytes);
-  const parts: Uint8Array[] = [];
-  for await (const chunk of readChunks(c, maxBytes)) parts.push(chunk);
-  return Buffer.concat(parts);
-}
-
-async function* readChunks(c: HonoContext, maxBytes: number): AsyncGenerator<Uint8Array> {
-  toStatedLength(c, maxBytes);
-  let seen = 0;
-  for await (const chunk of c.req.raw.body ?? []) {
-    seen += chunk.byteLength;
-    if (seen > maxBytes) throw tooLarge('The body', maxBytes);
-    yield chunk;
+/** The lines of an NDJSON body without their ends; blank ones are left out. */
+export async function readLines(c: Context): Promise<readonly Uint8Array[]> {
+  const bytes = await readBytes(c);
+  const lines: Uint8Array[] = [];
+  for (let from = 0; from < bytes.length; ) {
+    const newline = bytes.indexOf(NEWLINE, from);
+    const end = newline === -1 ? bytes.length : newline;
+    const line = bytes.subarray(from, end);
+    if (!line.every((byte) => BLANKS.has(byte))) lines.push(line);
+    from = end + 1;
   }
+  return lines;
 }
 
-/** @throws VitrineError `body_too_large` before a byte is read, where the sender says how many will come */
-function toStatedLength(c: HonoContext, maxBytes: number): number | null {
-  const header = c.req.header('content-length');
-  if (header === undefined) return null;
-  const length = Number(header);
-  if (length > maxBytes) throw tooLarge('The body', maxBytes);
-  return length;
-}
-
-function limit(bytes: Uint8Array<ArrayBuffer>, maxBytes: number): Uint8Array<ArrayBuffer> {
-  if (bytes.byteLength > maxBytes) throw tooLarge('The body', maxBytes);
-  return bytes;
-}
-
-const tooLarge = (what: string, maxBytes: number): VitrineError =>
-  new VitrineError('body_too_large', `${what} has more than the ${maxBytes} bytes that are allowed.`);
+const readBytes = async (c: Context): Promise<Uint8Array> => new Uint8Array(await c.req.arrayBuffer());

@@ -1,4 +1,4 @@
-import type { z } from '@hono/zod-openapi';
+import { z } from '@hono/zod-openapi';
 import { VitrineError, type VitrineErrorOptions } from '../errors/vitrine-error.ts';
 
 export type Fault = NonNullable<VitrineErrorOptions['faults']>[number];
@@ -7,16 +7,12 @@ type Issue = z.core.$ZodIssue;
 
 /**
  * The value as the schema wants it.
- * @param known names that a misspelt field may have meant
- * @throws VitrineError `invalid_request` that names every faulty field
+ * @throws VitrineError `invalid_request` that names every faulty field, and for an unknown field the one it may mean
  */
-export function parseWith<Schema extends z.ZodType>(
-  schema: Schema,
-  value: unknown,
-  known: readonly string[] = [],
-): z.output<Schema> {
+export function parseWith<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
+  const known = schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
   throw invalidRequest(toFaults(parsed.error.issues, known));
 }
 

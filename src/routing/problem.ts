@@ -54,7 +54,7 @@ const CLIENT_GONE = 499;
 /** Every failure of every route ends here. */
 export function createErrorHandler(logger: Logger) {
   return (thrown: unknown, c: HonoContext<ApiEnv>): Response => {
-    // Whoever asked has gone: nobody reads an answer, and nothing here has failed.
+    // The client has gone: nobody reads the answer, and nothing here has failed.
     if (c.req.raw.signal.aborted) return new Response(null, { status: CLIENT_GONE });
     const error = thrown instanceof HTTPException ? fromHttpException(thrown) : toVitrineError(thrown);
     if (error.status >= 500) {
@@ -89,10 +89,11 @@ export function toProblemResponse(c: HonoContext<ApiEnv>, error: VitrineError): 
   });
 }
 
-/** The framework's own refusals, of requests that it could not take apart. */
+/** What the framework's own middleware refuses. */
 function fromHttpException(exception: HTTPException): VitrineError {
-  if (exception.status === 415)
-    return new VitrineError('unsupported_media_type', 'The body is of another type.');
+  if (exception.status === 403) {
+    return new VitrineError('cross_origin_refused', 'The request comes from a page of another site.');
+  }
   if (exception.status < 500) return new VitrineError('invalid_request', 'The request could not be read.');
   return new VitrineError('internal_error', ERRORS.internal_error.title, { cause: exception });
 }

@@ -1,4 +1,4 @@
-import { OpenAPIHono } from '@hono/zod-openapi';
+import { OpenAPIHono, type RouteConfig, type RouteHandler } from '@hono/zod-openapi';
 import type { RequestIdVariables } from 'hono/request-id';
 import { invalidRequest, toFaults } from './faults.ts';
 
@@ -8,11 +8,25 @@ export interface ApiEnv {
 
 export type ApiRouter = OpenAPIHono<ApiEnv>;
 
-/** An empty router whose faulty path and query parameters are told like faulty bodies. */
+/** An empty router that reports faulty path, query and header parameters like faulty bodies. */
 export function createRouter(): ApiRouter {
   return new OpenAPIHono<ApiEnv>({
     defaultHook: (result) => {
       if (!result.success) throw invalidRequest(toFaults(result.error.issues, []));
     },
   });
+}
+
+/**
+ * Adds a route whose handler reads and parses the body itself, with the schemas that its document is made of. The
+ * router's own parser can't take JSON or a form on one route, and accepts JSON that `parseJson` refuses.
+ */
+export function addBodyRoute<Route extends RouteConfig>(
+  routes: ApiRouter,
+  route: Route,
+  handler: RouteHandler<Route, ApiEnv>,
+): void {
+  routes.openAPIRegistry.registerPath(route);
+  const { body: _, ...request } = route.request ?? {};
+  routes.openapi({ ...route, hide: true, request } as Route, handler);
 }

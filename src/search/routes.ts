@@ -1,19 +1,25 @@
-import { createRoute } from '@hono/zod-openapi';
-import type { Context as HonoContext } from 'hono';
+import { createRoute, type z } from '@hono/zod-openapi';
+import type { Context } from 'hono';
 import type { ImageRef } from '../catalog/product-image.ts';
-import type { Context } from '../context.ts';
+import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import type { Readiness } from '../http/readiness.ts';
-import { toSearchFilter, toWireHit } from '../jobs/wire.ts';
-import { readForm, readJson, toBodyKind } from '../routing/body.ts';
+import { limitBody, parseBodyKind, readForm, readJson, toBodyBytes } from '../routing/body.ts';
 import { parseWith } from '../routing/faults.ts';
-import { parseForm } from '../routing/forms.ts';
-import { hasImage, toFileRef, toImageRef } from '../routing/image-ref.ts';
-import { toBodyLimits } from '../routing/limits.ts';
+import { parseImageRef, readFile } from '../routing/image-fields.ts';
+import { toWirePayload } from '../routing/payload.ts';
 import { problems } from '../routing/problem.ts';
-import { type ApiRouter, createRouter } from '../routing/router.ts';
-import { createQueryVectors } from './query-vector.ts';
-import { type SearchRequestBody, searchForm, searchOptions, searchReply, searchRequest } from './schemas.ts';
+import { type ApiRouter, addBodyRoute, createRouter } from '../routing/router.ts';
+import type { Hit, VectorStore } from '../vectors/port.ts';
+import type { SearchFilter } from '../vectors/search-filter.ts';
+import { createQueryVectors, type QueryParts } from './query-vectors.ts';
+import { type searchFilter, searchForm, searchOptions, searchReply, searchRequest } from './schemas.ts';
+
+export interface SearchParts extends Omit<QueryParts, 'store' | 'maxPixels'> {
+  readonly config: Pick<Config, 'images'>;
+  readonly store: Pick<VectorStore, 'getProduct' | 'search'>;
+  /** Makes sure that the collection is there and the model is loaded. */
+  readonly prepare: () => Promise<void>;
+}
 
 const searchRoute = createRoute({
   method: 'post',
@@ -26,8 +32,8 @@ const searchRoute = createRoute({
     body: {
       required: true,
       content: {
-        'application/json': { schema: { $ref: '#/components/schemas/SearchRequest' } },
-        'multipart/form-data': { schema: { $ref: '#/components/schemas/SearchForm' } },
+        'application/json': { schema: searchRequest },
+        'multipart/form-data': { schema: searchForm },
       },
     },
   },
@@ -49,11 +55,14 @@ const searchRoute = createRoute({
       'image_too_many_pixels',
       'image_unsupported',
       'image_corrupt',
+      'image_host_busy',
+      'image_host_unknown',
       'image_server_error',
       'image_fetch_failed',
       'image_fetch_timeout',
       'embedding_failed',
       'embedding_thread_crashed',
+      'embedding_timed_out',
       'embedding_invalid',
       'model_mismatch',
       'model_unavailable',
@@ -63,25 +72,21 @@ const searchRoute = createRoute({
   },
 });
 
-const SEARCH_FIELDS = Object.keys(searchRequest.shape);
+type Query = Pick<
+  z.infer<typeof searchRequest>,
+  'limit' | 'filter' | 'group_by_product' | 'product_id' | 'text'
+> & { readonly image: ImageRef | Uint8Array | undefined };
 
-type Query = Pick<SearchRequestBody, 'limit' | 'filter' | 'group_by_product' | 'product_id' | 'text'> & {
-  readonly image: ImageRef | undefined;
-};
-
-export function createSearchRoutes(context: Context, readiness: Readiness): ApiRouter {
-  const { config, embedder, store } = context;
+export function createSearchRoutes({ config, embedder, images, store, prepare }: SearchParts): ApiRouter {
   const routes = createRouter();
-  const limits = toBodyLimits(config);
-  const vectors = createQueryVectors(context);
-  routes.openAPIRegistry.register('SearchRequest', searchRequest);
-  routes.openAPIRegistry.register('SearchForm', searchForm);
+  const vectors = createQueryVectors({ embedder, images, store, maxPixels: config.images.maxPixels });
 
-  routes.openapi(searchRoute, async (c) => {
+  routes.use(searchRoute.path, limitBody(toBodyBytes(config.images.maxBytes)));
+  addBodyRoute(routes, searchRoute, async (c) => {
     const query = await readQuery(c);
-    await readiness.prepare();
+    await prepare();
     const hits = await store.search({
-      vector: await toVector(query, c.req.raw.signal),
+      vector: await embedQuery(query, c.req.raw.signal),
       limit: query.limit,
       groupByProduct: query.group_by_product,
       ...(query.filter !== undefined && { filter: toSearchFilter(query.filter) }),
@@ -90,22 +95,37 @@ export function createSearchRoutes(context: Context, readiness: Readiness): ApiR
     return c.json({ hits: hits.map(toWireHit), model: embedder.model.id }, 200);
   });
 
-  async function readQuery(c: HonoContext): Promise<Query> {
-    if (toBodyKind(c, ['json', 'form']) === 'json') {
-      const body = parseWith(searchRequest, await readJson(c, limits.json), SEARCH_FIELDS);
-      return { ...body, image: hasImage(body) ? toImageRef(body, config) : undefined };
+  async function readQuery(c: Context): Promise<Query> {
+    if (parseBodyKind(c, ['json', 'form']) === 'json') {
+      const request = parseWith(searchRequest, await readJson(c));
+      return { ...request, image: parseImageRef(request, config.images) };
     }
-    const { file, fields } = parseForm(await readForm(c, limits.form));
-    const options = parseWith(searchOptions, fields, SEARCH_FIELDS);
-    return { ...options, image: await toFileRef(file, config) };
+    const { file, fields } = await readForm(c);
+    return { ...parseWith(searchOptions, fields), image: await readFile(file, config.images) };
   }
 
-  function toVector({ image, product_id, text }: Query, signal: AbortSignal): Promise<Float32Array> {
-    if (image !== undefined) return vectors.ofImage(image, signal);
-    if (product_id !== undefined) return vectors.ofProduct(product_id);
-    if (text !== undefined) return vectors.ofText(text);
+  async function embedQuery(query: Query, signal: AbortSignal): Promise<Float32Array> {
+    if (query.image !== undefined) return vectors.ofImage(query.image, signal);
+    if (query.product_id !== undefined) return vectors.ofProduct(query.product_id);
+    if (query.text !== undefined) return vectors.ofText(query.text);
     throw new VitrineError('invalid_request', 'The search names nothing to search with.');
   }
 
   return routes;
+}
+
+function toSearchFilter(filter: z.infer<typeof searchFilter>): SearchFilter {
+  const { product_id: productId, image_id: imageId, ...same } = filter;
+  const named = { ...same, productId, imageId };
+  return Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
+}
+
+function toWireHit({ score, payload }: Hit): z.input<typeof searchReply>['hits'][number] {
+  return {
+    product_id: payload.productId,
+    image_id: payload.imageId,
+    score,
+    image_ref: payload.imageRef,
+    payload: toWirePayload(payload),
+  };
 }

@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi';
-import { exactlyOne, imageFields, instant, productFields, productId } from '../routing/schemas.ts';
+import { imageRef, payload } from '../routing/payload.ts';
+import { exactlyOne, imageFields, productId } from '../routing/schemas.ts';
 
 const keywords = z.union([z.string(), z.array(z.string()).min(1).max(1000)]);
 const scalar = z.union([z.string(), z.number(), z.boolean()]);
@@ -33,8 +34,6 @@ export const searchFilter = z
     example: { category: ['lamps', 'chairs'], price: { lte: 100 } },
   });
 
-export type WireSearchFilter = z.infer<typeof searchFilter>;
-
 const options = {
   limit: z.int().min(1).max(1000).default(10),
   filter: searchFilter.optional(),
@@ -61,8 +60,6 @@ export const searchRequest = z
   .refine(...oneQuery)
   .openapi('SearchRequest', { oneOf: QUERIES.map((name) => ({ required: [name] })) });
 
-export type SearchRequestBody = z.infer<typeof searchRequest>;
-
 /** The options alone, for a search whose image comes as a file. */
 export const searchOptions = z.strictObject(options);
 
@@ -76,14 +73,6 @@ export const searchForm = z
   })
   .openapi('SearchForm');
 
-export const payload = z
-  .object({
-    ...productFields,
-    version: z.number(),
-    indexed_at: instant,
-  })
-  .openapi('Payload');
-
 export const searchReply = z
   .object({
     hits: z.array(
@@ -91,24 +80,10 @@ export const searchReply = z
         product_id: z.string(),
         image_id: z.string(),
         score: z.number().openapi({ description: 'Cosine similarity, −1 to 1.' }),
+        image_ref: imageRef,
         payload,
       }),
     ),
     model: z.string(),
   })
   .openapi('SearchReply');
-
-export const productView = z
-  .object({
-    product_id: z.string(),
-    images: z.array(z.object({ image_id: z.string(), point_id: z.string(), payload })),
-  })
-  .openapi('Product');
-
-export const deletedProduct = z
-  .object({
-    product_id: z.string(),
-    deleted_images: z.int().nonnegative().openapi({ description: 'Images that could be found until now.' }),
-    cancelled_jobs: z.int().nonnegative().openapi({ description: 'Jobs of the product that waited.' }),
-  })
-  .openapi('DeletedProduct');

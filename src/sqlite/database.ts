@@ -1,13 +1,17 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 
-/** How long a statement waits for another process's write. */
-const BUSY_TIMEOUT_MS = 10_000;
+/** How long a statement blocks this thread while another process writes. */
+const BUSY_TIMEOUT_MS = 20;
+
+/** How long a call waits for other processes in all, without blocking. */
+const DEADLINE_MS = 10_000;
 
 /**
  * Opens a database that several processes share: a write-ahead log, so that readers don't wait for a writer, and
- * `synchronous = FULL`, so that what is committed survives a loss of power. Makes the file and its folder.
+ * `synchronous = FULL`, so that what is committed survives a loss of power. Creates the file and its folder.
  * @throws what SQLite throws; each caller knows which of Vitrine's codes that is.
  */
 export function openDatabase(file: string): DatabaseSync {
@@ -25,7 +29,7 @@ export function openDatabase(file: string): DatabaseSync {
 
 /** SQLite doesn't wait for its busy timeout here: two processes that open a new file at once would collide. */
 function switchToWal(database: DatabaseSync): void {
-  const deadline = performance.now() + BUSY_TIMEOUT_MS;
+  const deadline = performance.now() + DEADLINE_MS;
   for (;;) {
     try {
       database.exec('PRAGMA journal_mode = WAL');
@@ -54,8 +58,47 @@ export function toSqliteCode(error: unknown): number | undefined {
 }
 
 /** Runs the work in one transaction that holds the write lock from its start. Not to be nested. */
-export function inTransaction<T>(database: DatabaseSync, work: () => T): T {
-  database.exec('BEGIN IMMEDIATE');
+export const inTransaction = <T>(database: DatabaseSync, work: () => T): T =>
+  runBetween(database, 'BEGIN IMMEDIATE', work);
+
+/** The last write of each connection: they take turns, so that only one of them waits for the lock. */
+const lastWrites = new WeakMap<DatabaseSync, Promise<unknown>>();
+
+/**
+ * Runs the work in one write transaction. While another process holds the write lock, it waits without blocking the
+ * event loop, up to 10 s; calls on the same connection run in order. The work may run more than once.
+ * @throws what SQLite throws; `isBusy` when the lock wasn't free in time
+ */
+export function writeTransaction<T>(database: DatabaseSync, work: () => T): Promise<T> {
+  const deadline = performance.now() + DEADLINE_MS;
+  const write = () => retryWhileBusy(() => inTransaction(database, work), deadline);
+  const result = (lastWrites.get(database) ?? Promise.resolve()).then(write);
+  // After a failure the next one starts in a later turn of the event loop: each may block for a moment.
+  lastWrites.set(
+    database,
+    result.catch(() => nextTurn()),
+  );
+  return result;
+}
+
+/** Runs the work on one snapshot of the database. It waits for no writer and takes no write lock. */
+export function readSnapshot<T>(database: DatabaseSync, work: () => T): Promise<T> {
+  return retryWhileBusy(() => runBetween(database, 'BEGIN', work), performance.now() + DEADLINE_MS);
+}
+
+async function retryWhileBusy<T>(work: () => T, deadline: number): Promise<T> {
+  for (;;) {
+    try {
+      return work();
+    } catch (error) {
+      if (!isBusy(error) || performance.now() > deadline) throw error;
+    }
+    await delay(5 + Math.random() * 20);
+  }
+}
+
+function runBetween<T>(database: DatabaseSync, begin: string, work: () => T): T {
+  database.exec(begin);
   try {
     const result = work();
     database.exec('COMMIT');

@@ -83,16 +83,16 @@ export interface VectorStore extends AsyncDisposable {
   /** The product's points by image id, in order, with vectors. */
   getProduct(productId: string): Promise<readonly StoredPoint[]>;
   /**
-   * Deletes the product's points of smaller sequences. Leaves a tombstone of this sequence for the product, for each of
-   * its points and for each named image, so that no write of an earlier job brings it back, however late it arrives; a
-   * later job does. May be repeated.
-   * @returns how many points there were.
+   * Deletes the product's points of smaller sequences, and leaves a tombstone of this sequence: no write of an earlier
+   * job brings an image of the product back, however late it arrives; a later job does. May be repeated.
+   * @param imageIds images with unfinished jobs, for a store that needs a tombstone per image too
+   * @returns how many points there were
    */
   deleteProduct(productId: string, sequence: number, imageIds: readonly string[]): Promise<number>;
   /** Points, tombstones not counted. */
   count(): Promise<number>;
-  /** Removes tombstones that are of this age or older; gives how many. */
+  /** Removes tombstones that are of this age or older; returns how many. */
   sweepTombstones(olderThanMs: number): Promise<number>;
-  /** @throws VitrineError `store_unavailable` */
+  /** Answers or fails within a second. @throws VitrineError `store_unavailable` */
   ping(): Promise<void>;
 }

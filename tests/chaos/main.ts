@@ -49,6 +49,7 @@ await runProgram(async () => {
     kills,
     seed: toNumber(values.seed),
     killsOnly: values['kills-only'],
+    trials: values['kills-only'] ? 'none' : 'all',
     leaseMs: toNumber(values['lease-ms']),
     appendFsync: values.appendfsync,
     // A kill takes about a second on two slow cores; three with --kills-only.

@@ -1,10 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ImageRecord, Ledger } from './ledger.ts';
+import { type ImageRecord, type Ledger, toVersion } from './checks/ledger.ts';
+import type { Tally } from './checks/tally.ts';
 import type { Random } from './random.ts';
-import type { Tally } from './tally.ts';
 
 export interface ProducerParts {
-  readonly url: string;
+  /** API processes, any of which is asked. */
+  readonly urls: readonly string[];
   readonly ledger: Ledger;
   /** Requests under way at once. */
   readonly streams: number;
@@ -13,6 +14,8 @@ export interface ProducerParts {
   /** Pictures that can be embedded, and one that can't. */
   readonly pictures: readonly Record<string, string>[];
   readonly brokenPicture: Record<string, string>;
+  /** A picture whose host knows it only when it is asked again: a dead letter that would succeed. */
+  latePicture(): Record<string, string>;
   /** Aborted: nothing new is requested, and what is open is brought to its end. */
   readonly signal: AbortSignal;
   /** Aborted: no request is repeated any more. */
@@ -35,7 +38,7 @@ const LAST_TRIES_MS = 60_000;
  * come one after the other, so that what is newest is known. Resolves when the signal is aborted and nothing is open.
  */
 export async function produce(parts: ProducerParts): Promise<void> {
-  const { url, ledger, random, tally, signal } = parts;
+  const { urls, ledger, random, tally, signal } = parts;
   const products = Map.groupBy(ledger.images, (image) => image.productId);
   const busy = new Set<string>();
   const tooLate = new AbortController();
@@ -50,7 +53,7 @@ export async function produce(parts: ProducerParts): Promise<void> {
       ...(body !== undefined && { body: JSON.stringify(body) }),
     };
     try {
-      const response = await fetch(`${url}${path}`, init);
+      const response = await fetch(`${random.pick(urls)}${path}`, init);
       return { status: response.status, body: (await response.json()) as Answer['body'] };
     } catch {
       return null;
@@ -72,6 +75,12 @@ export async function produce(parts: ProducerParts): Promise<void> {
     return null;
   }
 
+  function pickPicture(): Record<string, string> {
+    const draw = random.next();
+    if (draw < 0.02) return parts.brokenPicture;
+    return draw < 0.1 ? parts.latePicture() : random.pick(parts.pictures);
+  }
+
   function toBody(image: ImageRecord, payload: number): Record<string, unknown> {
     return {
       product_id: image.productId,
@@ -79,8 +88,8 @@ export async function produce(parts: ProducerParts): Promise<void> {
       name: `payload ${payload}`,
       metadata: { payload },
       priority: random.pick(['high', 'normal', 'low']),
-      ...(random.chance(0.02) ? parts.brokenPicture : random.pick(parts.pictures)),
-      ...(image.isVersioned && { version: payload }),
+      ...pickPicture(),
+      ...(image.isVersioned && { version: toVersion(image, payload) }),
       ...(random.chance(0.1) && { delay_seconds: Math.ceil(random.between(0, 5)) }),
     };
   }
@@ -117,8 +126,7 @@ export async function produce(parts: ProducerParts): Promise<void> {
 
   async function enqueueOld(image: ImageRecord): Promise<void> {
     const payload = image.lastSent - 1;
-    if (!image.isVersioned || image.jobs.size === 0 || payload <= image.deletedUpTo + 1)
-      return enqueue(image);
+    if (!image.isVersioned || image.jobs.size === 0 || payload <= image.deletedUpTo) return enqueue(image);
     const send = () => ask('POST', '/queue/enqueue', toBody(image, payload));
     const answer = await insist('an enqueue of an old version', [202], send);
     if (answer === null) return;
@@ -160,10 +168,27 @@ export async function produce(parts: ProducerParts): Promise<void> {
 
   async function remove(productId: string): Promise<void> {
     const path = `/products/${productId}`;
-    const answer = await insist('a deletion', [200, 404], () => ask('DELETE', path));
-    if (answer === null) return;
+    const send = () => ask('DELETE', path);
+    if ((await insist('a deletion', [200], send)) === null) return;
     tally.count('products deleted');
     ledger.acceptDeletion(productId);
+    if (random.chance(0.3) && (await insist('a repeated deletion', [200], send)) !== null)
+      tally.count('deletions repeated');
+  }
+
+  /** A dead letter is put back by its producer, who may not know that its product was deleted meanwhile. */
+  async function retry(image: ImageRecord): Promise<void> {
+    const id = random.pick([image.deletedJobId, image.lastJobId]) ?? image.lastJobId;
+    if (id === null) return enqueue(image);
+    const path = `/queue/jobs/${id}/retry`;
+    const answer = await insist('a retry', [200, 202, 404, 409], () => ask('POST', path));
+    if (answer !== null && answer.status < 300) tally.count('dead letters retried');
+  }
+
+  async function redrive(): Promise<void> {
+    const send = () => ask('POST', '/queue/dead/redrive', { code: 'image_not_found' });
+    const answer = await insist('a redrive', [200], send);
+    if (answer !== null) tally.count('dead letters redriven', Number(answer.body['redriven']));
   }
 
   function takeFree(amount: number): readonly string[] {
@@ -185,7 +210,9 @@ export async function produce(parts: ProducerParts): Promise<void> {
       else if (draw < 0.6) await enqueue(image);
       else if (draw < 0.75) await enqueueOnce(image);
       else if (draw < 0.83) await enqueueOld(image);
-      else if (draw < 0.92) await cancel(image);
+      else if (draw < 0.87) await cancel(image);
+      else if (draw < 0.93) await retry(image);
+      else if (draw < 0.94) await redrive();
       else await remove(image.productId);
     } finally {
       for (const id of taken) busy.delete(id);

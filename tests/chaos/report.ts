@@ -1,4 +1,4 @@
-import { toPercentile } from './recovery.ts';
+import { toPercentile } from './checks/recovery.ts';
 import type { ChaosOptions, ChaosReport } from './run.ts';
 
 /** The report as people read it. */

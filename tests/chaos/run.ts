@@ -1,25 +1,31 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import type { JobQueue } from '../../src/queue/port.ts';
-import { createRedisBackend } from '../../src/queue/redis/redis-backend.ts';
+import { toLeaseTimes } from '../../src/queue/port.ts';
+import { createRedisQueue } from '../../src/queue/redis/queue.ts';
 import { createQdrantVectorStore } from '../../src/vectors/qdrant/vector-store.ts';
 import { createTempFolder } from '../support/context.ts';
 import { drawImage } from '../support/images.ts';
 import { root, startProgram } from '../support/program.ts';
 import { startQdrantDouble } from '../support/qdrant-double.ts';
-import { freePort, startRedis } from '../support/redis-server.ts';
+import { startRedis } from '../support/redis-server.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
-import { startApi } from './api.ts';
-import { check, type Outcome } from './check.ts';
+import { until } from '../support/until.ts';
+import { auditQueue } from './checks/audit.ts';
+import { check, type Outcome } from './checks/check.ts';
+import { createImageRecord, createLedger, type Ledger } from './checks/ledger.ts';
+import { createRecovery, type Recovery } from './checks/recovery.ts';
+import { createTally, type Tally } from './checks/tally.ts';
 import { createRedisFaults, createStoreFaults, type Fault, storm } from './faults.ts';
-import { startFleet } from './fleet.ts';
-import { createImageRecord, createLedger, type Ledger } from './ledger.ts';
+import { startImageHosts } from './image-host.ts';
+import { startApi } from './processes/api.ts';
+import { startFleet } from './processes/fleet.ts';
 import { produce } from './producer.ts';
 import { createRandom } from './random.ts';
-import { createRecovery, type Recovery } from './recovery.ts';
-import { createTally, type Tally } from './tally.ts';
+import { type TrialParts, tryEndedRecords, tryHungStages, tryLimitedHost, tryLongOutage } from './trials.ts';
 
 export interface ChaosOptions {
   readonly kills: number;
@@ -27,6 +33,8 @@ export interface ChaosOptions {
   readonly leaseMs: number;
   /** True: workers are killed, now and then, and nothing else goes wrong: for the time of recovery. */
   readonly killsOnly: boolean;
+  /** Trials that follow the storm; `short`: without the one that waits for a hung inference. */
+  readonly trials: 'all' | 'short' | 'none';
   /** Redis's `appendfsync`. */
   readonly appendFsync: string;
   /** Then it ends, whatever has been reached. */
@@ -80,9 +88,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const redisProxy = stack.use(await startTcpProxy(redis.port));
   const double = stack.use(await startQdrantDouble());
   const storeProxy = stack.use(await startTcpProxy(Number(new URL(double.url).port)));
+  const hosts = stack.use(await startImageHosts(await drawImage(1)));
   const environment = {
     HOST: '127.0.0.1',
-    PORT: String(await freePort()),
     DATA_DIR: join(folder.path, 'data'),
     IMAGE_ROOTS: folder.path,
     REDIS_URL: `redis://127.0.0.1:${redisProxy.port}`,
@@ -97,20 +105,40 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     BATCH_SIZE: '2',
     SHUTDOWN_GRACE_MS: '3000',
     LEASE_MS: String(leaseMs),
+    IMAGE_ALLOW_HOSTS: '127.0.0.1',
+    IMAGE_TIMEOUT_MS: '5000',
+    // Attempts that fail are over before the run is.
+    RETRY_BASE_MS: '500',
+    RETRY_CAP_MS: '5000',
     // A thousand processes start the quicker.
     NODE_COMPILE_CACHE: join(folder.path, 'compiled'),
   };
-  const pictures = await drawPictures(folder.path);
+  const pictures = await drawPictures(folder.path, hosts.limited);
   // Its orderly end fills the compile cache.
   await startProgram('workers/main.ts', environment, ['--once'], { folder: folder.path }).ended;
 
   const logger = pino({ level: 'silent' });
-  const direct = { logger, maxPending: 0, prefix: PREFIX };
-  const { queue } = stack.use(await createRedisBackend({ ...direct, url: redis.url }));
+  const queue = stack.use(
+    await createRedisQueue({
+      target: { kind: 'single', options: { host: '127.0.0.1', port: redis.port, db: 0 } },
+      prefix: PREFIX,
+      logger,
+      lease: toLeaseTimes(leaseMs),
+      maxPending: 0,
+      endedTtlMs: 86_400_000,
+      maxEnded: 1_000_000,
+      maxDead: 100_000,
+      maxDeadInlineBytes: 200_000_000,
+    }),
+  );
   const store = stack.use(
     createQdrantVectorStore({ url: double.url, collection: 'products', timeoutMs: 30_000, logger }),
   );
-  const api = stack.use(await startApi(environment, folder.path, tally));
+  // Two processes with one DATA_DIR, and so with one spool.
+  const apis = [
+    stack.use(await startApi(environment, folder.path, tally)),
+    stack.use(await startApi(environment, folder.path, tally)),
+  ] as const;
   const recovery = createRecovery(queue);
   const ledger = createLedger(
     Array.from({ length: PRODUCTS }, (_, index) =>
@@ -138,12 +166,13 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   stack.defer(() => watching.abort());
   const watch = recovery.watch(watching.signal);
   const producing = produce({
-    url: api.url,
+    urls: apis.map(({ url }) => url),
     ledger,
     streams: killsOnly ? MANY_STREAMS : FEW_STREAMS,
     random: random.fork('producer'),
     tally,
     ...pictures,
+    latePicture: () => ({ image_url: `${hosts.late}/${randomUUID()}.png` }),
     signal: calm.signal,
     ending: ending.signal,
   });
@@ -159,7 +188,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
           [
             createRedisFaults(redis, redisProxy),
             createStoreFaults(double, storeProxy, STORE_REQUEST_MS),
-            [api.fault],
+            ...apis.map(({ fault }) => [fault]),
           ],
           { random, pauseMs: [500, 8_000], lullMs: LULL_MS, calm: calm.signal, ending: ending.signal, note },
         ),
@@ -170,8 +199,15 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     ending.abort();
     await Promise.allSettled([producing, ...faults]);
   });
+  const audit = async () => {
+    const faults = await auditQueue(redis.client, PREFIX);
+    tally.count('audits of the queue while it works');
+    for (const fault of faults) tally.find(`audit: ${fault}`);
+  };
   const progress = setInterval(() => {
     options.progress(`${fleet.killed} of ${kills} kills, ${ledger.acceptedIds.size} jobs accepted`);
+    // Redis is down at times.
+    audit().catch(() => {});
     // The double keeps all requests for other tests; here they are too many.
     double.requests.length = 0;
   }, 10_000);
@@ -185,15 +221,27 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   if (fleet.killed < kills) tally.find(`only ${fleet.killed} of ${kills} kills were given in time`);
 
   options.progress('waiting until nothing moves');
-  await untilQuiet(api.url, queue, options.signal).catch((error: unknown) => tally.find(String(error)));
+  await untilQuiet(apis[0].url, queue, options.signal).catch((error: unknown) => tally.find(String(error)));
   options.signal.throwIfAborted();
   // What of the last kill is not back yet by now is lost, and will be found below.
   watching.abort();
   await watch;
-  await fleet.stop();
-  const parts = { ledger, queue, store, apiUrl: api.url, redis: redis.client, prefix: PREFIX };
+  const parts = { ledger, queue, store, apiUrl: apis[0].url, redis: redis.client, prefix: PREFIX };
   const outcome = await check(parts, tally);
-  await api.stop();
+
+  const { progress: report, trials } = options;
+  const enqueue = (productId: string, image: object) => enqueueAt(apis[1].url, productId, image);
+  const trial: TrialParts = { redis, queue, leaseMs, tally, progress: report, enqueue };
+  if (trials !== 'none') {
+    await tryLimitedHost(trial, hosts.limited);
+    await tryLongOutage(trial, hosts.slow);
+  }
+  await fleet.stop();
+  if (trials === 'all') await tryHungStages(trial, environment, folder.path, pictures.path);
+  if (trials !== 'none') await tryEndedRecords(trial);
+  await audit();
+  tally.count('requests that an image host turned away', hosts.turnedAway);
+  for (const api of apis) await api.stop();
   // Requests that a killed process left half sent are its own; the others must be as Qdrant wants them.
   const violations = double.violations.filter((text) => /^(GET|PUT|POST|DELETE) /.test(text));
   for (const text of violations) tally.find(`Qdrant would refuse: ${text}`);
@@ -201,7 +249,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   return { tally, ledger, recovery, kills: fleet.killed, outcome, seconds };
 }
 
-async function drawPictures(folder: string) {
+async function drawPictures(folder: string, limitedHost: string) {
   const paths = join(folder, 'pictures');
   await mkdir(paths);
   const pictures = await Promise.all(
@@ -215,7 +263,21 @@ async function drawPictures(folder: string) {
     }),
   );
   const brokenPicture = { image_base64: Buffer.from('no picture at all '.repeat(100)).toString('base64') };
-  return { pictures: pictures as Record<string, string>[], brokenPicture };
+  const limited = [1, 2].map((index) => ({ image_url: `${limitedHost}/${index}.png` }));
+  const all: Record<string, string>[] = [...pictures, ...limited];
+  return { pictures: all, brokenPicture, path: join(paths, '1.png') };
+}
+
+async function enqueueAt(url: string, productId: string, image: object): Promise<string> {
+  return until('an accepted job', async () => {
+    const response = await fetch(`${url}/queue/enqueue`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ product_id: productId, ...image }),
+    });
+    const { job_id: id } = (await response.json()) as { readonly job_id?: string };
+    return id;
+  });
 }
 
 /** Until no job waits or runs, in the queue or in the spool. */

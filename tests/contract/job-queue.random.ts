@@ -283,7 +283,7 @@ function createRun(queue: JobQueue, dying: JobQueue, model: Model) {
         model.setPaused(operation.do === 'pause');
         return queue[operation.do]();
       case 'cleanup':
-        expect(await queue.cleanup()).toMatchObject({ recovered: 0, poisoned: 0, mended: 0 });
+        expect(await queue.cleanup()).toMatchObject({ recovered: 0, poisoned: 0, repaired: 0 });
         return;
       case 'reap':
         expect(await queue.reap()).toEqual({ recovered: 0, poisoned: 0 });

@@ -4,6 +4,7 @@ import { toPointId } from '../../src/catalog/product-image.ts';
 import type { Point, VectorStore } from '../../src/vectors/port.ts';
 import type { SearchFilter } from '../../src/vectors/search-filter.ts';
 import { AXIS, TEST_MODEL, toPoint } from '../support/points.ts';
+import { describeWriteOrder } from './vector-store.order.ts';
 
 /** A place where collections can be: a file, a server. */
 export interface VectorStoreBackend {
@@ -69,14 +70,15 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         expect(await stores[0]!.count()).toBe(6);
       });
 
-      it('must be there before it is used', async () => {
+      it('must exist before it is used', async () => {
         const store = open();
         const request = { vector: AXIS, limit: 1, groupByProduct: true };
         for (const use of [
           store.upsert([toPoint('p', 0)]),
           store.search(request),
           store.getProduct('p'),
-          store.deleteProduct('p', [{ imageId: 'main', version: 1 }]),
+          store.deleteProduct('p', 2, ['main']),
+          store.getPayloads([toPointId('p', 'main')]),
           store.count(),
           store.sweepTombstones(0),
         ]) {
@@ -84,13 +86,13 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         }
       });
 
-      it('keeps apart what is in other collections', async () => {
+      it('is separate from other collections', async () => {
         const [one, other] = [await openReady(), await openReady()];
         await one.upsert([toPoint('p', 0)]);
         expect(await other.count()).toBe(0);
         expect(await other.getProduct('p')).toEqual([]);
         expect(await search(other)).toEqual([]);
-        expect(await other.deleteProduct('p', [])).toBe(0);
+        expect(await other.deleteProduct('p', 2, ['main'])).toBe(0);
         expect(await one.count()).toBe(1);
       });
 
@@ -117,7 +119,8 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
           tags: ['new', 'sale'],
           metadata: { sizes: [38, 40], nested: { deep: [null, { a: 1 }] }, stock: 0, eco: true, note: null },
         });
-        const bare = toPoint(productId, 60, { imageId: 'a' });
+        // Its bytes came with the job: there is no reference.
+        const bare = toPoint(productId, 60, { imageId: 'a', imageRef: null });
         await store.upsert([full, bare, toPoint('other', 0)]);
 
         const points = await store.getProduct(productId);
@@ -128,6 +131,9 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
           for (const [at, value] of vector.entries()) expect(points[index]!.vector[at]).toBeCloseTo(value, 6);
         }
         expect(await store.getProduct('nothing of this name')).toEqual([]);
+        const ids = [bare.id, toPointId('nothing of this name', 'main'), full.id, bare.id];
+        expect(await store.getPayloads(ids)).toEqual([bare.payload, null, full.payload, bare.payload]);
+        expect(await store.getPayloads([])).toEqual([]);
       });
 
       it('carry integers of any size in a form that JSON knows', async () => {
@@ -136,6 +142,23 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         await store.upsert([toPoint('p', 0, { metadata })]);
         const [point] = await store.getProduct('p');
         expect(JSON.parse(JSON.stringify(point!.payload.metadata))).toEqual(metadata);
+      });
+
+      it('keep where their image came from and its hash, and show both in hits', async () => {
+        const store = await openReady();
+        const contentHash = '0123456789abcdef'.repeat(4);
+        const imageRef = 'https://images.test/shirt.jpg?size=large';
+        await store.upsert([
+          toPoint('a', 0, { imageRef, contentHash }),
+          toPoint('b', 10, { imageRef: 'shirts/blue.png', contentHash }),
+        ]);
+        for (const groupByProduct of [true, false]) {
+          const hits = await store.search({ vector: AXIS, limit: 2, groupByProduct });
+          expect(hits.map((hit) => [hit.payload.imageRef, hit.payload.contentHash])).toEqual([
+            [imageRef, contentHash],
+            ['shirts/blue.png', contentHash],
+          ]);
+        }
       });
 
       it('are replaced as a whole when they are written again', async () => {
@@ -165,9 +188,9 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         });
       });
 
-      it('may be written by the hundred, and by none', async () => {
+      it('may be 300 in one call, or none', async () => {
         const store = await openReady();
-        await store.upsert([]);
+        expect(await store.upsert([])).toEqual([]);
         const points = Array.from({ length: 300 }, (_, index) =>
           toPoint('p', index / 4, { imageId: `image-${String(index).padStart(3, '0')}`, version: index }),
         );
@@ -175,13 +198,16 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         expect(await store.count()).toBe(300);
         const stored = await store.getProduct('p');
         expect(stored.map((point) => point.payload)).toEqual(points.map((point) => point.payload));
-        expect(await store.deleteProduct('p', [])).toBe(300);
+        expect(await store.getPayloads(points.map((point) => point.id))).toEqual(
+          stored.map((point) => point.payload),
+        );
+        expect(await store.deleteProduct('p', 1_000, [])).toBe(300);
         expect(await store.count()).toBe(0);
       });
     });
 
     describe('search', () => {
-      it('gives the nearest first, with the cosine as score', async () => {
+      it('returns the nearest first, with the cosine as score', async () => {
         const store = await openReady();
         await store.upsert([toPoint('far', 120), toPoint('near', 10, { name: 'Near' }), toPoint('mid', 60)]);
         const hits = await store.search({ vector: AXIS, limit: 10, groupByProduct: false });
@@ -194,7 +220,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         expect(await search(store, {}, 2)).toEqual(['near', 'mid']);
       });
 
-      it('never gives a score beyond one', async () => {
+      it('never returns a score above one', async () => {
         const store = await openReady();
         const vector = Float32Array.of(0.123, 0.456, 0.789, 0.3919961734507184);
         await store.upsert([{ ...toPoint('p', 0), vector }]);
@@ -203,7 +229,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         expect(hit!.score).toBeCloseTo(1, 5);
       });
 
-      it('grouped, gives each product once with its best image', async () => {
+      it('by product returns each product once, with its best image', async () => {
         const store = await openReady();
         await store.upsert([
           toPoint('a', 50, { imageId: 'front' }),
@@ -333,124 +359,6 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
       });
     });
 
-    describe('versions', () => {
-      const categoryOf = async (store: VectorStore, productId = 'p'): Promise<string | undefined> =>
-        (await store.getProduct(productId))[0]?.payload.category;
-
-      it('never go back', async () => {
-        const store = await openReady();
-        await store.upsert([toPoint('p', 0, { version: 5, category: 'five' })]);
-        await store.upsert([toPoint('p', 90, { version: 4, category: 'four' })]);
-        expect(await categoryOf(store)).toBe('five');
-        await store.upsert([toPoint('p', 0, { version: 5, category: 'five again' })]);
-        expect(await categoryOf(store)).toBe('five again');
-        await store.upsert([toPoint('p', 0, { version: 6, category: 'six' })]);
-        expect(await categoryOf(store)).toBe('six');
-      });
-
-      it('are looked at point by point within one call', async () => {
-        const store = await openReady();
-        const at = (version: number, category: string) =>
-          Array.from({ length: 5 }, (_, index) =>
-            toPoint(`p${index}`, index, { version: version + index, category }),
-          );
-        await store.upsert(at(10, 'stored'));
-        // Products 0 to 4 are stored with versions 10 to 14; these have 12, 11, 12, 13 and 13.
-        const versions = [12, 11, 12, 13, 13];
-        await store.upsert([
-          ...versions.map((version, index) => toPoint(`p${index}`, index, { version, category: 'new' })),
-          toPoint('fresh', 9, { version: 1, category: 'new' }),
-        ]);
-        const categories = await Promise.all([0, 1, 2, 3, 4].map((index) => categoryOf(store, `p${index}`)));
-        expect(categories).toEqual(['new', 'new', 'new', 'new', 'stored']);
-        expect(await categoryOf(store, 'fresh')).toBe('new');
-      });
-
-      it('decide between two of the same point in one call, whatever their order', async () => {
-        const store = await openReady();
-        const [older, newer] = [1, 2].map((version) =>
-          toPoint('p', 0, { version, category: `of ${version}` }),
-        );
-        await store.upsert([newer!, older!]);
-        expect(await categoryOf(store)).toBe('of 2');
-        expect(await store.count()).toBe(1);
-      });
-
-      it('decide between processes, whatever their order', async () => {
-        const store = await openReady();
-        const versions = [7, 3, 9, 1, 8, 2, 10, 4, 6, 5];
-        await Promise.all(
-          versions.map((version) =>
-            open(store.collection).upsert([toPoint('p', 0, { version, category: `of ${version}` })]),
-          ),
-        );
-        expect(await categoryOf(store)).toBe('of 10');
-      });
-    });
-
-    describe('a deleted product', () => {
-      it('is gone from search, from its address and from the count', async () => {
-        const store = await openReady();
-        await store.upsert([toPoint('p', 0), toPoint('p', 1, { imageId: 'b' }), toPoint('q', 2)]);
-        expect(await store.deleteProduct('p', [])).toBe(2);
-        expect(await store.getProduct('p')).toEqual([]);
-        expect(await search(store)).toEqual(['q']);
-        expect(await search(store, { productId: 'p' })).toEqual([]);
-        const grouped = await store.search({ vector: AXIS, limit: 9, groupByProduct: true });
-        expect(grouped.map((hit) => hit.payload.productId)).toEqual(['q']);
-        expect(await store.count()).toBe(1);
-        expect(await store.deleteProduct('p', [])).toBe(0);
-      });
-
-      it("doesn't come back by a late write, of a stored image or of one still on its way", async () => {
-        const store = await openReady();
-        await store.upsert([toPoint('p', 0, { version: 5 })]);
-        const deleted = await store.deleteProduct('p', [
-          { imageId: 'main', version: 7 },
-          { imageId: 'coming', version: 3 },
-        ]);
-        expect(deleted).toBe(1);
-        await store.upsert([
-          toPoint('p', 0, { version: 7 }),
-          toPoint('p', 0, { imageId: 'coming', version: 3 }),
-        ]);
-        expect(await store.count()).toBe(0);
-        expect(await store.getProduct('p')).toEqual([]);
-      });
-
-      it('comes back by a newer write, even after it was deleted twice', async () => {
-        const store = await openReady();
-        await store.upsert([toPoint('p', 0, { version: 5 })]);
-        const named = [{ imageId: 'main', version: 5 }];
-        await store.deleteProduct('p', named);
-        await store.deleteProduct('p', named);
-        await store.upsert([toPoint('p', 0, { version: 6, category: 'back' })]);
-        expect((await store.getProduct('p'))[0]?.payload.category).toBe('back');
-        expect(await search(store, { category: 'back' })).toEqual(['p']);
-        expect(await store.count()).toBe(1);
-      });
-
-      it('keeps what is newer than the named version', async () => {
-        const store = await openReady();
-        await store.deleteProduct('p', [{ imageId: 'main', version: 9 }]);
-        await store.deleteProduct('p', [{ imageId: 'main', version: 2 }]);
-        await store.upsert([toPoint('p', 0, { version: 9 })]);
-        expect(await store.count()).toBe(0);
-      });
-
-      it('leaves tombstones that are swept when they are old', async () => {
-        const store = await openReady();
-        await store.upsert([toPoint('p', 0, { version: 5 }), toPoint('q', 2)]);
-        await store.deleteProduct('p', [{ imageId: 'b', version: 1 }]);
-        expect(await store.sweepTombstones(3_600_000)).toBe(0);
-        await store.upsert([toPoint('p', 0, { version: 5 })]);
-        expect(await store.count()).toBe(1);
-        expect(await store.sweepTombstones(0)).toBe(2);
-        expect(await store.sweepTombstones(0)).toBe(0);
-        expect(await store.count()).toBe(1);
-        await store.upsert([toPoint('p', 0, { version: 5 })]);
-        expect(await store.count()).toBe(2);
-      });
-    });
+    describeWriteOrder({ open, openReady, search });
   });
 }

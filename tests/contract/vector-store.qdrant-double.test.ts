@@ -16,7 +16,7 @@ describeVectorStore('Qdrant double', {
   },
 });
 
-it('had only requests that Qdrant describes, and gave only answers that it describes', () => {
+it('received and sent only what the API description of Qdrant allows', () => {
   expect(double.violations).toEqual([]);
 });
 

@@ -1,13 +1,28 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { DatabaseSync } from 'node:sqlite';
 import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createSqliteVectorStore } from '../../src/vectors/sqlite/vector-store.ts';
-import { TEST_MODEL, toPoint } from '../support/points.ts';
+import { AXIS, TEST_MODEL, toPoint } from '../support/points.ts';
 import { describeVectorStore } from './vector-store.contract.ts';
+
+/** As files were made before sequences were stored. */
+const PREVIOUS_SCHEMA = `
+  CREATE TABLE vector_collections (
+    name TEXT PRIMARY KEY, model_id TEXT NOT NULL, dimension INTEGER NOT NULL, fingerprint TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE vector_points (
+    collection TEXT NOT NULL, id TEXT NOT NULL, product_id TEXT NOT NULL, image_id TEXT NOT NULL,
+    version INTEGER NOT NULL, deleted_at INTEGER, payload TEXT NOT NULL, vector BLOB NOT NULL,
+    PRIMARY KEY (collection, id)
+  ) STRICT;
+  CREATE INDEX vector_points_by_product ON vector_points (collection, product_id);
+`;
 
 const folder = mkdtempSync(join(tmpdir(), 'vitrine-store-'));
 const file = join(folder, 'store.db');
@@ -58,12 +73,98 @@ describe('a file', () => {
     await once(holder, 'exit');
   });
 
-  it('that is no database is store_unavailable', () => {
+  it('that is no database is store_unavailable, until it is one', async () => {
     const text = join(folder, 'text.db');
     writeFileSync(text, 'This is text, and a good deal of it. '.repeat(100));
-    expect(() => createSqliteVectorStore({ file: text, collection: 'c' })).toThrow(
-      expect.objectContaining({ code: 'store_unavailable' }),
+    await using store = createSqliteVectorStore({ file: text, collection: 'c' });
+    await expect(store.ping()).rejects.toMatchObject({ code: 'store_unavailable' });
+    rmSync(text);
+    await expect(store.ping()).resolves.toBeUndefined();
+  });
+
+  it('is opened with the first call', async () => {
+    const unused = join(folder, 'unused.db');
+    await using store = createSqliteVectorStore({ file: unused, collection: 'c' });
+    expect(existsSync(unused)).toBe(false);
+    await store.ping();
+    expect(existsSync(unused)).toBe(true);
+  });
+
+  it('of the previous format is upgraded, with its points and tombstones', async () => {
+    const old = join(folder, 'old.db');
+    const database = new DatabaseSync(old);
+    database.exec(PREVIOUS_SCHEMA);
+    database
+      .prepare('INSERT INTO vector_collections VALUES (?, ?, ?, ?)')
+      .run('c', TEST_MODEL.id, TEST_MODEL.dimension, TEST_MODEL.fingerprint);
+    const insert = database.prepare('INSERT INTO vector_points VALUES (?, ?, ?, ?, ?, ?, ?, ?)');
+    const payload = { productId: 'same', imageId: 'main', version: 5, indexedAt: 1 };
+    const vector = new Uint8Array(AXIS.buffer);
+    const write = (productId: string, version: number, deletedAt: number | null) => {
+      const json = deletedAt === null ? JSON.stringify({ ...payload, productId, version }) : '{}';
+      insert.run('c', toPoint(productId, 0).id, productId, 'main', version, deletedAt, json, vector);
+    };
+    write('same', 5, null);
+    write('higher', 9, null);
+    write('gone', 6, 1);
+    write('deleted', 9, null);
+    database.close();
+
+    const stores = [1, 2, 3].map(() => createSqliteVectorStore({ file: old, collection: 'c' }));
+    await Promise.all(stores.map((store) => store.ensureCollection(TEST_MODEL)));
+    const store = stores[0]!;
+    expect(await store.count()).toBe(3);
+    expect((await store.getProduct('same'))[0]?.payload).toEqual({
+      ...payload,
+      imageRef: null,
+      contentHash: '',
+      sequence: 0,
+    });
+    const writes = ['same', 'higher', 'gone'].map((id) => toPoint(id, 0, { version: 5, sequence: 100 }));
+    expect(await store.upsert(writes)).toEqual(['indexed', 'superseded', 'indexed']);
+    expect(await store.deleteProduct('deleted', 200, [])).toBe(1);
+    const back = toPoint('deleted', 0, { version: 1, sequence: 201 });
+    expect(await store.upsert([back])).toEqual(['indexed']);
+    expect(await store.count()).toBe(4);
+    for (const opened of stores) await opened[Symbol.asyncDispose]();
+  });
+
+  it('of a newer format is refused', async () => {
+    const newer = join(folder, 'newer.db');
+    const database = new DatabaseSync(newer);
+    database.exec('PRAGMA user_version = 99');
+    database.close();
+    await using store = createSqliteVectorStore({ file: newer, collection: 'c' });
+    await expect(store.count()).rejects.toMatchObject({
+      code: 'store_rejected',
+      message: 'The database was written by a newer version of Vitrine.',
+    });
+  });
+
+  it('that another process has locked can be read, and a write waits without blocking the process', async () => {
+    const locked = join(folder, 'locked.db');
+    await using store = createSqliteVectorStore({ file: locked, collection: 'c' });
+    await store.ensureCollection(TEST_MODEL);
+    await store.upsert([toPoint('p', 0)]);
+    const holder = new Worker(
+      `const { parentPort, workerData } = require('node:worker_threads');
+       const { DatabaseSync } = require('node:sqlite');
+       const database = new DatabaseSync(workerData, { timeout: 10_000 });
+       database.exec('BEGIN IMMEDIATE');
+       parentPort.postMessage('held');
+       setTimeout(() => database.exec('COMMIT'), 1_000);`,
+      { eval: true, workerData: locked },
     );
+    await once(holder, 'message');
+    const delays = monitorEventLoopDelay({ resolution: 10 });
+    delays.enable();
+    const write = store.upsert([toPoint('q', 0)]);
+    expect(await store.count()).toBe(1);
+    expect(await store.getProduct('p')).toHaveLength(1);
+    expect(await write).toEqual(['indexed']);
+    delays.disable();
+    expect(delays.max / 1e6).toBeLessThan(500);
+    await once(holder, 'exit');
   });
 
   it('that was closed is store_unavailable, and may be closed twice', async () => {

@@ -1,3 +1,5 @@
+import { gzipSync } from 'node:zlib';
+import { v4 as uuidv4, v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Context } from '../../src/context.ts';
 import { createWorker } from '../../workers/worker.ts';
@@ -38,7 +40,8 @@ describe('POST /queue/enqueue', () => {
       status: 'queued',
       priority: 'high',
       attempts: 0,
-      max_attempts: 3,
+      max_attempts: context.config.queue.retry.attempts,
+      stage: null,
       started_at: null,
       last_error: null,
       result: null,
@@ -58,6 +61,15 @@ describe('POST /queue/enqueue', () => {
     ]);
     expect(status).toBe(202);
     expect((await api.get(body['status_url'] as string)).body).toMatchObject({ product_id: 'form/é 1' });
+  });
+
+  test('takes base64 without padding, and the image is indexed', async () => {
+    const bytes = Buffer.concat([png, Buffer.alloc((4 - (png.length % 3)) % 3)]);
+    expect(bytes.toString('base64')).toContain('=');
+    const image_base64 = bytes.toString('base64').replaceAll('=', '');
+    const { body } = await api.post('/queue/enqueue', job('unpadded', { image_base64 }));
+    await createWorker(context).run({ once: true });
+    expect((await api.get(body['status_url'] as string)).body).toMatchObject({ status: 'completed' });
   });
 
   test('replaces a waiting job of the same product image', async () => {
@@ -82,6 +94,7 @@ describe('POST /queue/enqueue', () => {
     [{ image_url: 'https://example.com/a.jpg' }, 'product_id is required.'],
     [{ product_id: 'p', imageUrl: 'https://example.com/a.jpg' }, 'did you mean image_url?'],
     [{ product_id: 'p', image_base64: 'n o' }, 'image_base64 must be base64'],
+    [{ product_id: 'p', image_base64: 'bm90+base64!' }, 'image_base64 must be base64'],
     [{ product_id: 'p', image_base64: 'YQ==', price: -1 }, 'price must be at least 0.'],
   ])('refuses %j', async (body, detail) => {
     const answer = await api.post('/queue/enqueue', body);
@@ -170,6 +183,31 @@ describe('POST /queue/enqueue/batch', () => {
     expect((await api.get('/queue/stats')).body['total_pending']).toBe(before + 10_000);
   }, 120_000);
 
+  test('takes a body that is compressed with gzip', async () => {
+    const ask = (path: string, type: string, body: Buffer) =>
+      api.ask('POST', path, {
+        headers: { 'Content-Type': type, 'Content-Encoding': 'gzip', 'Content-Length': String(body.length) },
+        body: new Uint8Array(body),
+      });
+    const lines = `${JSON.stringify(job('z1'))}\n${JSON.stringify(job('z2'))}`;
+    expect(await ask('/queue/enqueue/batch', 'application/x-ndjson', gzipSync(lines))).toMatchObject({
+      status: 202,
+      body: { accepted: 2 },
+    });
+    expect(
+      await ask('/queue/enqueue', 'application/json', gzipSync(JSON.stringify(job('z3')))),
+    ).toMatchObject({ status: 202 });
+    expect(await ask('/queue/enqueue', 'application/json', Buffer.from('{}'))).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_request', detail: expect.stringContaining('gzip') },
+    });
+    const bomb = gzipSync(Buffer.alloc(70_000_000, ' '));
+    expect(await ask('/queue/enqueue/batch', 'application/x-ndjson', bomb)).toMatchObject({
+      status: 413,
+      body: { code: 'body_too_large' },
+    });
+  });
+
   test('refuses what has no jobs', async () => {
     expect(await api.post('/queue/enqueue/batch', [])).toMatchObject({ status: 400 });
     expect(await api.post('/queue/enqueue/batch', {})).toMatchObject({ status: 400 });
@@ -217,7 +255,12 @@ describe('the queue', () => {
     expect((await api.get(good.body['status_url'] as string)).body).toMatchObject({
       status: 'completed',
       attempts: 1,
-      result: { collection: 'products', model: 'builtin', point_id: expect.any(String) },
+      result: {
+        outcome: 'indexed',
+        collection: 'products',
+        model: 'builtin',
+        point_id: expect.any(String),
+      },
       last_error: null,
       processing_ms: expect.any(Number),
       ended_at: expect.any(String),
@@ -238,7 +281,7 @@ describe('the queue', () => {
 
   test('knows its workers', async () => {
     expect((await api.get('/queue/workers')).body).toEqual({ workers: [], count: 0 });
-    await context.registry.beat({ ...newWorkerReport('w1'), uptimeMs: 5000.5 }, 60_000);
+    await context.queue.heartbeat({ ...newWorkerReport('w1'), uptimeMs: 5000.5 });
     expect((await api.get('/queue/workers')).body).toMatchObject({
       count: 1,
       workers: [
@@ -252,11 +295,32 @@ describe('the queue', () => {
       ],
     });
     expect((await api.get('/queue/stats')).body['workers_alive']).toBe(1);
-    await context.registry.remove('w1');
+    await context.queue.removeWorker('w1');
   });
 });
 
 describe('GET /queue/status/{job_id}', () => {
+  test('finds a job by its id in upper case', async () => {
+    const { body } = await api.post('/queue/enqueue', job('upper'));
+    const id = body['job_id'] as string;
+    expect(await api.get(`/queue/status/${id.toUpperCase()}`)).toMatchObject({
+      status: 200,
+      body: { job_id: id },
+    });
+    expect(await api.post(`/queue/jobs/${id.toUpperCase()}/cancel`)).toMatchObject({ status: 200 });
+  });
+
+  test('says of a young id that its job is no longer kept, and knows nothing of others', async () => {
+    const code = async (id: string) => (await api.get(`/queue/status/${id}`)).body['code'];
+    const madeAgo = (ms: number) => uuidv7({ msecs: Date.now() - ms });
+    expect(await code(madeAgo(1000))).toBe('job_expired');
+    expect(await code(madeAgo(29 * 86_400_000))).toBe('job_expired');
+    expect(await code(madeAgo(31 * 86_400_000))).toBe('job_not_found');
+    expect(await code(madeAgo(-60_000))).toBe('job_not_found');
+    expect(await code(uuidv4())).toBe('job_not_found');
+    expect(await api.post(`/queue/jobs/${madeAgo(1000)}/cancel`)).toMatchObject({ status: 404 });
+  });
+
   test('tells unknown ids from wrong ones', async () => {
     expect(await api.get('/queue/status/0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b')).toMatchObject({
       status: 404,

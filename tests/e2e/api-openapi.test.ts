@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Context } from '../../src/context.ts';
 import { ERRORS } from '../../src/errors/error-table.ts';
 import { createApp } from '../../src/http/app.ts';
-import { jobRequest } from '../../src/jobs/job-request.ts';
+import { jobRequest } from '../../src/jobs/schemas.ts';
 import { searchRequest } from '../../src/search/schemas.ts';
 import { createTestContext } from '../support/context.ts';
 import { createOpenApiCheck } from '../support/openapi-check.ts';

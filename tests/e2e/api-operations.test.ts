@@ -7,6 +7,8 @@ import { createWorker } from '../../workers/worker.ts';
 import { type ApiClient, createApiClient } from '../support/api-client.ts';
 import { createTestContext } from '../support/context.ts';
 import { drawImage } from '../support/images.ts';
+import { until } from '../support/until.ts';
+import { newWorkerReport } from '../support/worker-reports.ts';
 
 let context: Context;
 let api: ApiClient;
@@ -51,13 +53,13 @@ describe('POST /queue/jobs/{job_id}/cancel', () => {
       status: 200,
       body: { job_id: id, status: 'cancelled' },
     });
-    // Asked again, as after a lost reply, it gives the same answer.
+    // Repeated, as after a lost reply: the same answer.
     expect(await api.post(`/queue/jobs/${id}/cancel`)).toMatchObject({ status: 200 });
   });
 
   test('asks a running job to stop', async () => {
     const id = await enqueue('c2');
-    await context.queue.claim({ workerId: 'w', claimId: uuidv7(), max: 1, leaseMs: 60_000 });
+    await context.queue.claim({ workerId: 'w', claimId: uuidv7(), max: 1 });
     expect(await api.post(`/queue/jobs/${id}/cancel`)).toMatchObject({
       status: 202,
       body: { status: 'processing', cancel_requested: true },
@@ -80,23 +82,29 @@ describe('POST /queue/jobs/{job_id}/cancel', () => {
 });
 
 describe('POST /queue/jobs/{job_id}/retry', () => {
-  test('puts a failed job back, once', async () => {
+  test('puts a failed job back; repeated before it has ended, it returns its state', async () => {
     const [id] = await fail('r1');
     expect(await stateOf(id!)).toBe('failed');
-    expect(await api.post(`/queue/jobs/${id}/retry`)).toMatchObject({
-      status: 202,
-      body: { status: 'queued' },
-    });
+    const retry = () => api.post(`/queue/jobs/${id}/retry`);
+    expect(await retry()).toMatchObject({ status: 202, body: { status: 'queued' } });
+    expect(await retry()).toMatchObject({ status: 202, body: { status: 'queued' } });
+    await context.queue.claim({ workerId: 'w', claimId: uuidv7(), max: 1 });
+    expect(await retry()).toMatchObject({ status: 202, body: { status: 'processing' } });
+  });
+
+  test('is refused for a job that ended otherwise, and for an unknown one', async () => {
+    const id = await enqueue('r2');
+    await api.post(`/queue/jobs/${id}/cancel`);
     expect(await api.post(`/queue/jobs/${id}/retry`)).toMatchObject({
       status: 409,
-      body: { code: 'job_not_dead' },
+      body: { code: 'job_not_dead', detail: 'The job is cancelled.' },
     });
     expect(await api.post(`/queue/jobs/${unknownId}/retry`)).toMatchObject({ status: 404 });
   });
 });
 
-describe('the dead letter', () => {
-  test('is listed by pages and by code', async () => {
+describe('dead letters', () => {
+  test('are listed by pages and by code', async () => {
     const ids = await fail('d1', 'd2', 'd3');
     const first = await api.get('/queue/dead?limit=2');
     expect(first.body).toMatchObject({ total: 3, next_cursor: expect.any(String) });
@@ -121,7 +129,17 @@ describe('the dead letter', () => {
     expect(await api.get('/queue/dead?cod=image_not_found')).toMatchObject({ status: 400 });
   });
 
-  test('is exported as lines', async () => {
+  test.each(['nonsense', 'W10', '-1', '{}', '%00', '99999999999999999999'])(
+    'have no page of the cursor %j',
+    async (cursor) => {
+      expect(await api.get(`/queue/dead?cursor=${cursor}`)).toMatchObject({
+        status: 400,
+        body: { code: 'invalid_request', faults: [{ path: 'cursor' }] },
+      });
+    },
+  );
+
+  test('are exported as lines', async () => {
     const ids = await fail('e1', 'e2');
     const app = createApp(context);
     const response = await app.request('/queue/dead/export');
@@ -131,14 +149,14 @@ describe('the dead letter', () => {
     expect(jobs.map(({ job_id }) => job_id).toSorted()).toEqual(ids.toSorted());
     expect(jobs.every((job) => api.check.accepts('Job', job))).toBe(true);
     expect(await (await app.request('/queue/dead/export?code=image_not_found')).text()).toBe('');
-    const dead = async (): Promise<never> => {
-      throw new VitrineError('queue_unavailable', 'Redis is away.');
+    const list = async (): Promise<never> => {
+      throw new VitrineError('queue_unavailable', 'Redis is down.');
     };
-    const away = createApp({ ...context, queue: { ...context.queue, dead } });
-    expect((await away.request('/queue/dead/export')).status).toBe(503);
+    const unreachable = createApp({ ...context, queue: { ...context.queue, list } });
+    expect((await unreachable.request('/queue/dead/export')).status).toBe(503);
   });
 
-  test('is put back by ids, by code, or as a whole', async () => {
+  test('are put back by ids, by code, or all together', async () => {
     const [one, two] = await fail('f1', 'f2', 'f3', 'f4');
     const redrive = async (body: object) => (await api.post('/queue/dead/redrive', body)).body['redriven'];
     expect(await redrive({ ids: [one, unknownId] })).toBe(1);
@@ -152,7 +170,7 @@ describe('the dead letter', () => {
     }
   });
 
-  test('is removed by id, by code, or as a whole, never by default', async () => {
+  test('are removed by id, by code, or all together, never by default', async () => {
     const [one, two, three] = await fail('g1', 'g2', 'g3', 'g4');
     const purge = async (query: string) => (await api.ask('DELETE', `/queue/dead${query}`)).body;
     for (const query of ['', '?all=false', '?all=true&code=x', '?id=7']) {
@@ -164,13 +182,30 @@ describe('the dead letter', () => {
     expect(await purge('?all=true')).toEqual({ removed: 1 });
     expect((await api.get('/queue/dead')).body['total']).toBe(0);
   });
+
+  test('are removed by many ids in a body', async () => {
+    const ids = await fail('gb1', 'gb2');
+    const purge = (body: unknown, query = '') =>
+      api.ask('DELETE', `/queue/dead${query}`, {
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify(body),
+      });
+    for (const body of [{}, [], null, { ids: [] }, { all: false }, { all: true, code: 'x' }]) {
+      expect(await purge(body), JSON.stringify(body)).toMatchObject({ status: 400 });
+    }
+    expect(await purge({ all: true }, `?id=${ids[0]}`)).toMatchObject({ status: 400 });
+    expect((await api.get('/queue/dead')).body['total']).toBe(2);
+    const many = [ids[0]!.toUpperCase(), ...Array.from({ length: 2000 }, () => uuidv7())];
+    expect(await purge({ ids: many })).toMatchObject({ status: 200, body: { removed: 1 } });
+    expect(await purge({ code: 'image_unsupported' })).toMatchObject({ body: { removed: 1 } });
+  });
 });
 
 describe('the queue', () => {
   test('shows what runs', async () => {
     const id = await enqueue('a1');
     expect((await api.get('/queue/active')).body).toEqual({ jobs: [], count: 0 });
-    await context.queue.claim({ workerId: 'w7', claimId: uuidv7(), max: 5, leaseMs: 60_000 });
+    await context.queue.claim({ workerId: 'w7', claimId: uuidv7(), max: 5 });
     expect((await api.get('/queue/active?limit=5')).body).toMatchObject({
       count: 1,
       jobs: [{ job_id: id, status: 'processing', worker_id: 'w7' }],
@@ -181,19 +216,23 @@ describe('the queue', () => {
     await enqueue('p1');
     expect((await api.post('/queue/pause')).body).toEqual({ paused: true });
     expect((await api.get('/queue/stats')).body['paused']).toBe(true);
-    const claim = (claimId: string) =>
-      context.queue.claim({ workerId: 'w', claimId, max: 5, leaseMs: 60_000 });
+    const claim = (claimId: string) => context.queue.claim({ workerId: 'w', claimId, max: 5 });
     expect((await claim('one')).jobs).toHaveLength(0);
     expect((await api.post('/queue/resume')).body).toEqual({ paused: false });
     expect((await claim('two')).jobs).toHaveLength(1);
   });
 
   test('is cleaned up: a stale lease is recovered now', async () => {
-    const id = await enqueue('s1');
-    await context.queue.claim({ workerId: 'w', claimId: uuidv7(), max: 1, leaseMs: 1 });
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    expect((await api.post('/queue/cleanup')).body).toMatchObject({ recovered: 1, poisoned: 0, mended: 0 });
-    expect((await api.get(`/queue/status/${id}`)).body).toMatchObject({ status: 'queued', crashes: 1 });
+    await using short = await createTestContext({ LEASE_MS: '1000' });
+    const client = await createApiClient(short);
+    const { body } = await client.post('/queue/enqueue', { product_id: 's1', image_base64: png });
+    await short.queue.claim({ workerId: 'w', claimId: uuidv7(), max: 1 });
+    const report = await until('the recovery', async () => {
+      const { body } = await client.post('/queue/cleanup');
+      return body['recovered'] === 1 ? body : undefined;
+    });
+    expect(report).toMatchObject({ recovered: 1, poisoned: 0, mended: 0 });
+    expect(await client.get(body['status_url'] as string)).toMatchObject({ body: { status: 'queued' } });
   });
 
   test('raises its alerts', async () => {
@@ -215,16 +254,50 @@ describe('the queue', () => {
     });
   });
 
+  test('raises an alert when as many dead letters are kept as may be, and when some were dropped', async () => {
+    const stats = await context.queue.stats();
+    const { maxDead } = context.config.queue.settings;
+    const alertsAt = async (over: Partial<typeof stats>) => {
+      const queue = { ...context.queue, stats: async () => ({ ...stats, ...over }) };
+      const { body } = await (await createApiClient({ ...context, queue })).get('/queue/stats');
+      return (body['alerts'] as { code: string }[]).map(({ code }) => code);
+    };
+    expect(await alertsAt({ dead: maxDead - 1 })).toEqual([]);
+    expect(await alertsAt({ dead: maxDead })).toEqual(['dead_letters_dropped']);
+    expect(await alertsAt({ deadDropped: 1 })).toEqual(['dead_letters_dropped']);
+  });
+
+  test('shows its size, its workers by state, how long jobs take, and hosts that asked to slow down', async () => {
+    await context.queue.heartbeat(newWorkerReport('w1'));
+    await context.queue.heartbeat({ ...newWorkerReport('w2'), state: 'idle' });
+    await enqueue('q1');
+    await work();
+    await enqueue('q2');
+    const stats = await context.queue.stats();
+    const hosts = [{ host: 'cdn.example', waiting: 3, nextInMs: 1500, perSecond: 4 }];
+    const queue = { ...context.queue, stats: async () => ({ ...stats, hosts }) };
+    const client = await createApiClient({ ...context, queue });
+    const { body } = await client.get('/queue/stats');
+    expect(body).toMatchObject({
+      queue_size: 1,
+      processing_ms: { p50: expect.any(Number), p95: expect.any(Number) },
+      workers: { starting: 0, loading: 0, idle: 1, working: 1, draining: 0 },
+      hosts: [{ host: 'cdn.example', waiting: 3, next_in_ms: 1500, per_second: 4 }],
+    });
+    expect(await client.get('/queue/status')).toMatchObject({ status: 200, body: { queue_size: 1 } });
+    await context.queue.removeWorker('w1');
+    await context.queue.removeWorker('w2');
+  });
+
   test('takes no more than MAX_PENDING, and says when to come again', async () => {
     const lines = Array.from({ length: 1300 }, (_, index) =>
       JSON.stringify({ product_id: `m${index}`, image_url: 'https://example.com/a.jpg' }),
     );
     const { body } = await api.postLines('/queue/enqueue/batch', lines);
-    expect(body).toMatchObject({ accepted: 1000 });
+    expect(body).toMatchObject({ accepted: 1200 });
     const rejected = body['rejected'] as { index: number; code: string }[];
-    expect(rejected).toHaveLength(300);
-    expect(rejected[0]).toMatchObject({ index: 1000, code: 'queue_full' });
-    await api.postLines('/queue/enqueue/batch', lines.slice(1000, 1200));
+    expect(rejected).toHaveLength(100);
+    expect(rejected[0]).toMatchObject({ index: 1200, code: 'queue_full' });
     const refused = await api.post('/queue/enqueue', { product_id: 'last', image_base64: png });
     expect(refused).toMatchObject({ status: 429, body: { code: 'queue_full' } });
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
@@ -238,7 +311,7 @@ describe('Idempotency-Key', () => {
     api.post(path, body, { 'Idempotency-Key': key });
   const job = (productId: string) => ({ product_id: productId, image_base64: png });
 
-  test('gives the first answer again, and adds nothing', async () => {
+  test('returns the first answer again, and adds nothing', async () => {
     const first = await keyed('k1', job('i1'));
     await work();
     const second = await keyed('k1', job('i1'));
@@ -280,15 +353,15 @@ describe('Idempotency-Key', () => {
   });
 
   test('adds nothing when the first answer was lost before it was kept', async () => {
-    // Either the process ended in between, or the memory could not be reached: the ids do without it.
+    // The process ended in between, or the queue could not be reached for a moment: the ids are the same.
     const failures = [
       async () => null,
-      () => Promise.reject(new VitrineError('queue_unavailable', 'It is away.')),
+      () => Promise.reject(new VitrineError('queue_unavailable', 'Redis is down.')),
     ];
-    for (const [index, recall] of failures.entries()) {
-      const remember = async (key: string, answer: string, ttlMs: number) =>
-        key.startsWith('answer:') ? recall() : context.queue.remember(key, answer, ttlMs);
-      const lossy = await createApiClient({ ...context, queue: { ...context.queue, remember, recall } });
+    for (const [index, fail] of failures.entries()) {
+      const remember = async (key: string, value: string, ttlMs: number) =>
+        key.startsWith('answer:') ? fail() : context.queue.remember(key, value, ttlMs);
+      const lossy = await createApiClient({ ...context, queue: { ...context.queue, remember } });
       const ask = (client: ApiClient) =>
         client.post('/queue/enqueue', job(`i8${index}`), { 'Idempotency-Key': `k6${index}` });
       const first = await ask(lossy);
@@ -299,6 +372,36 @@ describe('Idempotency-Key', () => {
       expect(await stateOf(first.body['job_id'] as string)).toBe('completed');
       expect((await api.get('/queue/stats')).body).toMatchObject({ total_pending: 0 });
     }
+  });
+
+  test('is about the request as it was sent: other defaults after a restart make no conflict', async () => {
+    const first = await keyed('k7', job('i10'));
+    const { config } = context;
+    const queue = { ...config.queue, retry: { ...config.queue.retry, attempts: 42 } };
+    const restarted = await createApiClient({ ...context, config: { ...config, queue } });
+    const again = await restarted.post('/queue/enqueue', job('i10'), { 'Idempotency-Key': 'k7' });
+    expect(again).toMatchObject({ status: 202, body: first.body });
+  });
+
+  test('stores nothing while the queue cannot remember it', async () => {
+    const remember = () => Promise.reject(new VitrineError('queue_unavailable', 'Redis is down.'));
+    const client = await createApiClient({ ...context, queue: { ...context.queue, remember } });
+    const ask = (path: string, body: unknown) => client.post(path, body, { 'Idempotency-Key': 'k8' });
+    for (const answer of [
+      await ask('/queue/enqueue', job('i11')),
+      await ask('/queue/enqueue/batch', [job('i11')]),
+    ]) {
+      expect(answer).toMatchObject({ status: 503, body: { code: 'queue_unavailable' } });
+    }
+    expect((await api.get('/queue/stats')).body).toMatchObject({ total_pending: 0 });
+  });
+
+  test('forgets its answers with a flush', async () => {
+    await keyed('k9', job('i12'));
+    await api.post('/queue/flush');
+    const again = await keyed('k9', job('i12'));
+    expect(again.headers.get('idempotency-replayed')).toBeNull();
+    expect((await api.get('/queue/stats')).body).toMatchObject({ total_pending: 1 });
   });
 
   test('must be a plain token', async () => {

@@ -1,15 +1,19 @@
 import { writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
+import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import fc from 'fast-check';
+import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Context } from '../../src/context.ts';
+import type { ClaimedJob } from '../../src/queue/port.ts';
+import type { Point } from '../../src/vectors/port.ts';
 import { createWorker } from '../../workers/worker.ts';
 import { type ApiClient, createApiClient } from '../support/api-client.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
 import { drawImage } from '../support/images.ts';
 import { root } from '../support/program.ts';
+import { until } from '../support/until.ts';
 
 let context: Context;
 let api: ApiClient;
@@ -49,10 +53,17 @@ beforeAll(async () => {
 });
 afterAll(() => stack.disposeAsync());
 
+async function listen(handle: RequestListener): Promise<{ readonly server: Server; readonly url: string }> {
+  const server = createServer(handle);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/x.png` };
+}
+
 interface Found {
   readonly product_id: string;
   readonly image_id: string;
   readonly score: number;
+  readonly image_ref: string | null;
   readonly payload: Record<string, unknown>;
 }
 
@@ -80,12 +91,25 @@ describe('POST /search', () => {
     expect(best!.score).toBeCloseTo(1, 3);
   });
 
+  test('shows where the image of a hit came from, unless its bytes came with the job', async () => {
+    await index([{ product_id: 'ref', image_path: 'query.png' }]);
+    const hits = await search({
+      image_base64: toBase64(2),
+      limit: 100,
+      filter: { product_id: ['ref', 'p1'] },
+    });
+    expect(hits.map(({ product_id, image_ref }) => [product_id, image_ref])).toEqual([
+      ['ref', 'query.png'],
+      ['p1', null],
+    ]);
+    expect(await api.get('/products/ref')).toMatchObject({ body: { images: [{ image_ref: 'query.png' }] } });
+    expect(await api.ask('DELETE', '/products/ref')).toMatchObject({ body: { deleted_images: 1 } });
+  });
+
   test('takes a path, a URL and a form alike', async () => {
-    const server = createServer((_, response) => response.end(images[2]));
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { server, url } = await listen((_, response) => void response.end(images[2]));
     try {
-      const { port } = server.address() as AddressInfo;
-      const byUrl = await search({ image_url: `http://127.0.0.1:${port}/x.png` });
+      const byUrl = await search({ image_url: url });
       expect(byUrl[0]).toMatchObject({ product_id: 'p2' });
       expect(await search({ image_path: 'query.png' })).toEqual(byUrl);
       const form = await api.postForm('/search', [
@@ -185,6 +209,48 @@ describe('POST /search', () => {
     expect(hits[0]!.score).toBeCloseTo(expected[0]!.score, 4);
   });
 
+  test('is not held up by slow addresses', async () => {
+    const waiting: ServerResponse[] = [];
+    const slow = await Promise.all(
+      Array.from({ length: 4 }, () => listen((_, response) => void waiting.push(response))),
+    );
+    const quick = await listen((_, response) => void response.end(images[1]));
+    try {
+      const stalled = slow.flatMap(({ url }) =>
+        Array.from({ length: 7 }, () => api.post('/search', { image_url: url })),
+      );
+      await until('all of them at the slow servers', () => waiting.length === stalled.length || undefined);
+      expect((await search({ image_url: quick.url }))[0]).toMatchObject({ product_id: 'p1' });
+      expect((await search({ image_base64: toBase64(4) }))[0]).toMatchObject({ product_id: 'p4' });
+      for (const response of waiting) response.end(images[1]);
+      expect((await Promise.all(stalled)).map(({ status }) => status)).toEqual(stalled.map(() => 200));
+    } finally {
+      for (const { server } of [...slow, quick]) server.close();
+    }
+  });
+
+  test('fetches at most eight images of one host at a time', async () => {
+    const waiting: ServerResponse[] = [];
+    const slow = await listen((_, response) => void waiting.push(response));
+    try {
+      const searches = Array.from({ length: 20 }, () => api.post('/search', { image_url: slow.url }));
+      await until('eight requests', () => waiting.length >= 8 || undefined);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      expect(waiting).toHaveLength(8);
+      let answered = 0;
+      await until('all to be answered', () => {
+        for (const response of waiting.splice(0)) {
+          response.end(images[1]);
+          answered++;
+        }
+        return answered === 20 || undefined;
+      });
+      await Promise.all(searches);
+    } finally {
+      slow.server.close();
+    }
+  });
+
   test('never tells the bytes of an image', async () => {
     const secret = Buffer.from('not an image but a secret').toString('base64');
     const { body } = await api.post('/search', { image_base64: secret });
@@ -252,23 +318,28 @@ describe('/products/{product_id}', () => {
     );
   });
 
-  test('a deleted product does not come back by a job that runs', async () => {
+  test('is deleted as often as one asks, also when it was never there', async () => {
+    await index([{ product_id: 'twice', image_base64: toBase64(0) }]);
+    const remove = (id: string) => api.ask('DELETE', `/products/${id}`);
+    expect(await remove('twice')).toMatchObject({ status: 200, body: { deleted_images: 1 } });
+    const nothing = { status: 200, body: { deleted_images: 0, cancelled_jobs: 0 } };
+    expect(await remove('twice')).toMatchObject(nothing);
+    expect(await remove('never')).toMatchObject(nothing);
+  });
+
+  test('a deleted product does not come back by a job that runs, nor after a repeated deletion', async () => {
     await api.post('/queue/enqueue', { product_id: 'runs', image_base64: toBase64(0) });
-    const claim = { workerId: 'w', claimId: 'claim-of-runs', max: 1, leaseMs: 60_000 };
-    const [running] = (await context.queue.claim(claim)).jobs;
+    const [running] = (await context.queue.claim({ workerId: 'w', claimId: uuidv7(), max: 1 })).jobs;
     expect(running).toMatchObject({ data: { productId: 'runs' } });
-    expect(await api.ask('DELETE', '/products/runs')).toMatchObject({
-      status: 200,
-      body: { deleted_images: 0 },
-    });
-    // The worker was already beyond the point where it learns of the deletion.
-    const vector = new Float32Array(context.embedder.model.dimension).fill(
-      1 / Math.sqrt(context.embedder.model.dimension),
-    );
-    const { key, version } = running!;
-    const payload = { productId: 'runs', imageId: 'main', version, indexedAt: 0 };
-    await context.store.upsert([{ id: key, vector, payload }]);
-    expect(await api.get('/products/runs')).toMatchObject({ status: 404 });
+    for (const _ of ['first', 'repeated']) {
+      expect(await api.ask('DELETE', '/products/runs')).toMatchObject({
+        status: 200,
+        body: { deleted_images: 0 },
+      });
+      // The worker had fetched and embedded the image before it could learn of the deletion.
+      expect(await context.store.upsert([toPointOf(running!)])).toEqual(['deleted']);
+      expect(await api.get('/products/runs')).toMatchObject({ status: 404 });
+    }
     await context.queue.settle([{ kind: 'cancel', id: running!.id, token: running!.token }]);
   });
 
@@ -280,8 +351,37 @@ describe('/products/{product_id}', () => {
     });
     await createWorker(context).run({ once: true });
     expect(await api.get('/products/gone')).toMatchObject({ status: 404 });
-    expect(await api.ask('DELETE', '/products/never')).toMatchObject({ status: 404 });
     await index([{ product_id: 'gone', image_base64: toBase64(0) }]);
     expect(await api.get('/products/gone')).toMatchObject({ status: 200 });
   });
+
+  test('a deleted product does not come back by a dead letter that is retried or redriven', async () => {
+    const { body } = await api.post('/queue/enqueue', {
+      product_id: 'dead',
+      image_base64: 'bm90IGFuIGltYWdl',
+    });
+    await createWorker(context).run({ once: true });
+    expect(await api.get(body['status_url'] as string)).toMatchObject({ body: { status: 'failed' } });
+    expect(await api.ask('DELETE', '/products/dead')).toMatchObject({ body: { cancelled_jobs: 1 } });
+    expect(await api.post(`/queue/jobs/${body['job_id']}/retry`)).toMatchObject({ status: 409 });
+    expect(await api.post('/queue/dead/redrive', { all: true })).toMatchObject({ body: { redriven: 0 } });
+    expect(await api.get(body['status_url'] as string)).toMatchObject({ body: { status: 'cancelled' } });
+  });
 });
+
+function toPointOf(job: ClaimedJob): Point {
+  const { dimension } = context.embedder.model;
+  return {
+    id: job.key,
+    vector: new Float32Array(dimension).fill(1 / Math.sqrt(dimension)),
+    payload: {
+      productId: job.data.productId,
+      imageId: job.data.imageId,
+      imageRef: null,
+      contentHash: '',
+      version: job.version,
+      sequence: job.sequence,
+      indexedAt: 0,
+    },
+  };
+}

@@ -50,17 +50,26 @@ test('finishes a running request before it stops, and cuts one that never ends',
   await cut;
 });
 
-test('does not start on a collection of another model', async () => {
+test('listens before it connects to anything, and is never ready on a collection of another model', async () => {
   await using context = await createTestContext({ PORT: '0' });
+  await context.embedder.start();
   await context.store.ensureCollection({ ...context.embedder.model, fingerprint: 'of another model' });
-  await expect(startServer(context)).rejects.toMatchObject({ code: 'model_mismatch' });
+  const server = await startServer(context);
+  try {
+    const response = await fetch(`${server.url}/readyz`);
+    expect(response.status).toBe(409);
+    expect(await response.json()).toMatchObject({ code: 'model_mismatch' });
+    expect((await fetch(`${server.url}/livez`)).status).toBe(200);
+  } finally {
+    await server.stop();
+  }
 });
 
 test('starts without its store, and is ready once it is there', async () => {
   await using context = await createTestContext({ PORT: '0' });
-  let away = true;
+  let isDown = true;
   const ensureCollection: typeof context.store.ensureCollection = async (model) => {
-    if (away) throw new VitrineError('store_unavailable', 'It is away.');
+    if (isDown) throw new VitrineError('store_unavailable', 'It is down.');
     return context.store.ensureCollection(model);
   };
   const server = await startServer({ ...context, store: { ...context.store, ensureCollection } });
@@ -70,7 +79,7 @@ test('starts without its store, and is ready once it is there', async () => {
     (await ready()).code === 'store_unavailable' ? true : undefined,
   );
   expect((await fetch(`${server.url}/products/p`)).status).toBe(503);
-  away = false;
+  isDown = false;
   expect(await ready()).toEqual({ status: 'ok' });
   expect((await fetch(`${server.url}/products/p`)).status).toBe(404);
   await server.stop();

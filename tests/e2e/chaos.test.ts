@@ -16,6 +16,7 @@ test.skipIf(reason !== null)(
       // Shorter than the default, so that the frozen and the lost come back within a test.
       leaseMs: 3_000,
       killsOnly: false,
+      trials: 'short',
       appendFsync: 'always',
       deadlineMs: 120_000,
       signal: new AbortController().signal,

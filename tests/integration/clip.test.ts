@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { ModelDefinition } from '../../models/definition.ts';
+import type { ModelDefinition } from '../../models/model-folder.ts';
 import { loadModel } from '../../models/transformers-model.ts';
 
 /** Random weights, real everything else: tests/fixtures/tiny-clip/make.py says how it was made. */
@@ -16,7 +16,6 @@ const DIMENSION = 16;
 const definition: ModelDefinition = {
   id: 'tiny-clip',
   folder,
-  revision: 'local',
   dtype: 'fp32',
   dimension: DIMENSION,
   preprocessing: {
@@ -29,7 +28,6 @@ const definition: ModelDefinition = {
   },
   vision: { file: 'vision_model', output: 'image_embeds', pooling: 'none' },
   text: { file: 'text_model', output: 'text_embeds', pooling: 'none' },
-  fingerprint: 'test',
 };
 const model = await loadModel(definition, { intraOpThreads: 1 });
 afterAll(() => model[Symbol.asyncDispose]());
@@ -37,14 +35,14 @@ afterAll(() => model[Symbol.asyncDispose]());
 const closeTo = (expected: readonly number[]) => expected.map((value) => expect.closeTo(value, 5));
 
 describe('a model with a text encoder', () => {
-  test('gives for words what the reference implementation gives', async () => {
+  test('returns for words what the reference implementation returns', async () => {
     const vectors = await model.embedTexts(reference.texts);
     reference.text_embeds.forEach((expected, index) => {
       expect([...vectors.slice(index * DIMENSION, (index + 1) * DIMENSION)]).toEqual(closeTo(expected));
     });
   });
 
-  test('gives for an image what the reference implementation gives, within the rounding to bytes', async () => {
+  test('returns for an image what the reference implementation returns, up to rounding to bytes', async () => {
     // The reference's input is the planes 0/3072, 1/3072, …; here they are rounded to 255ths, interleaved.
     const area = SIZE * SIZE;
     const pixels = new Uint8Array(area * 3);
@@ -63,8 +61,8 @@ describe('a model with a text encoder', () => {
 
   test('words of different lengths do not change each other', async () => {
     const alone = await model.embedTexts(['a']);
-    const beside = await model.embedTexts(['red shoe red shoe red', 'a']);
-    expect([...beside.slice(DIMENSION)]).toEqual(closeTo([...alone]));
+    const together = await model.embedTexts(['red shoe red shoe red', 'a']);
+    expect([...together.slice(DIMENSION)]).toEqual(closeTo([...alone]));
   });
 
   test('more words than the model reads are cut, not refused', async () => {

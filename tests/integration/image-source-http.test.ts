@@ -17,7 +17,7 @@ const never = new AbortController().signal;
 const get = (path: string, from = source) =>
   from.fetch({ kind: 'url', url: path.startsWith('/') ? origin + path : path }, never);
 const open = (allowHosts: readonly string[], timeoutMs = 10_000) =>
-  createImageSource({ roots: [], allowHosts, timeoutMs, maxBytes: MAX_BYTES });
+  createImageSource({ roots: [], allowHosts, timeoutMs, maxBytes: MAX_BYTES, connectionsPerHost: 8 });
 
 const ROUTES: Readonly<Record<string, RequestListener>> = {
   '/ok.png': (_, answer) => answer.end(png),
@@ -53,8 +53,11 @@ const ROUTES: Readonly<Record<string, RequestListener>> = {
     answer.on('close', () => clearInterval(timer));
   },
   '/silent': () => {},
-  '/retry-seconds': (_, answer) => answer.writeHead(429, { 'retry-after': '7' }).end(),
-  '/retry-forever': (_, answer) => answer.writeHead(503, { 'retry-after': '99999999' }).end(),
+  '/busy': (_, answer) => answer.writeHead(429).end(),
+  '/busy-7': (_, answer) => answer.writeHead(429, { 'retry-after': '7' }).end(),
+  '/busy-0': (_, answer) => answer.writeHead(429, { 'retry-after': '0' }).end(),
+  '/down-for-ever': (_, answer) => answer.writeHead(503, { 'retry-after': '99999999' }).end(),
+  '/failed-7': (_, answer) => answer.writeHead(500, { 'retry-after': '7' }).end(),
   '/hop': (request, answer) =>
     answer
       .writeHead(302, { location: new URLSearchParams(request.url?.split('?')[1]).get('to') ?? '' })
@@ -140,9 +143,28 @@ describe('images by URL', () => {
     await expect(get(url)).rejects.toSatisfy((error: Error) => !error.message.includes('secret'));
   });
 
-  it('passes on how long the server asks to wait, at most an hour', async () => {
-    await expect(get('/retry-seconds')).rejects.toMatchObject({ retryable: true, retryAfterMs: 7_000 });
-    await expect(get('/retry-forever')).rejects.toMatchObject({ retryable: true, retryAfterMs: 3_600_000 });
+  it.each([
+    ['/busy', 1_000],
+    ['/busy-0', 1_000],
+    ['/busy-7', 7_000],
+    ['/down-for-ever', 3_600_000],
+  ])('takes %s as a request to slow down, for %i ms', async (path, retryAfterMs) => {
+    await expect(get(path)).rejects.toMatchObject({ code: 'image_host_busy', retry: 'defer', retryAfterMs });
+  });
+
+  it('takes a 503 without Retry-After, and every other 5xx, as a failure of the server', async () => {
+    await expect(get('/status/503')).rejects.toMatchObject({ code: 'image_server_error', retry: 'later' });
+    const failed = { code: 'image_server_error', retry: 'later', retryAfterMs: 7_000 };
+    await expect(get('/failed-7')).rejects.toMatchObject(failed);
+  });
+
+  // Two dots: refused before any server is asked.
+  it('says that a host does not exist', async () => {
+    await expect(get('http://no-such-host..invalid/a.png')).rejects.toMatchObject({
+      code: 'image_host_unknown',
+      retry: 'soon',
+      message: expect.stringContaining('no-such-host..invalid'),
+    });
   });
 
   it.each(['/drip', '/silent'])('ends %s at its deadline', async (path) => {
@@ -157,12 +179,12 @@ describe('images by URL', () => {
     await expect(waiting).rejects.toThrow('lease lost');
   });
 
-  it('says that nobody listens, as a failure worth a retry', async () => {
+  it('says that nobody listens, as a failure to be retried later', async () => {
     await using loose = open(['127.0.0.0/8']);
     await expect(get('http://127.0.0.1:1/a.png', loose)).rejects.toMatchObject({
       code: 'image_fetch_failed',
       message: expect.stringContaining('refused'),
-      retryable: true,
+      retry: 'later',
     });
   });
 
@@ -188,7 +210,7 @@ describe('the guard', () => {
     await expect(get(url(port), guarded)).rejects.toMatchObject({ code: 'image_address_blocked' });
   });
 
-  it('checks each redirect anew', async () => {
+  it('checks every redirect', async () => {
     for (const target of [
       `http://localhost:${port}/ok.png`,
       'http://169.254.169.254/',

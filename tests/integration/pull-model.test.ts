@@ -1,15 +1,16 @@
-import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, statSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { readModelFolder } from '../../models/folder.ts';
-import { chooseModel, ensureModel } from '../../models/obtain.ts';
-import { type PullOptions, type PullProgress, pullModel } from '../../models/pull.ts';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { ensureModel } from '../../models/create-embedder.ts';
+import { listModels, removeModel, verifyModel } from '../../models/local-models.ts';
+import { readFingerprint, readModelConfig } from '../../models/model-folder.ts';
+import { type PullOptions, type PullProgress, pullModel } from '../../models/pull-model.ts';
 import type { RegisteredModel } from '../../models/registry.ts';
-import { listModels, removeModel, verifyModel } from '../../models/verify.ts';
-import { type Mischief, type ModelHub, startModelHub } from '../support/model-hub.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import { FIRST_COMMIT, type Mischief, type ModelHub, startModelHub } from '../support/model-hub.ts';
 import { until } from '../support/until.ts';
 
 const fixture = join(import.meta.dirname, '..', 'fixtures', 'tiny-clip');
@@ -23,46 +24,63 @@ const tiny: RegisteredModel = {
   licence: 'none',
   choose: 'for tests',
   sources: [],
-  ...(await readModelFolder(fixture)),
+  ...(await readModelConfig(fixture)),
 };
-
-const visionEtag = `"${createHash('sha256')
-  .update(readFileSync(join(fixture, VISION)))
-  .digest('hex')}"`;
 
 let dir: string;
 let hub: ModelHub;
+let published: string[];
 const never = new AbortController().signal;
 const pull = (options: Partial<PullOptions> = {}, model = tiny) =>
   pullModel(model, { dir, hubUrl: hub.url, signal: never, retryMs: 1, ...options });
 
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'vitrine-pull-'));
+  published = [];
   hub = await startModelHub(tiny.hubId, fixture);
 });
 afterEach(async () => {
   await hub[Symbol.asyncDispose]();
-  await rm(dir, { recursive: true });
+  for (const folder of [dir, ...published]) await rm(folder, { recursive: true });
 });
 
+/** Bytes of all parts on the disk. */
+async function toPartBytes(): Promise<number> {
+  const parts = join(dir, '.partial', 'tiny-clip', 'parts');
+  const names = await readdir(parts).catch(() => []);
+  const sizes = await Promise.all(names.map(async (name) => (await stat(join(parts, name))).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
 /** Sends a part of the graph once, waits until some of it is on the disk, and closes the connection. */
-function breakOffOnce(etag: string): Mischief {
+function breakOffOnce(): Mischief {
   let isDone = false;
   return (path, answer, content) => {
     if (path !== VISION || isDone) return false;
     isDone = true;
-    answer.writeHead(200, { etag, 'content-length': content.length }).write(content.subarray(0, 100_000));
-    const partial = join(dir, '.partial', 'tiny-clip', VISION);
-    const size = () => (existsSync(partial) ? statSync(partial).size : 0);
-    void until('a part on the disk', () => (size() > 0 ? true : undefined)).then(() => answer.destroy());
+    answer.writeHead(200, { 'content-length': content.length }).write(content.subarray(0, 100_000));
+    void until('a part on the disk', async () => ((await toPartBytes()) > 0 ? true : undefined)).then(() =>
+      answer.destroy(),
+    );
     return true;
   };
+}
+
+/** A copy of the fixture with another file in it, as the newest commit. */
+async function publish(path: string, content: string | Buffer): Promise<string> {
+  const id = 'decade'.padEnd(40, `${hub.commits.length}`);
+  const folder = await mkdtemp(join(tmpdir(), 'vitrine-commit-'));
+  published.push(folder);
+  await cp(fixture, folder, { recursive: true });
+  await writeFile(join(folder, path), content);
+  hub.commits.push({ id, folder });
+  return id;
 }
 
 const visionStarts = () => hub.requests.filter(({ path }) => path === VISION).map(({ start }) => start);
 
 describe('pullModel', () => {
-  it('brings all files, whole or not at all, and a list of what they are', async () => {
+  it('downloads all files, and writes down what they are', async () => {
     const seen: PullProgress[] = [];
     const folder = await pull({ onProgress: (progress) => seen.push(progress) });
     expect(folder).toBe(join(dir, 'tiny-clip'));
@@ -70,30 +88,30 @@ describe('pullModel', () => {
       expect(await readFile(join(folder, path))).toEqual(await readFile(join(fixture, path)));
     }
     const manifest = JSON.parse(await readFile(join(folder, 'vitrine-files.json'), 'utf8'));
-    expect(manifest).toMatchObject({ hubId: 'nobody/tiny-clip', revision: 'main', commit: 'c0ffee' });
+    expect(manifest).toMatchObject({ hubId: 'nobody/tiny-clip', revision: 'main', commit: FIRST_COMMIT });
     expect(Object.keys(manifest.files)).toHaveLength(tiny.files.length);
     const vision = seen.filter(({ path }) => path === VISION);
     expect(vision.at(-1)).toMatchObject({ bytes: 143_331, totalBytes: 143_331 });
     expect(existsSync(join(dir, '.partial', 'tiny-clip'))).toBe(false);
   });
 
-  it('asks for nothing when everything is there', async () => {
+  it('requests nothing when everything is there', async () => {
     await pull();
     hub.requests.length = 0;
     await pull();
     expect(hub.requests).toEqual([]);
   });
 
-  it('goes on in the middle when the connection breaks off', async () => {
-    hub.mischief = breakOffOnce(visionEtag);
+  it('continues in the middle when the connection breaks', async () => {
+    hub.mischief = breakOffOnce();
     const folder = await pull();
     expect(visionStarts()).toEqual([0, expect.any(Number)]);
     expect(visionStarts()[1]).toBeGreaterThan(0);
     expect(await readFile(join(folder, VISION))).toEqual(await readFile(join(fixture, VISION)));
   });
 
-  it('goes on in another run, without asking again for what was complete', async () => {
-    hub.mischief = breakOffOnce(visionEtag);
+  it('continues in another run, and does not request complete files again', async () => {
+    hub.mischief = breakOffOnce();
     await expect(pull({ attempts: 1 })).rejects.toMatchObject({ code: 'model_unavailable' });
     expect(existsSync(join(dir, 'tiny-clip'))).toBe(false);
     hub.requests.length = 0;
@@ -102,14 +120,74 @@ describe('pullModel', () => {
     expect(visionStarts()[0]).toBeGreaterThan(0);
   });
 
-  it('begins anew when the file has changed since', async () => {
-    hub.mischief = breakOffOnce('"of another file"');
+  it('starts the file over when it has changed on the hub since', async () => {
+    hub.mischief = breakOffOnce();
+    await expect(pull({ attempts: 1 })).rejects.toMatchObject({ code: 'model_unavailable' });
+    await publish(VISION, 'other weights');
     const folder = await pull();
     expect(visionStarts()).toEqual([0, 0]);
-    expect(await readFile(join(folder, VISION))).toEqual(await readFile(join(fixture, VISION)));
+    expect(await readFile(join(folder, VISION), 'utf8')).toBe('other weights');
   });
 
-  it('gives up after some tries that bring nothing new', async () => {
+  it('downloads all files of the commit that main stood for when it began', async () => {
+    hub.mischief = (path) => {
+      if (path === 'config.json' && hub.commits.length === 1) void publish('onnx/text_model.onnx', 'newer');
+      return false;
+    };
+    const folder = await pull();
+    expect(new Set(hub.requests.map(({ revision }) => revision))).toEqual(new Set([FIRST_COMMIT]));
+    expect(await readFile(join(folder, 'onnx/text_model.onnx'))).toEqual(
+      await readFile(join(fixture, 'onnx/text_model.onnx')),
+    );
+  });
+
+  it('does not mix files of two commits when it continues', async () => {
+    hub.mischief = breakOffOnce();
+    await expect(pull({ attempts: 1 })).rejects.toMatchObject({ code: 'model_unavailable' });
+    const commit = await publish('tokenizer_config.json', '{"newer": true}');
+    const folder = await pull();
+    expect(JSON.parse(await readFile(join(folder, 'vitrine-files.json'), 'utf8'))).toMatchObject({ commit });
+    expect(await readFile(join(folder, 'tokenizer_config.json'), 'utf8')).toBe('{"newer": true}');
+    // The graph is the same in both, so its part is continued.
+    expect(visionStarts()[1]).toBeGreaterThan(0);
+  });
+
+  it('downloads from a mirror that says neither lengths nor commits', async () => {
+    hub.announces = false;
+    const folder = await pull();
+    expect(await readFile(join(folder, VISION))).toEqual(await readFile(join(fixture, VISION)));
+    expect(JSON.parse(await readFile(join(folder, 'vitrine-files.json'), 'utf8'))).not.toHaveProperty(
+      'commit',
+    );
+  });
+
+  it.each([
+    ['takes a complete part', (content: Buffer) => content, [143_331]],
+    [
+      'starts over from a part that is not of this file',
+      (content: Buffer) => Buffer.alloc(content.length, 7),
+      [143_331, 0],
+    ],
+    [
+      'starts over from a part that is too long',
+      (content: Buffer) => Buffer.concat([content, content]),
+      [286_662, 0],
+    ],
+  ])('%s when the length is unknown and the server answers 416', async (_, toPart, starts) => {
+    hub.announces = false;
+    const content = await readFile(join(fixture, VISION));
+    hub.mischief = breakOffOnce();
+    await expect(pull({ attempts: 1 })).rejects.toMatchObject({ code: 'model_unavailable' });
+    const parts = join(dir, '.partial', 'tiny-clip', 'parts');
+    const [name = ''] = await readdir(parts);
+    await writeFile(join(parts, name), toPart(content));
+    hub.requests.length = 0;
+    const folder = await pull();
+    expect(visionStarts()).toEqual(starts);
+    expect(await readFile(join(folder, VISION))).toEqual(content);
+  });
+
+  it('gives up after some attempts that receive nothing new', async () => {
     hub.mischief = (path, answer) => {
       if (path === VISION) answer.writeHead(503).end();
       return path === VISION;
@@ -121,7 +199,7 @@ describe('pullModel', () => {
     expect(visionStarts()).toHaveLength(3);
   });
 
-  it('refuses another file than the hub announced, keeps nothing of it, and takes the right one later', async () => {
+  it('refuses another file than the hub announced, keeps nothing of it, and accepts the right one later', async () => {
     hub.mischief = (path, answer, content) => {
       if (path !== VISION) return false;
       answer.writeHead(200, { 'content-length': content.length }).end(Buffer.alloc(content.length, 7));
@@ -136,7 +214,7 @@ describe('pullModel', () => {
     await expect(pull()).resolves.toBeDefined();
   });
 
-  it('holds the registry over what the hub announces', async () => {
+  it('trusts the registry more than what the hub announces', async () => {
     const files = tiny.files.map((file) =>
       file.path === VISION ? { ...file, sha256: 'a'.repeat(64) } : file,
     );
@@ -153,19 +231,25 @@ describe('pullModel', () => {
 
   it('says which file the hub does not have', async () => {
     await expect(pull({}, { ...tiny, files: [{ path: 'onnx/none.onnx' }] })).rejects.toMatchObject({
-      message: expect.stringContaining('404 for /nobody/tiny-clip/resolve/main/onnx/none.onnx'),
+      message: expect.stringContaining(`404 for /nobody/tiny-clip/resolve/${FIRST_COMMIT}/onnx/none.onnx`),
       suggestion: expect.stringContaining('MODEL_HUB_URL'),
     });
   });
 
-  it('gives up on a server that falls silent, and on the whole when its time is over', async () => {
+  it('gives up on a server that sends nothing, and on everything when the time is over', async () => {
     hub.mischief = (path, answer, content) => {
       if (path === VISION)
         answer.writeHead(200, { 'content-length': content.length }).write(content.subarray(0, 10));
       return path === VISION;
     };
     await expect(pull({ stallMs: 150, attempts: 2 })).rejects.toThrow('sent nothing for 150 ms');
-    await expect(pull({ totalMs: 300 })).rejects.toThrow('did not arrive within 300 ms');
+    await expect(pull({ totalMs: 300 })).rejects.toThrow('did not arrive within 0.3 seconds');
+  });
+
+  it('names its own time limit when it was given none', async () => {
+    const deadline = vi.spyOn(AbortSignal, 'timeout').mockReturnValueOnce(AbortSignal.abort());
+    await expect(pull()).rejects.toThrow('did not arrive within 3600 seconds');
+    deadline.mockRestore();
   });
 
   it("ends with the caller's reason", async () => {
@@ -177,13 +261,13 @@ describe('pullModel', () => {
     await expect(pull({ signal: caller.signal })).rejects.toThrow('Ctrl+C');
   });
 
-  it('downloads once when several ask at the same time', async () => {
+  it('downloads once when several want it at the same time', async () => {
     const folders = await Promise.all([pull(), pull(), pull()]);
     expect(new Set(folders).size).toBe(1);
     expect(visionStarts()).toHaveLength(1);
   });
 
-  it('says that nobody answers', async () => {
+  it('says that the hub cannot be reached', async () => {
     await expect(pull({ hubUrl: 'http://127.0.0.1:1', attempts: 1 })).rejects.toThrow(
       '127.0.0.1:1 could not be reached',
     );
@@ -194,6 +278,7 @@ describe('verify, list and remove', () => {
   it('verifies by hash and by loading, and names the file that is damaged', async () => {
     await pull();
     const lines = await verifyModel('tiny-clip', dir);
+    expect(lines[0]).toBe(`downloaded from nobody/tiny-clip, commit ${FIRST_COMMIT}`);
     expect(lines).toContain(`${VISION}: SHA-256 as published`);
     expect(lines.at(-1)).toBe('loaded: an image and words to 16 numbers');
     await writeFile(join(dir, 'tiny-clip', 'tokenizer.json'), '{}');
@@ -227,59 +312,72 @@ describe('verify, list and remove', () => {
     await expect(removeModel('builtin', dir)).rejects.toThrow('part of Vitrine');
     await pull();
     await rm(join(dir, 'tiny-clip', 'vitrine-files.json'));
-    await expect(removeModel('tiny-clip', dir)).rejects.toThrow('was not pulled by Vitrine');
+    await expect(removeModel('tiny-clip', dir)).rejects.toThrow('was not downloaded by Vitrine');
     await expect(removeModel('../..', dir)).rejects.toThrow('not a usable model id');
   });
 });
 
-describe('MODEL=auto', () => {
-  const choose = async (
-    settings: Partial<Parameters<typeof chooseModel>[0]>,
-    inCollection: string | null = null,
-  ) => {
+describe('ensureModel', () => {
+  async function ensure(
+    settings: Partial<Parameters<typeof ensureModel>[0]>,
+    collectionModel: () => Promise<{ id: string } | null> = async () => null,
+  ) {
     const lines: string[] = [];
+    const logger = pino({ base: null }, { write: (line) => lines.push(JSON.parse(line).msg) });
     const all = { id: 'auto', dir, hubUrl: hub.url, offline: false, ...settings };
-    const stored = inCollection === null ? null : { id: inCollection, dimension: 1, fingerprint: '' };
-    const id = await chooseModel(
-      all,
-      async () => stored,
-      never,
-      (line) => lines.push(line),
-    );
+    const { id } = await ensureModel(all, { collectionModel, logger }, never);
     return { id, lines };
-  };
+  }
 
-  it('leaves a named model as it is', async () => {
-    expect(await choose({ id: 'dinov2-small' }, 'builtin')).toEqual({ id: 'dinov2-small', lines: [] });
+  async function addClip(): Promise<void> {
+    const clip = join(dir, 'clip-vit-base-patch32');
+    await mkdir(join(clip, 'onnx'), { recursive: true });
+    for (const path of [...paths, 'onnx/text_model.onnx']) await writeFile(join(clip, path), '');
+  }
+
+  it('takes the model that is named, without asking for that of the collection', async () => {
+    const asked = () => Promise.reject(new Error('asked'));
+    expect(await ensure({ id: 'builtin' }, asked)).toEqual({ id: 'builtin', lines: [] });
   });
 
-  it('keeps to the model of the collection', async () => {
-    expect(await choose({}, 'dinov2-small')).toMatchObject({ id: 'dinov2-small' });
+  it('takes the model of the collection for auto', async () => {
+    await addClip();
+    expect(await ensure({}, async () => ({ id: 'builtin' }))).toMatchObject({ id: 'builtin' });
   });
 
-  it('takes the built-in model when CLIP is not to be had, and says why in one line', async () => {
-    const { id, lines } = await choose({});
+  it('fails for auto while the collection cannot be asked, instead of guessing', async () => {
+    const away = () => Promise.reject(new VitrineError('store_unavailable', 'Qdrant is down.'));
+    await expect(ensure({}, away)).rejects.toMatchObject({ code: 'store_unavailable' });
+  });
+
+  it('takes the built-in model for auto when CLIP is not available, and says why in one line', async () => {
+    const { id, lines } = await ensure({});
     expect(id).toBe('builtin');
     expect(lines).toHaveLength(1);
     expect(lines[0]).toContain('404');
     expect(lines[0]).toContain('models pull clip-vit-base-patch32');
-    expect((await choose({ offline: true })).lines[0]).toContain('MODELS_OFFLINE');
+    expect((await ensure({ offline: true })).lines[0]).toContain('MODELS_OFFLINE');
   });
 
-  it('takes CLIP when its files are here', async () => {
-    for (const path of [...paths, 'onnx/text_model.onnx']) {
-      await mkdir(join(dir, 'clip-vit-base-patch32', 'onnx'), { recursive: true });
-      await writeFile(join(dir, 'clip-vit-base-patch32', path), '');
-    }
-    expect(await choose({ offline: true })).toMatchObject({ id: 'clip-vit-base-patch32' });
+  it('takes CLIP for auto when its files are here', async () => {
+    await addClip();
+    expect(await ensure({ offline: true })).toMatchObject({ id: 'clip-vit-base-patch32' });
   });
 
-  it('says offline which command brings the weights', async () => {
-    const settings = { id: 'dinov2-small', dir, hubUrl: hub.url, offline: true };
-    await expect(ensureModel('dinov2-small', settings, never)).rejects.toMatchObject({
+  it('says which command downloads the weights when it may not', async () => {
+    await expect(ensure({ id: 'dinov2-small', offline: true })).rejects.toMatchObject({
       code: 'model_unavailable',
       suggestion: expect.stringContaining('models pull dinov2-small'),
     });
-    await expect(ensureModel('builtin', settings, never)).resolves.toBeUndefined();
   });
+});
+
+it('gives the same registered model another fingerprint when its weights changed on the hub', async () => {
+  const toFingerprint = async () => readFingerprint({ ...tiny, text: null, folder: await pull() });
+  const first = await toFingerprint();
+  await removeModel('tiny-clip', dir);
+  expect(await toFingerprint()).toBe(first);
+  await removeModel('tiny-clip', dir);
+  await publish(VISION, 'other weights');
+  expect(await toFingerprint()).not.toBe(first);
 });

@@ -9,7 +9,7 @@ import { until } from '../support/until.ts';
 
 const apiKey = 'very-secret-key';
 const COLLECTION = 'products';
-/** Long enough that no call ends for want of time, however slow the machine. */
+/** No call runs into it, however slow the machine. */
 const AMPLE_MS = 60_000;
 const onUpsert: FaultOptions = { only: (seen) => seen.method === 'PUT' && seen.path.endsWith('/points') };
 
@@ -35,7 +35,7 @@ const open = (settings: OpenSettings = {}): VectorStore => {
   return store;
 };
 
-/** Time that passes only by being slept, at once. */
+/** Time passes only in sleeps, which return at once. */
 function createSleepingClock(): Clock & { readonly slept: number[] } {
   const slept: number[] = [];
   const passed = (): number => slept.reduce((sum, ms) => sum + ms, 0);
@@ -58,7 +58,7 @@ afterEach(async () => {
   expect(double.violations).toEqual([]);
 });
 
-describe('what passes is tried again', () => {
+describe('what may pass is tried again', () => {
   it.each([
     ['a connection that is cut', 'reset'],
     ['an answer that breaks off', 'cut'],
@@ -85,12 +85,12 @@ describe('what passes is tried again', () => {
     };
     const store = open({ clock: { ...clock, sleep } });
     await double[Symbol.asyncDispose]();
-    await store.ping();
+    expect(await store.collectionModel()).toBeNull();
     expect(clock.slept).toHaveLength(3);
     await back[0]?.[Symbol.asyncDispose]();
   });
 
-  it('with a growing pause, and not for ever', async () => {
+  it('with growing pauses, until the deadline', async () => {
     const clock = createSleepingClock();
     double.fail({ status: 500 }, { ...onUpsert, times: Number.POSITIVE_INFINITY });
     await expect(open({ clock }).upsert([toPoint('p', 0)])).rejects.toMatchObject({
@@ -123,7 +123,7 @@ describe('Retry-After', () => {
     expect(clock.slept[0]).toBeGreaterThanOrEqual(expectedMs);
   });
 
-  it('beyond the deadline is handed on, and not cut short', async () => {
+  it('beyond the deadline is reported to the caller, not cut short', async () => {
     double.fail({ status: 429, headers: { 'retry-after': '3600' } }, onUpsert);
     await expect(open().upsert([toPoint('p', 0)])).rejects.toMatchObject({
       code: 'store_unavailable',
@@ -136,10 +136,31 @@ describe('Retry-After', () => {
 describe('answers that come too late', () => {
   it('end in store_unavailable', async () => {
     double.fail('silent', { times: Number.POSITIVE_INFINITY });
-    await expect(open({ timeoutMs: 300 }).ping()).rejects.toMatchObject({
+    await expect(open({ timeoutMs: 300 }).count()).rejects.toMatchObject({
       code: 'store_unavailable',
       message: 'Qdrant did not answer in time.',
     });
+  });
+
+  it('end a ping after a second, with a single request', async () => {
+    double.fail('silent', { times: Number.POSITIVE_INFINITY });
+    const [seenBefore, startedAt] = [double.requests.length, performance.now()];
+    await expect(open().ping()).rejects.toMatchObject({
+      code: 'store_unavailable',
+      message: 'Qdrant did not answer in time.',
+    });
+    const tookMs = performance.now() - startedAt;
+    expect(tookMs).toBeGreaterThan(900);
+    expect(tookMs).toBeLessThan(AMPLE_MS / 3);
+    expect(double.requests).toHaveLength(seenBefore + 1);
+  });
+
+  it('are not awaited by a ping of a server that is away: it fails at once', async () => {
+    const clock = createSleepingClock();
+    const store = open({ clock });
+    await double[Symbol.asyncDispose]();
+    await expect(store.ping()).rejects.toMatchObject({ message: 'No connection to Qdrant.' });
+    expect(clock.slept).toEqual([]);
   });
 
   it("don't let the repeated write undo a newer one", async () => {
@@ -171,7 +192,7 @@ describe('answers that come too late', () => {
   });
 });
 
-describe('what does not pass is told at once', () => {
+describe('what will not pass is reported at once', () => {
   it('a refusal, in the words of Qdrant but without the key', async () => {
     const sentence = `Wrong input: the key ${apiKey} is no vector`;
     const body = JSON.stringify({ status: { error: sentence }, time: 0 });
@@ -201,6 +222,24 @@ describe('what does not pass is told at once', () => {
     expect(elsewhere.requests).toEqual([]);
   });
 
+  it.each(['1.15.5', '1.9.7', '0.11.0'])('a server that is too old: %s', async (version) => {
+    await using old = await startQdrantDouble({ version });
+    const settings = { url: old.url, collection: COLLECTION, timeoutMs: AMPLE_MS };
+    await using store = createQdrantVectorStore(settings);
+    await expect(store.ensureCollection(TEST_MODEL)).rejects.toMatchObject({
+      code: 'store_rejected',
+      message: `Qdrant is ${version}; Vitrine needs 1.16 or later.`,
+    });
+    expect(old.requests).toHaveLength(1);
+  });
+
+  it.each(['1.16.0', '1.100.1', '2.0.0', 'dev'])('but not a server of version %s', async (version) => {
+    await using newer = await startQdrantDouble({ version });
+    const settings = { url: newer.url, collection: COLLECTION, timeoutMs: AMPLE_MS };
+    await using store = createQdrantVectorStore(settings);
+    await expect(store.ensureCollection(TEST_MODEL)).resolves.toBeUndefined();
+  });
+
   it('a metadata key that Qdrant has no path for', async () => {
     const filter = { metadata: { 'a"b': 1 } };
     const search = open().search({ vector: toPoint('p', 0).vector, limit: 1, groupByProduct: false, filter });
@@ -224,6 +263,95 @@ describe('what does not pass is told at once', () => {
   });
 });
 
+describe('a deletion', () => {
+  it('that breaks off at any of its requests is completed when it is repeated', async () => {
+    const tried: string[] = [];
+    for (let broken = 0; ; broken += 1) {
+      const productId = `broken-${broken}`;
+      const store = open({ clock: createSleepingClock() });
+      await store.upsert([toPoint(productId, 0), toPoint(productId, 0, { imageId: 'b' })]);
+      let [seen, failed] = [0, false];
+      double.fail(
+        { status: 418 },
+        {
+          only: () => {
+            failed ||= seen === broken;
+            return seen++ === broken;
+          },
+        },
+      );
+      const first = await store.deleteProduct(productId, 10, ['c']).catch((error) => error.code as string);
+      if (!failed) break;
+      tried.push(String(first));
+      await store.deleteProduct(productId, 11, []);
+      const late = ['main', 'b', 'c', 'd'].map((imageId) => toPoint(productId, 0, { imageId, version: 9 }));
+      expect(await store.upsert(late)).toEqual(late.map(() => 'deleted'));
+      expect(await store.getProduct(productId)).toEqual([]);
+    }
+    expect(tried).toEqual(['store_rejected', 'store_rejected', 'store_rejected']);
+  });
+});
+
+describe('a collection of an earlier version, without sequences', () => {
+  const send = async (path: string, body: unknown, method = 'PUT'): Promise<void> => {
+    const headers = { 'api-key': apiKey, 'content-type': 'application/json' };
+    const answer = await fetch(`${double.url}/collections/old${path}`, {
+      method,
+      headers,
+      body: JSON.stringify(body),
+    });
+    expect(answer.status).toBe(200);
+  };
+
+  it('gets the missing indexes, and its points and tombstones are older than what is written now', async () => {
+    await send('', {
+      vectors: { image: { size: 4, distance: 'Cosine' } },
+      metadata: { vitrine: { model: TEST_MODEL.id, dimension: 4, fingerprint: TEST_MODEL.fingerprint } },
+    });
+    await send('/index?wait=true', { field_name: 'version', field_schema: 'integer' });
+    const image = (productId: string, version: number, rest: object = {}) => ({
+      id: toPoint(productId, 0).id,
+      vector: 'deleted' in rest ? {} : { image: [1, 0, 0, 0] },
+      payload: { product_id: productId, image_id: 'main', version, ...rest },
+    });
+    await send('/points?wait=true', {
+      points: [
+        image('same', 5, { indexed_at: 1 }),
+        image('higher', 9, { indexed_at: 1 }),
+        image('gone', 6, { deleted: true, deleted_at: 1 }),
+        image('deleted', 9, { indexed_at: 1 }),
+      ],
+    });
+
+    const store = createQdrantVectorStore({
+      url: double.url,
+      apiKey,
+      collection: 'old',
+      timeoutMs: AMPLE_MS,
+    });
+    opened.push(store);
+    await store.ensureCollection(TEST_MODEL);
+    const indexed = double.requests.filter((seen) => seen.path === '/collections/old/index').slice(1);
+    expect(indexed.map((seen) => (seen.body as { field_name: string }).field_name)).toContain('sequence');
+    expect(await store.count()).toBe(3);
+    expect((await store.getProduct('same'))[0]?.payload).toEqual({
+      productId: 'same',
+      imageId: 'main',
+      imageRef: null,
+      contentHash: '',
+      version: 5,
+      sequence: 0,
+      indexedAt: 1,
+    });
+    const writes = ['same', 'higher', 'gone'].map((id) => toPoint(id, 0, { version: 5, sequence: 100 }));
+    expect(await store.upsert(writes)).toEqual(['indexed', 'superseded', 'indexed']);
+    expect(await store.deleteProduct('deleted', 200, [])).toBe(1);
+    const back = toPoint('deleted', 0, { version: 1, sequence: 201 });
+    expect(await store.upsert([back])).toEqual(['indexed']);
+    expect(await store.count()).toBe(4);
+  });
+});
+
 describe('on the wire', () => {
   it('indexes are made before the first point, and a half-made collection is completed', async () => {
     const store = createQdrantVectorStore({
@@ -244,16 +372,29 @@ describe('on the wire', () => {
     const fields = double.requests
       .filter(isIndex)
       .map((seen) => (seen.body as { field_name: string }).field_name);
-    expect(fields).toEqual(['tags', 'price', 'version', 'deleted', 'deleted_at']);
+    expect(fields).toEqual([
+      'tags',
+      'price',
+      'version',
+      'sequence',
+      'last_deletion',
+      'deleted',
+      'deleted_at',
+    ]);
   });
 
-  it('points go by the hundred, waited for, each with its own version as condition', async () => {
+  it('128 points per request at most, each waited for', async () => {
     const points = Array.from({ length: 300 }, (_, index) => toPoint(`p${index}`, 0, { version: index % 7 }));
     double.requests.length = 0;
     await open().upsert(points);
     const upserts = double.requests.filter((seen) => onUpsert.only?.(seen));
     expect(upserts.map((seen) => (seen.body as { points: unknown[] }).points.length)).toEqual([128, 128, 44]);
     expect(upserts.every((seen) => seen.query === 'wait=true')).toBe(true);
+    const reads = double.requests.filter((seen) => seen.method === 'POST');
+    // Before each write the tombstones of its products, after it those and what is stored now.
+    expect(reads.map((seen) => (seen.body as { ids: unknown[] }).ids.length)).toEqual([
+      128, 256, 128, 256, 44, 88,
+    ]);
   });
 
   it.each([

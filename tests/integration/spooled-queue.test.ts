@@ -1,13 +1,12 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/observability/system-clock.ts';
-import type { JobQueue, NewJob } from '../../src/queue/port.ts';
-import { createRedisBackend, type QueueBackend } from '../../src/queue/redis/redis-backend.ts';
-import { createSpooledQueue } from '../../src/queue/spool/spooled-queue.ts';
+import { type JobQueue, type NewJob, toLeaseTimes } from '../../src/queue/port.ts';
+import { createRedisQueue } from '../../src/queue/redis/queue.ts';
+import { createSpooledQueue, type SpooledQueue } from '../../src/queue/spool/spooled-queue.ts';
 import { createTempFolder } from '../support/context.ts';
-import { newInlineJob } from '../support/images.ts';
+import { newJob } from '../support/jobs.ts';
 import { type RedisServer, startRedis, whyNoRedis } from '../support/redis-server.ts';
 import { until } from '../support/until.ts';
 
@@ -15,152 +14,138 @@ const reason = whyNoRedis();
 if (reason !== null) console.log(`spooled queue: skipped, ${reason}`);
 
 const logger = pino({ level: 'silent' });
-const toJobs = (from: number, to: number): NewJob[] =>
-  Array.from({ length: to - from }, (_, index) =>
-    newInlineJob(`product-${from + index}`, new Uint8Array([1])),
-  );
+const settings = {
+  lease: toLeaseTimes(15_000),
+  maxPending: 10,
+  endedTtlMs: 86_400_000,
+  maxEnded: 1_000,
+  maxDead: 1_000,
+  maxDeadInlineBytes: 1_000_000,
+};
+const toJobs = (from: number, to: number): readonly NewJob[] =>
+  Array.from({ length: to - from }, (_, index) => newJob(`product-${from + index}`));
 
-describe.skipIf(reason !== null)('a queue with a spool', () => {
+describe.skipIf(reason !== null)('a queue with a spool, before a real Redis', () => {
   let stack: AsyncDisposableStack;
   let redis: RedisServer;
-  let backend: QueueBackend;
+  let backend: JobQueue;
   let file: string;
-  const open = (changes: { maxPending?: number; file?: string } = {}): JobQueue =>
-    stack.use(
-      createSpooledQueue(backend.queue, {
-        file,
-        maxPending: 0,
-        clock: systemClock,
-        logger,
-        forwardEveryMs: 50,
-        ...changes,
-      }),
-    );
-  const spooledCount = async (queue: JobQueue) => (await queue.stats()).spooled;
+  const create = () =>
+    createSpooledQueue(backend, { file, maxBytes: 1e9, clock: systemClock, logger, forwardEveryMs: 50 });
+  const untilForwarded = (queue: SpooledQueue) =>
+    until('the forwarding', () => (queue.spooledCount() === 0 ? true : undefined));
 
   beforeEach(async () => {
     stack = new AsyncDisposableStack();
-    const folder = stack.use(await createTempFolder());
-    file = join(folder.path, 'spool.sqlite');
+    file = join(stack.use(await createTempFolder()).path, 'spool.sqlite');
     redis = stack.use(await startRedis());
-    backend = stack.use(
-      await createRedisBackend({ url: redis.url, prefix: 't', logger, maxPending: 0, commandTimeoutMs: 500 }),
-    );
+    const target = { kind: 'single', options: { host: '127.0.0.1', port: redis.port, db: 0 } } as const;
+    backend = stack.use(await createRedisQueue({ target, prefix: 't', logger, ...settings }));
+    await backend.ping();
   });
   afterEach(() => stack.disposeAsync());
 
-  test('is the queue itself while the backend is there', async () => {
-    const queue = open();
+  test('is the queue itself while Redis is there', async () => {
+    const queue = stack.use(create());
     const [answer] = await queue.enqueue(toJobs(0, 1));
     expect(answer).toMatchObject({ status: 'queued', position: 1 });
     expect(answer).not.toHaveProperty('spooled', true);
-    expect(await spooledCount(queue)).toBe(0);
+    expect(await queue.stats()).toMatchObject({ spooled: 0 });
   });
 
-  test('keeps jobs while the backend is away, and forwards them in their order', async () => {
-    const queue = open();
+  test('keeps jobs while Redis is down, and forwards them in their order, whatever MAX_PENDING is', async () => {
+    const queue = stack.use(create());
     await redis.kill();
-    const first = toJobs(0, 3);
-    const answers = await queue.enqueue(first);
-    expect(answers.map(({ spooled, id }) => ({ spooled, id }))).toEqual(
-      first.map(({ id }) => ({ spooled: true, id })),
-    );
-    expect(await queue.status(first[1]!.id)).toMatchObject({ status: 'queued', productId: 'product-1' });
-    const second = toJobs(3, 5);
-    await queue.enqueue(second);
+    const jobs = [...toJobs(0, 3), ...toJobs(3, 20)];
+    const first = await queue.enqueue(jobs.slice(0, 3));
+    expect(first).toMatchObject(jobs.slice(0, 3).map(({ id }) => ({ spooled: true, id, version: null })));
+    expect(await queue.status(jobs[1]!.id)).toMatchObject({ status: 'queued', productId: 'product-1' });
+    await queue.enqueue(jobs.slice(3));
+    expect(queue.spooledCount()).toBe(20);
 
     await redis.restart();
-    await until('the forwarding', async () =>
-      (await spooledCount(queue).catch(() => undefined)) === 0 ? true : undefined,
-    );
-    const views = await Promise.all([...first, ...second].map(({ id }) => queue.status(id)));
-    expect(views.map((view) => view?.status)).toEqual(Array(5).fill('queued'));
+    await untilForwarded(queue);
+    const views = await Promise.all(jobs.map(({ id }) => queue.status(id)));
+    expect(views.map((view) => view?.status)).toEqual(Array(20).fill('queued'));
     const versions = views.map((view) => view?.version ?? 0);
     expect(versions).toEqual(versions.toSorted((a, b) => a - b));
-    expect(await queue.stats()).toMatchObject({ waiting: { normal: 5 } });
+    expect(await queue.stats()).toMatchObject({ waiting: { normal: 20 }, spooled: 0 });
   });
 
-  test('holds its jobs over a restart of the process', async () => {
+  test('keeps its jobs when the process restarts', async () => {
     await redis.kill();
     const jobs = toJobs(0, 2);
     {
-      await using queue = createSpooledQueue(backend.queue, {
-        file,
-        maxPending: 0,
-        clock: systemClock,
-        logger,
-      });
+      await using queue = create();
       await queue.enqueue(jobs);
     }
     await redis.restart();
-    const queue = open();
-    await until('the forwarding', async () =>
-      (await spooledCount(queue).catch(() => undefined)) === 0 ? true : undefined,
-    );
+    const queue = stack.use(create());
+    await untilForwarded(queue);
     expect(await queue.status(jobs[1]!.id)).toMatchObject({ status: 'queued' });
   });
 
-  test('a spooled job can be cancelled: it is not forwarded, and its end is remembered', async () => {
+  test('a spooled job does not replace a newer one that reached Redis before it', async () => {
     await redis.kill();
-    const [sent, cancelled, kept] = toJobs(0, 3) as [NewJob, NewJob, NewJob];
+    const [old, newer] = [
+      newJob('a', { url: 'http://old.example/' }),
+      newJob('a', { url: 'http://new.example/' }),
+    ];
     {
-      const queue = open();
-      // The first may have arrived, for all that is known: only its answer may have been lost.
-      await queue.enqueue([sent]);
-      await queue.enqueue([cancelled, kept]);
-      expect(await queue.cancel(cancelled.id)).toBe('cancelled');
-      expect(await queue.cancel(cancelled.id)).toBe('cancelled');
-      expect(await queue.status(cancelled.id)).toMatchObject({ status: 'cancelled' });
-      expect(await queue.cancel(sent.id)).toBe('requested');
+      await using queue = create();
+      await queue.enqueue([old]);
     }
     await redis.restart();
-    const queue = open();
-    await until('the forwarding', async () =>
-      (await spooledCount(queue).catch(() => undefined)) === 0 ? true : undefined,
-    );
-    const statuses = [sent, cancelled, kept].map(async ({ id }) => (await queue.status(id))?.status);
-    expect(await Promise.all(statuses)).toEqual(['cancelled', 'cancelled', 'queued']);
-    expect(await backend.queue.status(cancelled.id)).toBeNull();
-    expect(await queue.stats()).toMatchObject({ waiting: { normal: 1 }, spooled: 0 });
+    await until('Redis', () => backend.enqueue([newer]).catch(() => undefined));
+    const queue = stack.use(create());
+    await untilForwarded(queue);
+    const { jobs } = await queue.claim({ workerId: 'worker', claimId: 'claim', max: 10 });
+    expect(jobs.map(({ data }) => data.image)).toEqual([newer.data.image]);
   });
 
-  test('cancelling a job whose enqueueing was answered to nobody cancels it in the queue', async () => {
+  test('a delay counts from the acceptance', async () => {
+    const queue = stack.use(create());
+    await redis.kill();
+    const acceptedAt = Date.now();
+    const job = newJob('a', { notBefore: { delayMs: 60_000 } });
+    await queue.enqueue([job]);
+    await systemClock.sleep(500);
+    await redis.restart();
+    await untilForwarded(queue);
+    const view = await queue.status(job.id);
+    expect(view?.status).toBe('delayed');
+    // The call that found Redis down took its time, and counts too.
+    expect(view?.availableAt).toBeLessThan(acceptedAt + 60_000 + 5_500);
+    expect(view?.availableAt).toBeGreaterThanOrEqual(acceptedAt + 60_000 - 1_000);
+  });
+
+  test('a job that is cancelled while its first enqueue was never answered is cancelled in Redis', async () => {
     const [job] = toJobs(0, 1) as [NewJob];
-    const queue = open();
-    await backend.queue.enqueue([job]);
+    const queue = stack.use(create());
+    await backend.enqueue([job]);
     await redis.kill();
     await queue.enqueue([job]);
     expect(await queue.cancel(job.id)).toBe('requested');
-    expect(await queue.status(job.id)).toMatchObject({ status: 'queued', cancelRequested: true });
     await redis.restart();
-    await until('the cancelling', async () => {
-      const status = (await backend.queue.status(job.id).catch(() => null))?.status;
-      return status === 'cancelled' ? true : undefined;
-    });
+    await untilForwarded(queue);
+    expect(await queue.status(job.id)).toMatchObject({ status: 'cancelled' });
   });
 
   test('a spooled job that replaces a waiting one is known by its own id too', async () => {
-    const queue = open();
-    const [older, newer] = [toJobs(0, 1), toJobs(0, 1)].flat() as [NewJob, NewJob];
+    const queue = stack.use(create());
+    const [older, newer] = [newJob('a'), newJob('a')];
     await queue.enqueue([older]);
     await redis.kill();
     await queue.enqueue([newer]);
     await redis.restart();
-    await until('the forwarding', async () =>
-      (await spooledCount(queue).catch(() => undefined)) === 0 ? true : undefined,
-    );
+    await untilForwarded(queue);
     expect(await queue.status(newer.id)).toMatchObject({ id: older.id, status: 'queued' });
   });
 
-  test('takes no more than MAX_PENDING, and nothing when the spool cannot be written either', async () => {
-    await redis.kill();
-    const small = open({ maxPending: 2 });
-    await small.enqueue(toJobs(0, 2));
-    await expect(small.enqueue(toJobs(2, 3))).rejects.toMatchObject({ code: 'queue_full' });
-
-    const folder = join(file, '..', 'a-folder');
-    mkdirSync(folder);
-    const broken = open({ file: folder });
-    await expect(broken.enqueue(toJobs(3, 4))).rejects.toMatchObject({ code: 'queue_unavailable' });
+  test('a Redis that is full does not fill the spool', async () => {
+    const queue = stack.use(create());
+    await redis.client.config('SET', 'maxmemory', '1');
+    await expect(queue.enqueue(toJobs(0, 1))).rejects.toMatchObject({ code: 'queue_full' });
+    expect(queue.spooledCount()).toBe(0);
   });
 });

@@ -5,16 +5,28 @@ export const TEST_MODEL: ModelIdentity = { id: 'test-model', dimension: 4, finge
 
 export const AXIS = Float32Array.of(1, 0, 0, 0);
 
-/** A point whose vector lies at the angle, in degrees, from AXIS: cos(angle) is its score. */
+/**
+ * A point whose vector lies at the angle, in degrees, from AXIS: cos(angle) is its score. Its sequence is its version,
+ * as for a job without an explicit version, unless it is given.
+ */
 export function toPoint(
   productId: string,
   angle: number,
-  { imageId = 'main', version = 1, ...fields }: Partial<PointPayload> = {},
+  { imageId = 'main', version = 1, sequence = version, ...fields }: Partial<PointPayload> = {},
 ): Point {
   const radians = (angle * Math.PI) / 180;
   return {
     id: toPointId(productId, imageId),
     vector: Float32Array.of(Math.cos(radians), Math.sin(radians), 0, 0),
-    payload: { productId, imageId, version, indexedAt: 1_700_000_000_000, ...fields },
+    payload: {
+      productId,
+      imageId,
+      imageRef: `https://images.test/${imageId}.jpg`,
+      contentHash: 'ab'.repeat(32),
+      version,
+      sequence,
+      indexedAt: 1_700_000_000_000,
+      ...fields,
+    },
   };
 }

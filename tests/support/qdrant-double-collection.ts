@@ -14,6 +14,7 @@ export interface Body {
   readonly field_name?: string;
   readonly field_schema?: string;
   readonly points?: readonly unknown[];
+  readonly ids?: readonly PointId[];
   readonly update_filter?: Filter;
   readonly filter?: Filter;
   readonly query?: readonly number[];
@@ -73,7 +74,7 @@ export function createDoubleCollection({ vectors = {}, metadata }: Body) {
   }
 
   const matching = (filter: Filter | undefined): DoublePoint[] =>
-    [...points.values()].filter((point) => matches(point, filter));
+    [...points.values()].filter((point) => matches(point, filter, indexes));
 
   /** All matching points that have the vector, best first. */
   function rank({ query, using = '', filter }: Body): Ranked[] {
@@ -118,6 +119,7 @@ export function createDoubleCollection({ vectors = {}, metadata }: Body) {
       indexes.set(String(field_name), String(field_schema));
     },
     upsert({ points: given, update_filter }: Body) {
+      if (given?.length === 0) throw new Refusal(400, 'Bad request: Empty update request');
       const checked = (given as readonly WirePoint[]).map(({ id, vector, payload = {} }): DoublePoint => {
         const named = Array.isArray(vector) ? { '': vector } : vector;
         const entries = Object.entries(named).map(([name, values]) => [name, toUnit(name, values)] as const);
@@ -126,7 +128,7 @@ export function createDoubleCollection({ vectors = {}, metadata }: Body) {
       // All are judged by what is stored before the request, as Qdrant does.
       const writable = checked.filter(({ id }) => {
         const stored = points.get(id);
-        return stored === undefined || matches(stored, update_filter);
+        return stored === undefined || matches(stored, update_filter, indexes);
       });
       for (const point of writable) points.set(point.id, point);
     },
@@ -148,6 +150,11 @@ export function createDoubleCollection({ vectors = {}, metadata }: Body) {
       }
       const best = [...groups].slice(0, body.limit ?? 10);
       return { groups: best.map(([id, hits]) => ({ id, hits: hits.map((hit) => toScored(hit, body)) })) };
+    },
+    /** Each once, in an order that nobody should rely on. */
+    retrieve({ ids = [], with_payload, with_vector }: Body) {
+      const found = [...new Set(ids)].flatMap((id) => points.get(id) ?? []);
+      return found.toReversed().map((point) => toRecord(point, with_payload, with_vector));
     },
     scroll({ filter, limit = 10, offset, with_payload, with_vector }: Body) {
       const found = matching(filter)

@@ -29,8 +29,11 @@ export class Refusal extends Error {
   }
 }
 
-export function matches(point: DoublePoint, filter: Filter | null | undefined): boolean {
-  const test = (condition: Condition): boolean => holds(point, condition);
+/** The type of each indexed field. */
+export type Indexes = ReadonlyMap<string, string>;
+
+export function matches(point: DoublePoint, filter: Filter | null | undefined, indexes: Indexes): boolean {
+  const test = (condition: Condition): boolean => holds(point, condition, indexes);
   const should = toList(filter?.should);
   return (
     toList(filter?.must).every(test) &&
@@ -43,16 +46,25 @@ function toList(clause: Clause | undefined): readonly Condition[] {
   return clause === undefined || clause === null ? [] : ([clause].flat() as readonly Condition[]);
 }
 
-function holds(point: DoublePoint, condition: Condition): boolean {
+function holds(point: DoublePoint, condition: Condition, indexes: Indexes): boolean {
   const unknown = Object.keys(condition).find((name) => !IMITATED.includes(name));
   if (unknown !== undefined) throw new Refusal(501, `The double does not imitate the condition "${unknown}"`);
   const { key, match, range, has_id } = condition;
   if (has_id !== undefined) return has_id.includes(point.id);
-  if (key === undefined) return matches(point, condition);
-  const values = valuesAt(point.payload, key);
+  if (key === undefined) return matches(point, condition, indexes);
+  const values = valuesAt(point.payload, key).filter((value) => isIndexable(value, indexes.get(key)));
   if (match === undefined) return values.some((value) => isInside(value, range ?? {}));
   const wanted = match.any ?? [match.value];
   return values.some((value) => wanted.includes(value));
+}
+
+/** An index holds the values of its own type, and the others are not found through it. */
+function isIndexable(value: unknown, index: string | undefined): boolean {
+  if (index === 'keyword') return typeof value === 'string';
+  if (index === 'integer') return Number.isInteger(value);
+  if (index === 'float') return typeof value === 'number';
+  if (index === 'bool') return typeof value === 'boolean';
+  return true;
 }
 
 function isInside(value: unknown, { gt, gte, lt, lte }: Readonly<Record<string, number>>): boolean {

@@ -6,7 +6,7 @@ import { apiDescription } from './qdrant-double-schema.ts';
 
 /**
  * What may go wrong with a request: the connection is cut before it is handled (`reset`); nothing happens and
- * nobody answers (`silent`); it is handled but never answered (`late`), or half of the answer comes (`cut`); it is
+ * no answer comes (`silent`); it is handled but never answered (`late`), or half of the answer comes (`cut`); it is
  * only acknowledged, and then lost (`acknowledged`); or it is answered with a status, unhandled.
  */
 export type Fault =
@@ -38,12 +38,16 @@ export interface QdrantDouble extends AsyncDisposable {
   readonly violations: string[];
   /** Gives the fault to the next requests that `only` accepts. */
   fail(fault: Fault, options?: FaultOptions): void;
+  /** Runs the action once, before the next request that `only` accepts is handled. */
+  before(only: (seen: SeenRequest) => boolean, action: () => Promise<unknown>): void;
 }
 
 export interface QdrantDoubleSettings {
   readonly apiKey?: string;
   /** Of a double that was stopped, to start again where its clients look for it. */
   readonly port?: number;
+  /** What it says its version is. */
+  readonly version?: string;
 }
 
 const MAX_BYTES = 32 * 1024 * 1024;
@@ -52,11 +56,14 @@ const OPEN_PATHS = ['/', '/healthz', '/livez', '/readyz'];
 export async function startQdrantDouble({
   apiKey,
   port = 0,
+  version = '1.19.0',
 }: QdrantDoubleSettings = {}): Promise<QdrantDouble> {
   const description = apiDescription();
   const collections = new Map<string, DoubleCollection>();
   const requests: SeenRequest[] = [];
   const violations: string[] = [];
+  const hooks: { done: boolean; readonly only: (seen: SeenRequest) => boolean; run(): Promise<unknown> }[] =
+    [];
   const faults: { readonly fault: Fault; left: number; readonly only: (seen: SeenRequest) => boolean }[] = [];
 
   function handle({ method, path, query, body }: SeenRequest, fault: Fault | undefined): unknown {
@@ -76,6 +83,7 @@ export async function startQdrantDouble({
     if (collection === undefined) throw new Refusal(404, `Not found: Collection \`${name}\` doesn't exist!`);
     const reads: Record<string, (body: Body) => unknown> = {
       GET: collection.info,
+      'POST points': collection.retrieve,
       'POST points/query': collection.query,
       'POST points/query/groups': collection.queryGroups,
       'POST points/scroll': collection.scroll,
@@ -102,7 +110,10 @@ export async function startQdrantDouble({
       const wrong = description.requestFaults(method, path, query, seen.body);
       violations.push(...wrong);
       if (wrong.length > 0) throw new Refusal(400, `Format error in JSON body: ${wrong.join('; ')}`);
-      const body = { result: handle(seen, fault), status: 'ok', time: 0.001 };
+      const body =
+        path === '/'
+          ? { title: 'qdrant - vector search engine', version }
+          : { result: handle(seen, fault), status: 'ok', time: 0.001 };
       violations.push(...description.answerFaults(method, path, body));
       return { status: 200, body };
     } catch (error) {
@@ -141,6 +152,11 @@ export async function startQdrantDouble({
       return void response.writeHead(401, { 'content-type': 'text/plain' }).end(denial);
     }
     if (text.length > MAX_BYTES) return void response.writeHead(413).end();
+    const hook = hooks.find((candidate) => !candidate.done && candidate.only(seen));
+    if (hook !== undefined) {
+      hook.done = true;
+      await hook.run();
+    }
     const result = answer(seen, fault);
     if (fault === 'late') return;
     const bytes = Buffer.from(JSON.stringify(result.body));
@@ -161,6 +177,7 @@ export async function startQdrantDouble({
     requests,
     violations,
     fail: (fault, { times = 1, only = () => true } = {}) => void faults.push({ fault, left: times, only }),
+    before: (only, run) => void hooks.push({ done: false, only, run }),
     async [Symbol.asyncDispose]() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeAllConnections();

@@ -1,5 +1,5 @@
 import { PassThrough } from 'node:stream';
-import type { Terminal } from '../../src/cli/command.ts';
+import type { Terminal } from '../../src/cli/terminal.ts';
 
 /** A terminal that remembers what was written to it. */
 export function createTestTerminal(environment: Readonly<Record<string, string>> = {}): Terminal & {

@@ -1,16 +1,21 @@
+import { gzipSync } from 'node:zlib';
 import { Hono } from 'hono';
 import { describe, expect, test } from 'vitest';
-import { parseConfig } from '../../src/config/config.ts';
 import type { VitrineError } from '../../src/errors/vitrine-error.ts';
-import { readForm, readJson, readLines, toBodyKind } from '../../src/routing/body.ts';
+import { limitBody, parseBodyKind, readForm, readJson, readLines } from '../../src/routing/body.ts';
 import { parseForm } from '../../src/routing/forms.ts';
-import { toFileRef, toImageRef } from '../../src/routing/image-ref.ts';
+import { parseImageRef, readFile } from '../../src/routing/image-fields.ts';
 import { parseJson } from '../../src/routing/json.ts';
 
-/** What the handler gives for the request, or the code that it throws. */
-async function handle<T>(init: RequestInit, read: (c: Parameters<typeof readJson>[0]) => Promise<T>) {
+/** What the handler returns for the request, or the code that it throws. */
+async function handle<T>(
+  init: RequestInit,
+  read: (c: Parameters<typeof readJson>[0]) => Promise<T>,
+  maxBytes = 10_000,
+) {
   let outcome: T | string | undefined;
   const app = new Hono();
+  app.use(limitBody(maxBytes));
   app.post('/', async (c) => {
     outcome = await read(c);
     return c.body(null);
@@ -23,27 +28,23 @@ async function handle<T>(init: RequestInit, read: (c: Parameters<typeof readJson
   return outcome;
 }
 
-/** A body that arrives in the given pieces, its length unsaid. */
+/** A body that arrives in the given pieces, without a Content-Length. */
 const inPieces = (pieces: readonly (string | Uint8Array)[]): RequestInit => ({
   body: ReadableStream.from(pieces.map((piece) => (typeof piece === 'string' ? Buffer.from(piece) : piece))),
   duplex: 'half',
 });
 
 describe('lines', () => {
-  const lines = (init: RequestInit, maxBytes = 1000, maxLineBytes = 100) =>
-    handle(init, async (c) => {
-      const seen = await Array.fromAsync(readLines(c, { maxBytes, maxLineBytes }));
-      return seen.map((line) => Buffer.from(line).toString());
-    });
+  const lines = (init: RequestInit) =>
+    handle(init, async (c) => (await readLines(c)).map((line) => Buffer.from(line).toString()));
 
-  test('are the same however they are cut', async () => {
+  test('are the same however the body is cut', async () => {
     const text = Buffer.from('{"a":"é"}\r\n\n  \n{"b":2}\nlast');
-    const expected = ['{"a":"é"}\r', '{"b":2}', 'last'];
-    for (let size = 1; size <= text.length; size++) {
+    for (const size of [1, 2, 7, text.length]) {
       const pieces = Array.from({ length: Math.ceil(text.length / size) }, (_, at) =>
         text.subarray(at * size, (at + 1) * size),
       );
-      expect(await lines(inPieces(pieces))).toEqual(expected);
+      expect(await lines(inPieces(pieces))).toEqual(['{"a":"é"}\r', '{"b":2}', 'last']);
     }
   });
 
@@ -51,19 +52,14 @@ describe('lines', () => {
     expect(await lines({})).toEqual([]);
     expect(await lines(inPieces(['\n', '\n']))).toEqual([]);
   });
-
-  test('are limited, each and all together', async () => {
-    expect(await lines(inPieces(['x'.repeat(60), 'x'.repeat(60)]))).toBe('body_too_large');
-    expect(await lines(inPieces(Array(20).fill(`${'x'.repeat(99)}\n`)))).toBe('body_too_large');
-  });
 });
 
 describe('JSON', () => {
-  const json = (init: RequestInit, maxBytes = 100) => handle(init, (c) => readJson(c, maxBytes));
+  const json = (init: RequestInit) => handle(init, readJson, 100);
 
   test('is read', async () => expect(await json(inPieces(['{"a"', ':1}']))).toEqual({ a: 1 }));
 
-  test('is refused when it is none, too long, too deep or a trap', async () => {
+  test('is refused when it is none, too long, too deep, or has a key __proto__', async () => {
     expect(await json(inPieces(['{']))).toBe('invalid_json');
     expect(await json({})).toBe('invalid_json');
     expect(await json(inPieces([new Uint8Array([0x22, 0xff, 0x22])]))).toBe('invalid_json');
@@ -80,17 +76,53 @@ describe('JSON', () => {
   });
 });
 
-test('the kind of a body is told by its type', async () => {
-  const kind = (headers: Record<string, string>) =>
-    handle({ headers, body: 'x' }, async (c) => toBodyKind(c, ['json', 'form']));
-  expect(await kind({ 'Content-Type': 'application/json; charset=utf-8' })).toBe('json');
-  expect(await kind({ 'Content-Type': 'Multipart/Form-Data; boundary=x' })).toBe('form');
-  expect(await kind({ 'Content-Type': 'application/x-ndjson' })).toBe('unsupported_media_type');
-  expect(await kind({ 'Content-Type': 'text/plain' })).toBe('unsupported_media_type');
-  expect(await kind({ 'Content-Type': '' })).toBe('unsupported_media_type');
-  expect(await kind({ 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' })).toBe(
-    'unsupported_media_type',
-  );
+describe('a body compressed with gzip', () => {
+  const gzip = { 'Content-Encoding': 'gzip' };
+  const json = (body: Buffer | ReadableStream, headers: Record<string, string> = gzip) =>
+    handle({ body, headers, duplex: 'half' } as RequestInit, readJson, 1000);
+
+  test('is read as if it had not been compressed', async () => {
+    const bytes = gzipSync('{"a":[1,2,3]}');
+    expect(await json(bytes)).toEqual({ a: [1, 2, 3] });
+    expect(await json(bytes, { ...gzip, 'Content-Length': String(bytes.length) })).toEqual({ a: [1, 2, 3] });
+    expect(await json(bytes, { 'Content-Encoding': 'X-GZIP' })).toEqual({ a: [1, 2, 3] });
+    // As `cat` makes one of several files.
+    expect(await json(Buffer.concat([gzipSync('{"a":'), gzipSync('1}')]))).toEqual({ a: 1 });
+  });
+
+  test('is limited by what it inflates to, and not inflated any further', async () => {
+    let sent = 0;
+    // A gigabyte of zeros.
+    const bomb = Buffer.concat(Array(20).fill(gzipSync(Buffer.alloc(50_000_000))));
+    const pieces = ReadableStream.from(
+      (function* () {
+        for (; sent < bomb.length; sent += 10_000) yield bomb.subarray(sent, sent + 10_000);
+      })(),
+    );
+    expect(await json(pieces)).toBe('body_too_large');
+    expect(sent).toBeLessThan(bomb.length / 2);
+  });
+
+  test('is refused when it is damaged, cut off, or of another coding', async () => {
+    const bytes = gzipSync(`"${'text '.repeat(20)}"`);
+    expect(await json(Buffer.from('{"a":1}'))).toBe('invalid_request');
+    expect(await json(bytes.subarray(0, -5))).toBe('invalid_request');
+    const damaged = Buffer.from(bytes);
+    damaged[bytes.length - 6]! ^= 0xff;
+    expect(await json(damaged)).toBe('invalid_request');
+    expect(await json(bytes, { 'Content-Encoding': 'br' })).toBe('unsupported_media_type');
+    expect(await json(bytes, { 'Content-Encoding': 'gzip, gzip' })).toBe('unsupported_media_type');
+  });
+});
+
+test('the kind of a body follows from its type', async () => {
+  const kind = (type: string) =>
+    handle({ headers: { 'Content-Type': type }, body: 'x' }, async (c) => parseBodyKind(c, ['json', 'form']));
+  expect(await kind('application/json; charset=utf-8')).toBe('json');
+  expect(await kind('Multipart/Form-Data; boundary=x')).toBe('form');
+  expect(await kind('application/x-ndjson')).toBe('unsupported_media_type');
+  expect(await kind('text/plain')).toBe('unsupported_media_type');
+  expect(await kind('')).toBe('unsupported_media_type');
 });
 
 describe('a form', () => {
@@ -111,7 +143,7 @@ describe('a form', () => {
       ['metadata', '{"a":1}'],
       ['group_by_product', 'false'],
     ]);
-    const parsed = await handle({ body }, async (c) => parseForm(await readForm(c, 10_000)));
+    const parsed = await handle({ body }, readForm);
     expect(parsed).toMatchObject({
       fields: { product_id: '12', price: 1.5, tags: ['a', 'b'], metadata: { a: 1 }, group_by_product: false },
     });
@@ -135,41 +167,61 @@ describe('a form', () => {
 
   test('is refused when it is none', async () => {
     const headers = { 'Content-Type': 'multipart/form-data; boundary=x' };
-    expect(await handle({ body: 'nonsense', headers }, (c) => readForm(c, 100))).toBe('invalid_request');
+    expect(await handle({ body: 'nonsense', headers }, readForm)).toBe('invalid_request');
   });
 });
 
-describe('an image reference', () => {
-  const config = parseConfig({ IMAGE_MAX_BYTES: '1000', IMAGE_ROOTS: '/srv/images' });
+describe('the image of a request', () => {
+  const limits = { maxBytes: 1000, roots: ['/srv/images'] };
+  const base64Of = (image_base64: string) => {
+    const image = parseImageRef({ image_base64 }, limits);
+    return image?.kind === 'inline' ? image.base64 : undefined;
+  };
 
-  test('is the bytes in base64, plain or as a data: URL', () => {
-    expect(toImageRef({ image_base64: 'YWJj' }, config)).toEqual({ kind: 'inline', base64: 'YWJj' });
-    expect(toImageRef({ image_base64: 'data:image/png;base64,YWI=' }, config)).toEqual({
-      kind: 'inline',
-      base64: 'YWI=',
-    });
+  test('is base64, plain or as a data: URL', () => {
+    expect(base64Of('YWJj')).toBe('YWJj');
+    expect(base64Of('data:image/png;base64,YWI=')).toBe('YWI=');
   });
 
-  test.each(['YW\nJj', 'Y', 'Y===', 'a-_b', 'data:image/png,abc', 'data:;base64,'])(
-    'refuses %j',
-    (image_base64) => {
-      expect(() => toImageRef({ image_base64 }, config)).toThrow('must be base64');
-    },
-  );
+  test('may be base64 without padding, and is stored as every decoder takes it', () => {
+    for (let length = 1; length < 20; length++) {
+      const base64 = Buffer.alloc(length, 0xfb).toString('base64');
+      expect(base64Of(base64)).toBe(base64);
+      expect(base64Of(base64.replaceAll('=', ''))).toBe(base64);
+    }
+    // Bits that mean nothing, set by a careless encoder.
+    expect(base64Of('YR==')).toBe('YQ==');
+  });
+
+  test.each([
+    'YW\nJj',
+    'Y',
+    'Y===',
+    'YQ=',
+    'YWJj==',
+    'YQ==YQ==',
+    'a-_b',
+    'éééé',
+    '=',
+    '====',
+    'data:image/png,abc',
+    'data:;base64,',
+  ])('is refused when it is not base64: %j', (image_base64) => {
+    expect(() => base64Of(image_base64)).toThrow('image_base64 must be base64');
+  });
 
   test('is limited', async () => {
-    const atLimit = Buffer.alloc(1000).toString('base64');
-    expect(toImageRef({ image_base64: atLimit }, config)).toMatchObject({ kind: 'inline' });
-    const over = Buffer.alloc(1003).toString('base64');
-    expect(() => toImageRef({ image_base64: over }, config)).toThrow('more than the 1000 bytes');
-    await expect(toFileRef(new File([new Uint8Array(1001)], 'a'), config)).rejects.toThrow(
-      'more than the 1000',
+    expect(base64Of(Buffer.alloc(1000).toString('base64'))).toBeDefined();
+    expect(() => base64Of(Buffer.alloc(1001).toString('base64'))).toThrow('more than the allowed 1000 bytes');
+    expect(await readFile(new File([new Uint8Array(1000)], 'a'), limits)).toHaveLength(1000);
+    await expect(readFile(new File([new Uint8Array(1001)], 'a'), limits)).rejects.toThrow(
+      'more than the allowed',
     );
-    await expect(toFileRef(new File([], 'a'), config)).rejects.toThrow('must not be empty');
+    await expect(readFile(new File([], 'a'), limits)).rejects.toThrow('must not be empty');
   });
 
   test('needs a root for paths', () => {
-    expect(toImageRef({ image_path: 'a.jpg' }, config)).toEqual({ kind: 'path', path: 'a.jpg' });
-    expect(() => toImageRef({ image_path: 'a.jpg' }, parseConfig({}))).toThrow('No folder');
+    expect(parseImageRef({ image_path: 'a.jpg' }, limits)).toEqual({ kind: 'path', path: 'a.jpg' });
+    expect(() => parseImageRef({ image_path: 'a.jpg' }, { ...limits, roots: [] })).toThrow('No folder');
   });
 });

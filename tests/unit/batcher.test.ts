@@ -9,7 +9,6 @@ describe('createBatcher', () => {
     const sizes: number[] = [];
     const batcher = createBatcher<number, number>({
       maxSize: 4,
-      maxWaitMs: 1,
       concurrency: 1,
       async run(items) {
         sizes.push(items.length);
@@ -21,14 +20,13 @@ describe('createBatcher', () => {
     expect(sizes).toEqual([4, 4, 2]);
   });
 
-  test('never runs more batches at once than allowed, and lets the next one fill meanwhile', async () => {
+  test('never runs more batches at once than allowed, and the next one fills while it waits', async () => {
     let running = 0;
     let most = 0;
     const gates: (() => void)[] = [];
     const sizes: number[] = [];
     const batcher = createBatcher<number, number>({
       maxSize: 8,
-      maxWaitMs: 0,
       concurrency: 1,
       async run(items) {
         most = Math.max(most, ++running);
@@ -50,10 +48,9 @@ describe('createBatcher', () => {
     expect(most).toBe(1);
   });
 
-  test('a batch that throws fails its own items only', async () => {
+  test('a batch that throws fails only its own items', async () => {
     const batcher = createBatcher<string, string>({
       maxSize: 2,
-      maxWaitMs: 1,
       concurrency: 1,
       async run(items) {
         if (items.includes('bad')) throw new Error('no');
@@ -63,6 +60,17 @@ describe('createBatcher', () => {
     const outcomes = await Promise.allSettled(['bad', 'beside', 'a', 'b'].map((item) => batcher.add(item)));
     expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'fulfilled', 'fulfilled']);
   });
+});
+
+test('an item that comes alone does not wait for others', async () => {
+  const batcher = createBatcher<number, number>({
+    maxSize: 100,
+    concurrency: 1,
+    run: async (items) => fulfilled(items),
+  });
+  const started = performance.now();
+  for (let item = 0; item < 50; item++) expect(await batcher.add(item)).toBe(item);
+  expect(performance.now() - started).toBeLessThan(1_000);
 });
 
 describe('runOrSplit', () => {
@@ -78,6 +86,15 @@ describe('runOrSplit', () => {
       { status: 'rejected' },
       { status: 'fulfilled', value: 'C' },
     ]);
+  });
+
+  test('a call that returns too few results gives none of them to the wrong item', async () => {
+    const outcomes = await runOrSplit(
+      ['a', 'b'],
+      async (items) => (items.length > 1 ? ['B'] : items),
+      () => true,
+    );
+    expect(outcomes).toMatchObject([{ value: 'a' }, { value: 'b' }]);
   });
 
   test('an error that no item can be the cause of fails all, at once', async () => {

@@ -102,6 +102,15 @@ describe('a CSV catalog', () => {
     ['"1.299,00"', 1299, undefined],
     ['"1,299.00"', 1299, undefined],
     ['"12,500"', 12_500, undefined],
+    ['0.125', 0.125, undefined],
+    ['19.905', 19.905, undefined],
+    ['"0,125"', 0.125, undefined],
+    ['"1,234.50"', 1234.5, undefined],
+    ['"1.234,50"', 1234.5, undefined],
+    ['"1,234,567"', 1_234_567, undefined],
+    ['"1,23,456.50"', 123_456.5, undefined],
+    ["1'299.00", 1299, undefined],
+    ['1 299.00', 1299, undefined],
     ['EUR 7', 7, 'EUR'],
     ['7.25 usd', 7.25, 'USD'],
     ['', undefined, undefined],
@@ -111,6 +120,41 @@ describe('a CSV catalog', () => {
       ...(price === undefined ? {} : { price }),
       ...(currency === undefined ? {} : { currency }),
     });
+  });
+
+  test.each([
+    ['the other prices show a point', ['"1,234"', '19.90', '5.50', '"7,50"'], {}, 1234],
+    ['the other prices show a comma', ['"1,234"', '"19,90"', '"1.000,00"', '3.5'], {}, 1.234],
+    ['the other prices show thousands', ['1.234', '1.234.567'], {}, 1234],
+    ['nothing is said', ['1.234', '7'], {}, 1.234],
+    ['a comma is asked for', ['1.234', '19.90'], { decimal: 'comma' }, 1234],
+    ['a point is asked for', ['1.234', '"19,90"'], { decimal: 'point' }, 1.234],
+  ] as const)(
+    'reads a price with three digits after its only mark as one, when %s',
+    async (_name, prices, options, price) => {
+      const path = join(folder, 'c.csv');
+      const rows = prices.map((text, index) => `P${index},${text},a.jpg`);
+      await writeFile(path, ['product_id,price,image_path', ...rows].join('\n'));
+      const [first] = images(await Array.fromAsync((await openCatalog(path, options)).entries()));
+      expect(first?.product.price).toBe(price);
+    },
+  );
+
+  test.each(['1,2,3', '12.34.56', '1.2,3,4', '1,234.567,8', '-5'])('refuses the price %s', async (text) => {
+    const entries = await read('c.csv', `product_id,price,image_path\nA,"${text}",a.jpg\n`);
+    expect(faults(entries)).toEqual(['line 2: price must be a number such as 19.90.']);
+  });
+
+  test('takes file URLs of this machine, and reports one of another host as a bad line', async () => {
+    const entries = await read(
+      'c.csv',
+      'product_id,image_path\nA,file:///srv/a.jpg\nB,file://host/b.jpg\nC,c.jpg\n',
+    );
+    expect(images(entries).map(({ image }) => image)).toEqual([
+      { kind: 'path', path: '/srv/a.jpg' },
+      { kind: 'path', path: join(folder, 'c.jpg') },
+    ]);
+    expect(faults(entries)).toEqual(['line 3: image_path must be a path or a file:/// URL of this machine.']);
   });
 
   test('is refused with a sentence when its header has no column for the product or the image', async () => {

@@ -1,7 +1,9 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { parseEnv } from 'node:util';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { toDocument, toEnvExample } from '../../scripts/settings-docs.ts';
 import { parseConfig } from '../../src/config/config.ts';
 import { readEnvironment } from '../../src/config/env.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
@@ -14,7 +16,7 @@ test('an empty environment is an embedded installation on loopback', () => {
     dataDir: resolve('data'),
     allowFlush: false,
   });
-  expect(config.queue.redisUrl).toBeUndefined();
+  expect(config.queue.redis).toBeUndefined();
   expect(config.store.qdrantUrl).toBeUndefined();
   expect(config.images.roots).toEqual([]);
 });
@@ -49,6 +51,104 @@ test('it is frozen, to its leaves', () => {
   expect(
     Object.isFrozen(config) && Object.isFrozen(config.queue.retry) && Object.isFrozen(config.images.roots),
   ).toBe(true);
+});
+
+describe('Redis', () => {
+  test('REDIS_HOST chooses it, and its password may hold any character', () => {
+    const password = ' p@ss:w/rd%41?#"\'';
+    const { redis } = parseConfig({
+      REDIS_HOST: 'cache',
+      REDIS_PORT: '7000',
+      REDIS_DB: '2',
+      REDIS_PASSWORD: password,
+    }).queue;
+    expect(redis).toEqual({ kind: 'single', options: { host: 'cache', port: 7000, db: 2, password } });
+    expect(parseConfig({ REDIS_HOST: 'cache' }).queue.redis).toEqual({
+      kind: 'single',
+      options: { host: 'cache', port: 6379, db: 0 },
+    });
+  });
+
+  test('REDIS_URL wins over the other settings', () => {
+    const parts = { REDIS_HOST: 'cache', REDIS_PORT: '7000', REDIS_DB: '2', REDIS_PASSWORD: 'secret' };
+    const { redis } = parseConfig({ ...parts, REDIS_URL: 'redis://other' }).queue;
+    expect(redis).toEqual({ kind: 'single', options: { host: 'other', port: 6379, db: 0 } });
+  });
+
+  test('a password alone does not choose it: docker compose reads it from the same file', () => {
+    expect(parseConfig({ REDIS_PASSWORD: 'secret' }).queue.redis).toBeUndefined();
+  });
+
+  test('a port without a host is a mistake', () => {
+    expect(() => parseConfig({ REDIS_PORT: '7000' })).toThrow('REDIS_PORT needs REDIS_HOST.');
+  });
+});
+
+test('the retry settings are explicit when one of them is set', () => {
+  const { retry, retryIsExplicit } = parseConfig({}).queue;
+  expect(retry).toEqual({ attempts: 8, baseMs: 30_000, factor: 3, capMs: 7_200_000, jitter: 0.2 });
+  expect(retryIsExplicit).toBe(false);
+  expect(parseConfig({ RETRY_ATTEMPTS: '8' }).queue.retryIsExplicit).toBe(true);
+});
+
+test('sizes and times have the units of their names', () => {
+  const { settings, spool } = parseConfig({ ENDED_TTL_HOURS: '0.5', SPOOL: 'off', SPOOL_MAX_MB: '3' }).queue;
+  expect(settings).toEqual({
+    lease: { leaseMs: 15_000, staleHeartbeatMs: 10_000, outageMs: 5_000 },
+    maxPending: 0,
+    endedTtlMs: 1_800_000,
+    maxEnded: 1_000_000,
+    maxDead: 100_000,
+    maxDeadInlineBytes: 200_000_000,
+  });
+  expect(spool).toEqual({ enabled: false, maxBytes: 3_000_000 });
+});
+
+describe('a secret in a file', () => {
+  function readWith(variables: Readonly<Record<string, string>>) {
+    const folder = mkdtempSync(join(tmpdir(), 'vitrine-test-'));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    writeFileSync(join(folder, 'secret'), ' p@ss\n\n');
+    const lines = Object.entries(variables).map(
+      ([name, value]) => `${name}=${value.replace('$FOLDER', folder)}`,
+    );
+    writeFileSync(join(folder, '.env'), lines.join('\n'));
+    return readEnvironment(folder);
+  }
+
+  test.each(['REDIS_PASSWORD', 'QDRANT_API_KEY'])('%s is read, without the line break at its end', (name) => {
+    expect(readWith({ [`${name}_FILE`]: '$FOLDER/secret' })[name]).toBe(' p@ss\n');
+  });
+
+  test('that can not be read is reported by the name of its setting', () => {
+    expect(() => readWith({ REDIS_PASSWORD_FILE: '$FOLDER/missing' })).toThrow(
+      "REDIS_PASSWORD_FILE names a file that can't be read.",
+    );
+  });
+
+  test('must not be set directly as well', () => {
+    const both = { QDRANT_API_KEY: 'key', QDRANT_API_KEY_FILE: '$FOLDER/secret' };
+    expect(() => readWith(both)).toThrow("QDRANT_API_KEY_FILE can't be set together with QDRANT_API_KEY.");
+  });
+});
+
+describe('what is written from the definitions', () => {
+  const read = (file: string) => readFileSync(join(import.meta.dirname, '../..', file), 'utf8');
+
+  test('.env.example is up to date; else run `node scripts/settings-docs.ts`', () => {
+    expect(read('.env.example')).toBe(toEnvExample());
+  });
+
+  test('the tables of docs/configuration.md are up to date; else run `node scripts/settings-docs.ts`', () => {
+    const document = read('docs/configuration.md');
+    expect(document).toBe(toDocument(document));
+  });
+
+  test('.env.example holds the defaults', () => {
+    const example = parseEnv(read('.env.example').replaceAll(/^#(?=[A-Z_]+=)/gm, ''));
+    const { queue, ...others } = parseConfig(example);
+    expect({ ...others, queue: { ...queue, retryIsExplicit: false } }).toEqual(parseConfig({}));
+  });
 });
 
 test('what is set for the process wins over .env', () => {

@@ -1,10 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { toOnnxPath } from '../../models/folder.ts';
+import { toModelFolder, toOnnxPath } from '../../models/model-folder.ts';
 import { MODELS, TEXT_MODEL_IDS } from '../../models/registry.ts';
-import { toModelFolder } from '../../models/resolve.ts';
 
 describe('the registry', () => {
-  it('has the models that are promised', () => {
+  it('has the models that docs/models.md names', () => {
     expect(MODELS.map((model) => model.id)).toEqual([
       'clip-vit-base-patch32',
       'clip-vit-base-patch16',
@@ -19,7 +18,7 @@ describe('the registry', () => {
   });
 
   it.each(MODELS.map((model) => [model.id, model] as const))(
-    '%s lists all that loading needs',
+    '%s lists everything that loading needs',
     (id, model) => {
       const paths = model.files.map((file) => file.path);
       expect(new Set(paths).size).toBe(paths.length);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { mayRetry, toRetryDelayMs } from '../../src/queue/retry-policy.ts';
+import { mayRetry, SOON, toRetryDelayMs, toRetryPolicy } from '../../src/queue/retry-policy.ts';
 
 const policy = { attempts: 4, baseMs: 2_000, factor: 2, capMs: 60_000, jitter: 0.2 };
 
@@ -32,4 +32,29 @@ test('the last attempt is not retried', () => {
     false,
     false,
   ]);
+});
+
+describe('toRetryPolicy', () => {
+  const data = {};
+  const byDefault = { retry: { ...policy, attempts: 8 }, retryIsExplicit: false };
+  const explicit = { ...byDefault, retryIsExplicit: true };
+
+  test('takes the settings for failures that pass later, with the attempts of the job', () => {
+    expect(toRetryPolicy('later', { data, maxAttempts: 5 }, byDefault)).toEqual({ ...policy, attempts: 5 });
+  });
+
+  test('takes a few attempts within seconds for failures that pass soon or never', () => {
+    expect(toRetryPolicy('soon', { data, maxAttempts: 8 }, byDefault)).toEqual(SOON);
+    expect(toRetryPolicy('soon', { data, maxAttempts: 1 }, byDefault).attempts).toBe(1);
+  });
+
+  test('lets explicit settings and those of the job win', () => {
+    expect(toRetryPolicy('soon', { data, maxAttempts: 8 }, explicit)).toEqual({ ...policy, attempts: 8 });
+    const own = { retry: { baseMs: 5 } };
+    expect(toRetryPolicy('soon', { data: own, maxAttempts: 8 }, byDefault)).toEqual({
+      ...policy,
+      attempts: 8,
+      baseMs: 5,
+    });
+  });
 });

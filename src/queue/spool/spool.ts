@@ -1,137 +1,179 @@
-import { existsSync } from 'node:fs';
-import type { DatabaseSync } from 'node:sqlite';
-import { inTransaction, openDatabase } from '../../sqlite/database.ts';
-import { ENDED_TTL_MS } from '../job.ts';
+import { DatabaseSync } from 'node:sqlite';
+import { VitrineError } from '../../errors/vitrine-error.ts';
+import type { Clock } from '../../observability/clock.ts';
+import { inTransaction, isBusy, openDatabase } from '../../sqlite/database.ts';
+import type { JobError } from '../job.ts';
 import type { NewJob } from '../port.ts';
 
-/** A job that was accepted while the queue was away. Instants are epoch ms of this machine's clock. */
 export interface SpooledJob {
-  /** Grows in the order of acceptance. */
-  readonly sequence: number;
-  readonly spooledAt: number;
-  /** True when the queue may have it already: it was sent there, and the answer was lost. */
-  readonly isSent: boolean;
-  readonly cancelledAt: number | null;
+  /** When it was accepted: microseconds of this machine's clock, each greater than the last. Also its order. */
+  readonly acceptedUs: number;
+  /**
+   * `waiting`: never sent. `sent`: the queue may have it, since a reply may have been lost. `cancelling`: cancelled
+   * after it was sent, so that the queue must hear of it. The other two are ends, remembered for a day.
+   */
+  readonly state: 'waiting' | 'sent' | 'cancelling' | 'cancelled' | 'refused';
+  readonly bytes: number;
+  /** Epoch milliseconds; null while it waits for the queue. */
+  readonly endedAt: number | null;
+  readonly error: JobError | null;
+  /** Without its image once it has ended. */
   readonly job: NewJob;
 }
 
+const FORMAT = 1;
+const REMEMBER_ENDED_MS = 86_400_000;
+
+/** The triggers keep totals, so that nothing ever counts the rows. */
+const SCHEMA = `
+CREATE TABLE spooled (
+  acceptedUs INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, productId TEXT NOT NULL, state TEXT NOT NULL,
+  bytes INTEGER NOT NULL, endedAt INTEGER, error TEXT NOT NULL DEFAULT 'null', job TEXT NOT NULL
+) STRICT;
+CREATE INDEX spooledOpen ON spooled (acceptedUs) WHERE endedAt IS NULL;
+CREATE INDEX spooledEnded ON spooled (endedAt) WHERE endedAt IS NOT NULL;
+CREATE INDEX spooledProduct ON spooled (productId);
+CREATE TABLE totals (open INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
+INSERT INTO totals VALUES (0, 0);
+CREATE TRIGGER spooledAdded AFTER INSERT ON spooled BEGIN
+  UPDATE totals SET open = open + 1, bytes = bytes + NEW.bytes;
+END;
+CREATE TRIGGER spooledRemoved AFTER DELETE ON spooled BEGIN
+  UPDATE totals SET open = open - (OLD.endedAt IS NULL), bytes = bytes - OLD.bytes;
+END;
+CREATE TRIGGER spooledEnd AFTER UPDATE OF endedAt ON spooled WHEN NEW.endedAt IS NOT NULL BEGIN
+  UPDATE totals SET open = open - 1, bytes = bytes - OLD.bytes;
+  UPDATE spooled SET bytes = 0, job = json_set(job, '$.data.image', json('{"kind":"inline","base64":""}'))
+    WHERE acceptedUs = NEW.acceptedUs;
+END;
+PRAGMA user_version = ${FORMAT}`;
+
 /**
- * Jobs in a file, in their order, durable once `add` has returned. The file is made with the first job. A cancelled
- * one that was never sent waits for nothing: it is only remembered, for as long as an ended job is. Each method
- * throws what SQLite throws.
+ * Accepted jobs in a file that several processes may share, durable once a method has resolved. Methods throw what
+ * SQLite throws.
+ * @throws VitrineError `queue_format` when the file is of another version of Vitrine
  */
-export interface Spool {
-  /** How many the queue must still be told of. */
-  count(): number;
-  /** All or none. A job that is already there stays as it is. */
-  add(jobs: readonly NewJob[], nowMs: number, isSent: boolean): void;
-  /** Those that the queue must still be told of. */
-  first(limit: number): readonly SpooledJob[];
-  find(id: string): SpooledJob | null;
-  /** Durable before they are sent. */
-  markSent(ids: readonly string[]): void;
-  /** The job as it is then; null when it isn't there. */
-  cancel(id: string, nowMs: number): SpooledJob | null;
-  /** The queue never had the cancelled job: from now on it is only remembered. */
-  settle(id: string): void;
-  remove(ids: readonly string[]): void;
-  /** Removes all; gives how many there were to tell the queue of. */
-  clear(): number;
-  close(): void;
-}
+export function openSpool(file: string, maxBytes: number, clock: Clock) {
+  const database = openDatabase(file);
+  inTransaction(database, () => createTables(database));
+  const prepare = (sql: string) => database.prepare(sql);
+  const selectTotals = prepare('SELECT open, bytes FROM totals');
+  const readTotals = () => selectTotals.get() as { readonly open: number; readonly bytes: number };
 
-interface Row {
-  readonly sequence: number;
-  readonly spooled_at: number;
-  readonly is_sent: number;
-  readonly cancelled_at: number | null;
-  readonly job: string;
-}
-
-const SCHEMA = `CREATE TABLE IF NOT EXISTS spool (
-  sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, spooled_at INTEGER NOT NULL,
-  is_sent INTEGER NOT NULL, cancelled_at INTEGER, job TEXT NOT NULL
-) STRICT`;
-
-const UNTOLD = '(cancelled_at IS NULL OR is_sent = 1)';
-
-const toSpooledJob = (row: Row): SpooledJob => ({
-  sequence: row.sequence,
-  spooledAt: row.spooled_at,
-  isSent: row.is_sent === 1,
-  cancelledAt: row.cancelled_at,
-  job: JSON.parse(row.job) as NewJob,
-});
-
-export function createSpool(file: string): Spool {
-  let database: DatabaseSync | undefined;
-  const open = () => {
-    if (database !== undefined) return database;
-    database = openDatabase(file);
-    database.exec(SCHEMA);
-    return database;
+  let count = readTotals().open;
+  const refresh = () => {
+    count = readTotals().open;
   };
-  /** Most processes never spool: they shall not leave an empty file behind. */
-  const openExisting = () => (database !== undefined || existsSync(file) ? open() : undefined);
-
-  function find(id: string): SpooledJob | null {
-    const row = openExisting()?.prepare('SELECT * FROM spool WHERE id = ?').get(id) as unknown as
-      | Row
-      | undefined;
-    return row === undefined ? null : toSpooledJob(row);
-  }
-
-  function runForEach(sql: string, ids: readonly string[]): void {
-    const opened = openExisting();
-    if (opened === undefined) return;
-    const statement = opened.prepare(sql);
-    inTransaction(opened, () => {
-      for (const id of ids) statement.run(id);
-    });
-  }
-
-  function count(): number {
-    const row = openExisting()?.prepare(`SELECT count(*) AS count FROM spool WHERE ${UNTOLD}`).get();
-    return Number(row?.['count'] ?? 0);
+  async function change<T>(work: () => T): Promise<T> {
+    const result = inTransaction(database, work);
+    refresh();
+    return result;
   }
 
   return {
-    count,
-    add(jobs, nowMs, isSent) {
-      const opened = open();
-      const insert = opened.prepare(
-        'INSERT OR IGNORE INTO spool (id, spooled_at, is_sent, job) VALUES (?, ?, ?, ?)',
-      );
-      const forget = opened.prepare('DELETE FROM spool WHERE cancelled_at < ? AND is_sent = 0');
-      inTransaction(opened, () => {
-        forget.run(nowMs - ENDED_TTL_MS);
-        for (const job of jobs) insert.run(job.id, nowMs, isSent ? 1 : 0, JSON.stringify(job));
-      });
+    /** Jobs that wait for the queue, without I/O: as of this process's last change or `refresh`. */
+    count: () => count,
+    refresh,
+    find(id: string): SpooledJob | null {
+      const row = prepare('SELECT * FROM spooled WHERE id = ?').get(id);
+      return row === undefined ? null : toSpooledJob(row);
     },
-    first(limit) {
-      const rows = openExisting()
-        ?.prepare(`SELECT * FROM spool WHERE ${UNTOLD} ORDER BY sequence LIMIT ?`)
-        .all(limit) as unknown as readonly Row[] | undefined;
-      return (rows ?? []).map(toSpooledJob);
-    },
-    find,
-    markSent: (ids) => runForEach('UPDATE spool SET is_sent = 1 WHERE id = ?', ids),
-    cancel(id, nowMs) {
-      openExisting()
-        ?.prepare('UPDATE spool SET cancelled_at = ? WHERE id = ? AND cancelled_at IS NULL')
-        .run(nowMs, id);
-      return find(id);
-    },
-    settle: (id) => runForEach('UPDATE spool SET is_sent = 0 WHERE id = ?', [id]),
-    remove: (ids) => runForEach('DELETE FROM spool WHERE id = ?', ids),
-    clear() {
-      const waiting = count();
-      openExisting()?.exec('DELETE FROM spool');
-      return waiting;
-    },
-    close() {
-      database?.close();
-      database = undefined;
-    },
+    /**
+     * Adds all or none; a job that is already there stays as it is.
+     * @throws VitrineError `spool_full`
+     */
+    add: (jobs: readonly NewJob[], state: 'waiting' | 'sent') =>
+      change(() => {
+        prepare('DELETE FROM spooled WHERE endedAt < ?').run(clock.now() - REMEMBER_ENDED_MS);
+        const insert = prepare(
+          `INSERT OR IGNORE INTO spooled (acceptedUs, id, productId, state, bytes, job)
+           SELECT max(?, 1 + coalesce(max(acceptedUs), 0)), ?, ?, ?, ?, ? FROM spooled`,
+        );
+        for (const job of jobs) {
+          const text = JSON.stringify(job);
+          const bytes = Buffer.byteLength(text);
+          insert.run(Math.round(clock.now() * 1_000), job.id, job.data.productId, state, bytes, text);
+        }
+        if (readTotals().bytes <= maxBytes) return;
+        const detail = `Redis is unreachable, and ${Math.round(maxBytes / 1e6)} MB of jobs already wait for it.`;
+        throw new VitrineError('spool_full', detail, { retryAfterMs: 30_000 });
+      }),
+    /** The first jobs, at least one if there are any; those that were waiting are `sent` from now on. */
+    take: (maxJobs: number, maxBatchBytes: number) =>
+      change(() => {
+        const jobs: SpooledJob[] = [];
+        let bytes = 0;
+        for (const row of prepare(
+          'SELECT * FROM spooled WHERE endedAt IS NULL ORDER BY acceptedUs',
+        ).iterate()) {
+          bytes += Number(row['bytes']);
+          if (jobs.length > 0 && (jobs.length === maxJobs || bytes > maxBatchBytes)) break;
+          jobs.push(toSpooledJob(row));
+        }
+        const markSent = prepare(
+          `UPDATE spooled SET state = 'sent' WHERE acceptedUs = ? AND state = 'waiting'`,
+        );
+        for (const { acceptedUs } of jobs) markSent.run(acceptedUs);
+        return jobs;
+      }),
+    /** Removes what the queue has taken, except what was cancelled since. */
+    remove: (jobs: readonly SpooledJob[], state: 'sent' | 'cancelling') =>
+      change(() => {
+        const remove = prepare('DELETE FROM spooled WHERE acceptedUs = ? AND state = ?');
+        for (const { acceptedUs } of jobs) remove.run(acceptedUs, state);
+      }),
+    end: ({ acceptedUs }: SpooledJob, state: 'cancelled' | 'refused', error: JobError | null) =>
+      change(() => {
+        const end = prepare('UPDATE spooled SET state = ?, endedAt = ?, error = ? WHERE acceptedUs = ?');
+        end.run(state, Math.round(clock.now()), JSON.stringify(error), acceptedUs);
+      }),
+    /** Cancels what has not ended, one job or all of a product; returns it with its new state. */
+    cancel: (by: 'id' | 'productId', value: string) =>
+      change(() => {
+        const cancel = prepare(
+          `UPDATE spooled SET endedAt = iif(state = 'waiting', ?, NULL),
+             state = iif(state = 'waiting', 'cancelled', 'cancelling')
+           WHERE ${by} = ? AND endedAt IS NULL RETURNING *`,
+        );
+        return cancel.all(Math.round(clock.now()), value).map(toSpooledJob);
+      }),
+    /** Removes everything; returns how many waited for the queue. */
+    clear: () =>
+      change(() => {
+        const { open } = readTotals();
+        database.exec('DELETE FROM spooled');
+        return open;
+      }),
+    close: () => database.close(),
   };
+}
+
+function createTables(database: DatabaseSync): void {
+  const format = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
+  if (format === FORMAT) return;
+  // Before the format had a number, the table was called `spool`.
+  database.exec('CREATE TABLE IF NOT EXISTS spool (id)');
+  if (format > FORMAT || database.prepare('SELECT 1 FROM spool').get() !== undefined) {
+    throw new VitrineError('queue_format', 'The spool was written by another version of Vitrine.');
+  }
+  database.exec(`DROP TABLE spool; ${SCHEMA}`);
+}
+
+const toSpooledJob = (row: Readonly<Record<string, unknown>>) =>
+  ({ ...row, error: JSON.parse(String(row['error'])), job: JSON.parse(String(row['job'])) }) as SpooledJob;
+
+/**
+ * A lock between processes that ends with the process that holds it: an open transaction of a database of its own.
+ * Null while another one holds it.
+ */
+export function tryLock(file: string): Disposable | null {
+  const database = new DatabaseSync(file);
+  try {
+    database.exec('BEGIN EXCLUSIVE');
+    return { [Symbol.dispose]: () => database.close() };
+  } catch (error) {
+    database.close();
+    if (isBusy(error)) return null;
+    throw error;
+  }
 }

@@ -1,170 +1,211 @@
-import { VitrineError } from '../../errors/vitrine-error.ts';
+import { toVitrineError, VitrineError } from '../../errors/vitrine-error.ts';
 import type { Clock } from '../../observability/clock.ts';
 import type { Logger } from '../../observability/logger.ts';
+import type { JobStatus } from '../job.ts';
 import type { EnqueuedJob, JobQueue, JobView, NewJob } from '../port.ts';
-import { createSpool, type SpooledJob } from './spool.ts';
+import { openSpool, type SpooledJob, tryLock } from './spool.ts';
 
 export interface SpooledQueueOptions {
-  /** The spool's own file. */
+  /** The spool's own file; the API processes of one machine may share it. */
   readonly file: string;
-  /** Greatest number of jobs that wait in the spool; 0: no limit. */
-  readonly maxPending: number;
+  /** Greatest size of all spooled jobs. */
+  readonly maxBytes: number;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly forwardEveryMs?: number;
 }
 
-/** Jobs forwarded in one call. */
-const FORWARD_BATCH = 500;
+export interface SpooledQueue extends JobQueue {
+  /** Jobs that were accepted and wait for the queue, without I/O; those of other processes up to a second late. */
+  spooledCount(): number;
+}
+
+/** Jobs forwarded in one call: at most so many, and of so many bytes unless a single one is larger. */
+const FORWARD_JOBS = 500;
+const FORWARD_BYTES = 8_000_000;
 
 /**
- * A queue whose backend may be away: what is enqueued meanwhile is kept in a file, durably, and forwarded in its
- * order when the backend is back. While anything is spooled, new jobs go behind it, so that the order of enqueueing
- * stays the order of versions. All else goes to the backend. Disposing doesn't close the queue behind it.
+ * A queue that accepts jobs while its backend is unreachable: they are kept durably in a file, and forwarded in their
+ * order when the backend is back. Nothing else that goes wrong there fills the spool. Disposing does not close the
+ * queue behind it.
+ * @throws VitrineError `queue_format` when the file is of another version, `invalid_configuration` when it can't be opened
  */
-export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions): JobQueue {
-  const { clock, logger, maxPending, forwardEveryMs = 1_000 } = options;
-  const spool = createSpool(options.file);
+export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions): SpooledQueue {
+  const { clock, logger, forwardEveryMs = 1_000 } = options;
+  const spool = open(options);
   const closing = new AbortController();
-  /** One change of the spool's head at a time: a cancelled job must not be in a batch that is under way. */
-  let turn: Promise<unknown> = Promise.resolve();
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    const result = turn.then(work);
-    turn = result.catch(() => undefined);
-    return result;
-  };
+  /** Why the last forwarding ended early. */
+  let problem: VitrineError | undefined;
+  /** The slowest call since the spool was last empty. */
+  let slowestCallMs = 0;
 
-  /** A spool that can't be read has nothing to forward: that mustn't keep jobs from a queue that is there. */
-  function read<T>(look: () => T, otherwise: T): T {
+  async function enqueue(
+    jobs: readonly NewJob[],
+    enqueueOptions?: { readonly accepted?: boolean },
+  ): Promise<readonly EnqueuedJob[]> {
+    // Behind what is spooled, unless the queue can be reached and takes nothing: then it says so itself.
+    if (spool.count() > 0 && (problem === undefined || isUnreachable(problem))) return add(jobs, 'waiting');
     try {
-      return look();
+      return await queue.enqueue(jobs, enqueueOptions);
     } catch (error) {
-      logger.error({ error }, 'the spool cannot be read');
-      return otherwise;
+      if (!isUnreachable(error)) throw error;
+      // Should only the reply have been lost: the queue knows the ids when they are forwarded, and adds nothing.
+      return add(jobs, 'sent');
     }
   }
-  const count = () => read(() => spool.count(), 0);
 
-  function add(jobs: readonly NewJob[], isSent: boolean): readonly EnqueuedJob[] {
-    if (maxPending > 0 && count() + jobs.length > maxPending) {
-      throw new VitrineError('queue_full', `${maxPending} jobs wait for the queue to come back.`, {
-        retryAfterMs: 30_000,
-      });
+  async function add(jobs: readonly NewJob[], state: 'waiting' | 'sent'): Promise<readonly EnqueuedJob[]> {
+    await spool.add(jobs, state).catch((error: unknown) => {
+      throw toVitrineError(error, 'queue_unavailable', 'Neither the queue nor the spool can be written.');
+    });
+    const answer = { position: null, replaced: false, superseded: false, spooled: true };
+    return jobs.map((job) => ({ ...answer, id: job.id, version: job.version, status: toWaitingStatus(job) }));
+  }
+
+  /** Forwards until nothing is left. Only one process does at a time; the others leave it to that one. */
+  async function forward(): Promise<void> {
+    spool.refresh();
+    if (spool.count() === 0) return;
+    // While the queue is surely away, nothing is noted as sent: such jobs can be cancelled for good.
+    await queue.ping();
+    using lock = tryLock(`${options.file}-lock`);
+    if (lock === null) return;
+    let maxJobs = FORWARD_JOBS;
+    while (!closing.signal.aborted) {
+      const batch = await spool.take(maxJobs, FORWARD_BYTES);
+      if (batch.length === 0) break;
+      const cancelled = batch.filter(({ state }) => state === 'cancelling');
+      const live = batch.filter(({ state }) => state !== 'cancelling');
+      for (const entry of cancelled) await forwardCancel(entry);
+      const isTaken = live.length === 0 || (await forwardJobs(live));
+      // A smaller batch finds the job that is refused; larger ones again after it.
+      maxJobs = isTaken ? Math.min(maxJobs * 2, FORWARD_JOBS) : Math.ceil(live.length / 2);
     }
+    if (spool.count() > 0) return;
+    slowestCallMs = 0;
+    logger.info('all spooled jobs are forwarded');
+  }
+
+  /** False when the queue refused them, which says nothing about which one. */
+  async function forwardJobs(entries: readonly SpooledJob[]): Promise<boolean> {
+    const startedMs = clock.monotonic();
+    const jobs = entries.map((entry) => ({ ...entry.job, ageMs: toAgeMs(entry) }));
     try {
-      spool.add(jobs, clock.now(), isSent);
-    } catch (cause) {
-      throw new VitrineError('queue_unavailable', 'Neither the queue nor the spool can be written.', {
-        cause,
-      });
-    }
-    wake.resolve();
-    return jobs.map((job) => ({
-      id: job.id,
-      status: job.notBefore === undefined ? 'queued' : 'delayed',
-      position: null,
-      replaced: false,
-      superseded: false,
-      version: job.version,
-      spooled: true,
-    }));
-  }
-
-  async function forwardAll(): Promise<void> {
-    for (;;) {
-      const batch = spool.first(FORWARD_BATCH);
-      if (batch.length === 0) return;
-      // While the queue is surely away, nothing is noted as sent: such jobs can be cancelled for good.
-      await queue.ping();
-      const live = batch.filter(({ cancelledAt }) => cancelledAt === null);
-      const ids = live.map(({ job }) => job.id);
-      spool.markSent(ids);
-      await queue.enqueue(live.map((entry) => toForwardedJob(entry, clock.now())));
-      spool.remove(ids);
-      for (const { job, cancelledAt } of batch) if (cancelledAt !== null) await forwardCancel(job.id);
-      logger.info({ forwarded: batch.length, left: count() }, 'forwarded spooled jobs');
+      const stored = await queue.enqueue(jobs, { accepted: true });
+      await spool.remove(entries.slice(0, stored.length), 'sent');
+      return true;
+    } catch (error) {
+      if (!(error instanceof VitrineError) || error.code !== 'queue_refused') throw error;
+      const [entry] = entries;
+      if (entries.length > 1 || entry === undefined) return false;
+      logger.error({ error, job: entry.job.id }, 'the queue refused a spooled job: it is given up');
+      const { code, message, suggestion } = error;
+      await spool.end(entry, 'refused', { code, message, suggestion });
+      return true;
+    } finally {
+      slowestCallMs = Math.max(slowestCallMs, clock.monotonic() - startedMs);
     }
   }
 
-  async function forwardCancel(id: string): Promise<void> {
-    if ((await queue.cancel(id)) === 'unknown') spool.settle(id);
-    else spool.remove([id]);
+  /**
+   * The queue subtracts the age from its own time, at any moment of a call. A later call that is quicker than an
+   * earlier one must not turn the order of their jobs around: later jobs look younger by the slowest call.
+   */
+  function toAgeMs({ acceptedUs }: SpooledJob): number {
+    return Math.max(0, clock.now() - acceptedUs / 1_000 - slowestCallMs);
   }
 
-  let wake = Promise.withResolvers<void>();
+  async function forwardCancel(entry: SpooledJob): Promise<void> {
+    if ((await queue.cancel(entry.job.id)) === 'unknown') await spool.end(entry, 'cancelled', null);
+    else await spool.remove([entry], 'cancelling');
+  }
+
+  let forwarding = Promise.resolve();
   async function forwardLoop(): Promise<void> {
     while (!closing.signal.aborted) {
-      if (count() === 0) await wake.promise;
-      wake = Promise.withResolvers();
-      if (closing.signal.aborted) return;
-      await inTurn(forwardAll).catch((error: unknown) =>
-        logger.warn({ error, spooled: count() }, 'jobs stay spooled until the queue is back'),
-      );
+      try {
+        forwarding = forward();
+        await forwarding;
+        problem = undefined;
+      } catch (error) {
+        const failure = toVitrineError(error);
+        const isNew = failure.code !== problem?.code;
+        if (isNew) logger.warn({ error, spooled: spool.count() }, 'spooled jobs cannot be forwarded now');
+        problem = failure;
+      }
       await clock.sleep(forwardEveryMs, closing.signal);
     }
   }
-  const forwarding = forwardLoop();
+  const loop = forwardLoop();
 
   return {
     ...queue,
-    async enqueue(jobs) {
-      if (count() > 0) return add(jobs, false);
-      try {
-        return await queue.enqueue(jobs);
-      } catch (error) {
-        if (!isAway(error)) throw error;
-        // Should only the reply have been lost: the ids are the same when it is forwarded, and nothing is added.
-        return add(jobs, true);
-      }
-    },
+    enqueue,
+    spooledCount: () => spool.count(),
     async status(id) {
-      const spooled = read(() => spool.find(id), null);
+      const spooled = spool.find(id);
       if (spooled === null) return queue.status(id);
-      const known = spooled.isSent ? await queue.status(id).catch(() => null) : null;
+      const known = isMaybeSent(spooled) ? await queue.status(id).catch(() => null) : null;
       return known ?? toView(spooled);
     },
-    cancel: (id) =>
-      inTurn(async () => {
-        const spooled = read(() => spool.cancel(id, clock.now()), null);
-        if (spooled === null) return queue.cancel(id);
-        wake.resolve();
-        return spooled.isSent ? 'requested' : 'cancelled';
-      }),
-    async forgetProduct(productId) {
-      // What is spooled is older than the deletion, and must reach the queue before it.
-      await inTurn(forwardAll);
-      return queue.forgetProduct(productId);
+    async cancel(id) {
+      await spool.cancel('id', id);
+      const spooled = spool.find(id);
+      if (spooled === null) return queue.cancel(id);
+      if (isMaybeSent(spooled)) return 'requested';
+      return spooled.state === 'cancelled' ? 'cancelled' : 'ended';
     },
-    flush: () => inTurn(async () => spool.clear() + (await queue.flush())),
+    async forgetProduct(productId) {
+      const forgotten = await queue.forgetProduct(productId);
+      const spooled = await spool.cancel('productId', productId);
+      const imageIds = [...forgotten.imageIds, ...spooled.map(({ job }) => job.data.imageId)];
+      const cancelled = spooled.filter(({ state }) => state === 'cancelled').length;
+      return { ...forgotten, cancelled: forgotten.cancelled + cancelled, imageIds: [...new Set(imageIds)] };
+    },
+    async flush() {
+      await queue.ping();
+      const spooled = await spool.clear();
+      // What is being sent must arrive before the flush.
+      await forwarding.catch(() => undefined);
+      return spooled + (await queue.flush());
+    },
     async stats() {
-      return { ...(await queue.stats()), spooled: count() };
+      return { ...(await queue.stats()), spooled: spool.count() };
     },
     async [Symbol.asyncDispose]() {
       closing.abort();
-      wake.resolve();
-      await forwarding;
+      await loop;
       spool.close();
     },
   };
 }
 
-const isAway = (error: unknown) => error instanceof VitrineError && error.code === 'queue_unavailable';
-
-/** A delay counts from the acceptance, not from the forwarding. */
-function toForwardedJob({ job, spooledAt }: SpooledJob, nowMs: number): NewJob {
-  if (job.notBefore === undefined || !('delayMs' in job.notBefore)) return job;
-  const waitedMs = Math.max(0, nowMs - spooledAt);
-  return { ...job, notBefore: { delayMs: Math.max(0, job.notBefore.delayMs - waitedMs) } };
+function open({ file, maxBytes, clock }: SpooledQueueOptions) {
+  try {
+    return openSpool(file, maxBytes, clock);
+  } catch (cause) {
+    if (cause instanceof VitrineError) throw cause;
+    const suggestion = 'Make DATA_DIR a folder that can be written, or set SPOOL=off.';
+    throw new VitrineError('invalid_configuration', `The spool ${file} can't be opened.`, {
+      cause,
+      suggestion,
+    });
+  }
 }
 
-function toView({ job, spooledAt, isSent, cancelledAt }: SpooledJob): JobView {
-  const isCancelled = cancelledAt !== null && !isSent;
+const isUnreachable = (error: unknown) => error instanceof VitrineError && error.code === 'queue_unavailable';
+const isMaybeSent = ({ state }: SpooledJob) => state === 'sent' || state === 'cancelling';
+const toWaitingStatus = (job: NewJob): JobStatus => (job.notBefore === undefined ? 'queued' : 'delayed');
+
+function toView({ job, acceptedUs, endedAt, state, error }: SpooledJob): JobView {
+  const ends = { cancelled: 'cancelled', refused: 'failed' } as const;
   return {
     id: job.id,
     key: job.key,
     productId: job.data.productId,
     imageId: job.data.imageId,
-    status: isCancelled ? 'cancelled' : job.notBefore === undefined ? 'queued' : 'delayed',
+    status: state === 'cancelled' || state === 'refused' ? ends[state] : toWaitingStatus(job),
+    stage: null,
     priority: job.priority,
     version: job.version,
     position: null,
@@ -172,15 +213,15 @@ function toView({ job, spooledAt, isSent, cancelledAt }: SpooledJob): JobView {
     attempts: 0,
     maxAttempts: job.maxAttempts,
     crashes: 0,
-    enqueuedAt: spooledAt,
+    enqueuedAt: Math.floor(acceptedUs / 1_000),
     availableAt: null,
     startedAt: null,
-    endedAt: isCancelled ? cancelledAt : null,
+    endedAt,
     processingMs: null,
     workerId: null,
-    lastError: null,
+    lastError: error,
     result: null,
-    cancelRequested: cancelledAt !== null,
+    cancelRequested: state === 'cancelling' || state === 'cancelled',
     history: [],
   };
 }

@@ -37,7 +37,7 @@ function isRange(wanted: unknown): wanted is NumberRange {
   return typeof wanted === 'object' && wanted !== null && !Array.isArray(wanted);
 }
 
-/** Quoted, so that a dot or a bracket in the key is not taken for a path; Qdrant knows no escape for a quote. */
+/** Quoted, so that a dot or a bracket in the key is no path; Qdrant has no escape for a quote. */
 function toMetadataKey(name: string): string {
   if (name.includes('"')) {
     throw new VitrineError('invalid_request', "Qdrant can't filter by a metadata key that contains a quote.");
@@ -52,7 +52,7 @@ function anyOf(key: string, wanted: readonly Scalar[]): Condition {
   const conditions: Condition[] = others.map((value) =>
     typeof value === 'boolean' ? { key, match: { value } } : { key, range: { gte: value, lte: value } },
   );
-  // Without a wanted value, `any` of no string is what no point fulfils; an empty `should` is fulfilled by all.
+  // For an empty list: no point matches `any` of no strings, but every point matches an empty `should`.
   if (strings.length > 0 || wanted.length === 0) conditions.push({ key, match: { any: strings } });
   return conditions.length === 1 && conditions[0] !== undefined ? conditions[0] : { should: conditions };
 }
@@ -63,18 +63,4 @@ function inRange(key: string, { gt, gte, lt, lte }: NumberRange): Condition[] {
     Object.entries({ gt, gte, lt, lte }).filter(([, bound]) => bound !== undefined),
   );
   return Object.keys(range).length === 0 ? [] : [{ key, range }];
-}
-
-/**
- * True for a stored point that may be overwritten by the one of the same id: its version isn't greater. One
- * request has one filter but its points have their own versions, so the filter names the ids of each version.
- */
-export function toUpdateFilter(
-  points: readonly { readonly id: string; readonly version: number }[],
-): Schemas['Filter'] {
-  const byVersion = Map.groupBy(points, (point) => point.version);
-  const clauses = Array.from(byVersion, ([version, group]): Schemas['Filter'] => ({
-    must: [{ has_id: group.map((point) => point.id) }, { key: 'version', range: { lte: version } }],
-  }));
-  return clauses.length === 1 && clauses[0] !== undefined ? clauses[0] : { should: clauses };
 }

@@ -28,8 +28,8 @@ function isRange(wanted: unknown): wanted is NumberRange {
 }
 
 /**
- * True when the value at the path, or one of it when it is a list, fulfils the test. `json_each` gives one row for
- * a scalar, a row an element for a list, and a row a member for an object, which a filter must not see.
+ * True when the value at the path passes the test, or one of its elements when it is a list. `json_each` returns one
+ * row for a scalar, a row per element for a list, and a row per member for an object, which a filter must not see.
  */
 function someValue(path: string, test: string, values: readonly SQLInputValue[]): SqlCondition {
   return {

@@ -1,10 +1,11 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { getLoadablePath } from 'sqlite-vec';
-import { toPointId } from '../../catalog/product-image.ts';
+import { toProductTombstoneId } from '../../catalog/product-image.ts';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Clock } from '../../observability/clock.ts';
 import { systemClock } from '../../observability/system-clock.ts';
-import { inTransaction, isBusy, openDatabase, toSqliteCode } from '../../sqlite/database.ts';
+import { isBusy, openDatabase, readSnapshot, toSqliteCode, writeTransaction } from '../../sqlite/database.ts';
+import { FIELDS_OF_OLD_POINTS } from '../payload.ts';
 import type {
   Hit,
   ModelIdentity,
@@ -12,10 +13,12 @@ import type {
   PointPayload,
   SearchRequest,
   StoredPoint,
+  UpsertOutcome,
   VectorStore,
 } from '../port.ts';
 import { assertSameModel, assertVector, toCosine } from '../vector.ts';
 import { toSqlConditions } from './filter.ts';
+import { ensureSchema } from './schema.ts';
 
 export interface SqliteVectorStoreSettings {
   readonly file: string;
@@ -24,79 +27,111 @@ export interface SqliteVectorStoreSettings {
   readonly clock?: Clock;
 }
 
-/** A row without `deleted_at` is a point; with it, a tombstone, whose vector and payload are empty. */
-const SCHEMA = `
-  CREATE TABLE IF NOT EXISTS vector_collections (
-    name TEXT PRIMARY KEY,
-    model_id TEXT NOT NULL,
-    dimension INTEGER NOT NULL,
-    fingerprint TEXT NOT NULL
-  ) STRICT;
-  CREATE TABLE IF NOT EXISTS vector_points (
-    collection TEXT NOT NULL,
-    id TEXT NOT NULL,
-    product_id TEXT NOT NULL,
-    image_id TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    deleted_at INTEGER,
-    payload TEXT NOT NULL,
-    vector BLOB NOT NULL,
-    PRIMARY KEY (collection, id)
-  ) STRICT;
-  CREATE INDEX IF NOT EXISTS vector_points_by_product ON vector_points (collection, product_id);
-`;
-
-const WRITE = `
-  INSERT INTO vector_points (collection, id, product_id, image_id, version, deleted_at, payload, vector)
+/** A tombstone gives way to every point: what it covers is refused before this statement. */
+const WRITE_POINT = `
+  INSERT INTO vector_points (collection, id, product_id, image_id, version, sequence, payload, vector)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?)
   ON CONFLICT (collection, id) DO UPDATE SET
-    version = excluded.version, deleted_at = excluded.deleted_at,
+    version = excluded.version, sequence = excluded.sequence, deleted_at = NULL,
     payload = excluded.payload, vector = excluded.vector
-  WHERE excluded.version >= vector_points.version
+  WHERE vector_points.deleted_at IS NOT NULL
+    OR (excluded.version, excluded.sequence) >= (vector_points.version, vector_points.sequence)
 `;
 
-interface ImageVersion {
-  readonly imageId: string;
-  readonly version: number;
-}
+const WRITE_TOMBSTONE = `
+  INSERT INTO vector_points (collection, id, product_id, image_id, version, sequence, deleted_at, payload, vector)
+  VALUES (?, ?, ?, '', 0, ?, ?, '{}', x'')
+  ON CONFLICT (collection, id) DO UPDATE SET sequence = excluded.sequence, deleted_at = excluded.deleted_at
+  WHERE excluded.sequence >= vector_points.sequence
+`;
 
 /**
  * Vectors in one SQLite file, compared with all of them (sqlite-vec): exact, and fast enough for tens of thousands
- * of points. Several processes may share the file.
- * @throws VitrineError `store_unavailable` when the file can't be opened
+ * of points. Several processes may share the file. It is opened with the first call.
  */
 export function createSqliteVectorStore(settings: SqliteVectorStoreSettings): VectorStore {
   const { file, collection, clock = systemClock } = settings;
-  const database = openStore(file);
-  const write = database.prepare(WRITE);
+  let opening: Promise<DatabaseSync> | null = null;
+  let closed = false;
   let knownModel: ModelIdentity | null = null;
 
-  const readModel = (): ModelIdentity | null => {
+  /** Every method runs in here: opens the database first, and turns SQLite's errors into ours. */
+  async function use<T>(work: (database: DatabaseSync) => T | Promise<T>): Promise<T> {
+    try {
+      if (closed) throw new VitrineError('store_unavailable', 'The store is closed.');
+      opening ??= openStore(file).catch((error) => {
+        opening = null;
+        throw error;
+      });
+      return await work(await opening);
+    } catch (error) {
+      throw toStoreError(error);
+    }
+  }
+
+  /** For methods that only read: they wait for no writer. */
+  const read = <T>(work: (database: DatabaseSync) => T): Promise<T> =>
+    use((database) => readSnapshot(database, () => work(database)));
+
+  function readModel(database: DatabaseSync): ModelIdentity | null {
     knownModel ??= (database
       .prepare('SELECT model_id AS id, dimension, fingerprint FROM vector_collections WHERE name = ?')
       .get(collection) ?? null) as ModelIdentity | null;
     return knownModel === null ? null : { ...knownModel };
-  };
+  }
 
-  const requireModel = (): ModelIdentity => {
-    const model = readModel();
+  function requireModel(database: DatabaseSync): ModelIdentity {
+    const model = readModel(database);
     if (model === null) throw new VitrineError('store_rejected', `There is no collection "${collection}".`);
     return model;
-  };
+  }
 
-  const upsert = (points: readonly Point[]): void => {
-    const { dimension } = requireModel();
+  async function ensureCollection(database: DatabaseSync, model: ModelIdentity): Promise<void> {
+    if (readModel(database) === null) {
+      const insert = database.prepare(
+        `INSERT INTO vector_collections (name, model_id, dimension, fingerprint) VALUES (?, ?, ?, ?)
+         ON CONFLICT DO NOTHING`,
+      );
+      await writeTransaction(database, () =>
+        insert.run(collection, model.id, model.dimension, model.fingerprint),
+      );
+    }
+    assertSameModel(collection, requireModel(database), model);
+  }
+
+  async function upsert(database: DatabaseSync, points: readonly Point[]): Promise<readonly UpsertOutcome[]> {
+    const { dimension } = requireModel(database);
     for (const point of points) assertVector(point.vector, dimension);
-    inTransaction(database, () => {
-      for (const { id, vector, payload } of points) {
-        const { productId, imageId, version } = payload;
-        write.run(collection, id, productId, imageId, version, null, JSON.stringify(payload), toBlob(vector));
-      }
-    });
-  };
+    const readDeletion = database.prepare(
+      'SELECT sequence FROM vector_points WHERE collection = ? AND id = ?',
+    );
+    const writePoint = database.prepare(WRITE_POINT);
+    return writeTransaction(database, () =>
+      points.map(({ id, vector, payload }): UpsertOutcome => {
+        const { productId, imageId, version, sequence } = payload;
+        const deletion = readDeletion.get(collection, toProductTombstoneId(productId))?.['sequence'];
+        if (deletion !== undefined && sequence <= (deletion as number)) return 'deleted';
+        const json = JSON.stringify(payload);
+        const blob = toBlob(vector);
+        const { changes } = writePoint.run(collection, id, productId, imageId, version, sequence, json, blob);
+        return changes === 0 ? 'superseded' : 'indexed';
+      }),
+    );
+  }
 
-  const search = (request: SearchRequest): readonly Hit[] => {
-    assertVector(request.vector, requireModel().dimension);
+  function getPayloads(database: DatabaseSync, ids: readonly string[]): readonly (PointPayload | null)[] {
+    requireModel(database);
+    const read = database.prepare(
+      'SELECT payload FROM vector_points WHERE collection = ? AND id = ? AND deleted_at IS NULL',
+    );
+    return ids.map((id) => {
+      const row = read.get(collection, id);
+      return row === undefined ? null : toPayload(row);
+    });
+  }
+
+  function search(database: DatabaseSync, request: SearchRequest): readonly Hit[] {
+    assertVector(request.vector, requireModel(database).dimension);
     const conditions = [
       { sql: 'collection = ?', values: [collection] },
       { sql: 'deleted_at IS NULL', values: [] },
@@ -117,12 +152,12 @@ export function createSqliteVectorStore(settings: SqliteVectorStoreSettings): Ve
     return rows.map((row) => ({
       id: row['id'] as string,
       score: toCosine(1 - (row['distance'] as number)),
-      payload: JSON.parse(row['payload'] as string) as PointPayload,
+      payload: toPayload(row),
     }));
-  };
+  }
 
-  const getProduct = (productId: string): readonly StoredPoint[] => {
-    requireModel();
+  function getProduct(database: DatabaseSync, productId: string): readonly StoredPoint[] {
+    requireModel(database);
     return database
       .prepare(
         `SELECT id, payload, vector FROM vector_points
@@ -132,106 +167,92 @@ export function createSqliteVectorStore(settings: SqliteVectorStoreSettings): Ve
       .map((row) => ({
         id: row['id'] as string,
         vector: toVector(row['vector'] as Uint8Array),
-        payload: JSON.parse(row['payload'] as string) as PointPayload,
+        payload: toPayload(row),
       }));
-  };
+  }
 
-  const deleteProduct = (productId: string, images: readonly ImageVersion[]): number => {
-    requireModel();
-    return inTransaction(database, () => {
-      const stored = database
-        .prepare(
-          `SELECT image_id AS imageId, version FROM vector_points
-           WHERE collection = ? AND product_id = ? AND deleted_at IS NULL`,
-        )
-        .all(collection, productId) as unknown as readonly ImageVersion[];
-      const deletedAt = clock.now();
-      for (const { imageId, version } of [...stored, ...images]) {
-        const id = toPointId(productId, imageId);
-        write.run(collection, id, productId, imageId, version + 1, deletedAt, '{}', new Uint8Array());
-      }
-      return stored.length;
+  /** Images need no tombstones of their own: each write reads the product's in its transaction. */
+  async function deleteProduct(database: DatabaseSync, productId: string, sequence: number): Promise<number> {
+    requireModel(database);
+    const writeTombstone = database.prepare(WRITE_TOMBSTONE);
+    const removePoints = database.prepare(
+      `DELETE FROM vector_points
+       WHERE collection = ? AND product_id = ? AND deleted_at IS NULL AND sequence <= ?`,
+    );
+    return writeTransaction(database, () => {
+      writeTombstone.run(collection, toProductTombstoneId(productId), productId, sequence, clock.now());
+      return Number(removePoints.run(collection, productId, sequence).changes);
     });
-  };
+  }
 
-  const count = (): number => {
-    requireModel();
+  function count(database: DatabaseSync): number {
+    requireModel(database);
     return database
       .prepare('SELECT count(*) AS points FROM vector_points WHERE collection = ? AND deleted_at IS NULL')
       .get(collection)?.['points'] as number;
-  };
+  }
 
-  const sweep = (olderThanMs: number): number => {
-    requireModel();
-    return Number(
-      database
-        .prepare('DELETE FROM vector_points WHERE collection = ? AND deleted_at <= ?')
-        .run(collection, clock.now() - olderThanMs).changes,
+  async function sweep(database: DatabaseSync, olderThanMs: number): Promise<number> {
+    requireModel(database);
+    const remove = database.prepare('DELETE FROM vector_points WHERE collection = ? AND deleted_at <= ?');
+    return writeTransaction(database, () =>
+      Number(remove.run(collection, clock.now() - olderThanMs).changes),
     );
-  };
-
-  const ensureCollection = (model: ModelIdentity): void => {
-    database
-      .prepare(
-        `INSERT INTO vector_collections (name, model_id, dimension, fingerprint) VALUES (?, ?, ?, ?)
-         ON CONFLICT DO NOTHING`,
-      )
-      .run(collection, model.id, model.dimension, model.fingerprint);
-    assertSameModel(collection, requireModel(), model);
-  };
+  }
 
   return {
     collection,
-    ensureCollection: async (model) => guarded(() => ensureCollection(model)),
-    collectionModel: async () => guarded(readModel),
-    upsert: async (points) => guarded(() => upsert(points)),
-    search: async (request) => guarded(() => search(request)),
-    getProduct: async (productId) => guarded(() => getProduct(productId)),
-    deleteProduct: async (productId, images) => guarded(() => deleteProduct(productId, images)),
-    count: async () => guarded(count),
-    sweepTombstones: async (olderThanMs) => guarded(() => sweep(olderThanMs)),
-    ping: async () => guarded(() => void database.prepare('SELECT count(*) FROM vector_collections').get()),
+    ensureCollection: (model) => use((database) => ensureCollection(database, model)),
+    collectionModel: () => read(readModel),
+    upsert: (points) => use((database) => upsert(database, points)),
+    getPayloads: (ids) => read((database) => getPayloads(database, ids)),
+    search: (request) => read((database) => search(database, request)),
+    getProduct: (productId) => read((database) => getProduct(database, productId)),
+    deleteProduct: (productId, sequence) => use((database) => deleteProduct(database, productId, sequence)),
+    count: () => read(count),
+    sweepTombstones: (olderThanMs) => use((database) => sweep(database, olderThanMs)),
+    ping: () => read((database) => void database.prepare('SELECT count(*) FROM vector_collections').get()),
     async [Symbol.asyncDispose]() {
-      if (database.isOpen) database.close();
+      closed = true;
+      const database = await opening?.catch(() => null);
+      if (database?.isOpen) database.close();
     },
   };
 }
 
-function openStore(file: string): DatabaseSync {
-  return guarded(() => {
-    const database = openDatabase(file);
-    try {
-      database.loadExtension(getLoadablePath());
-      database.enableLoadExtension(false);
-      database.exec(SCHEMA);
-      return database;
-    } catch (error) {
-      database.close();
-      throw error;
-    }
-  });
+async function openStore(file: string): Promise<DatabaseSync> {
+  const database = openDatabase(file);
+  try {
+    database.loadExtension(getLoadablePath());
+    database.enableLoadExtension(false);
+    await ensureSchema(database);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
 }
 
 /** A statement that can't work however often it is tried; sqlite.org/rescode.html. */
 const REJECTED: readonly number[] = [1, 18, 19, 20, 21, 25];
 
-function guarded<T>(work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (error instanceof VitrineError) throw error;
-    const suggestion = 'Check DATA_DIR, its free space and its rights; `vitrine doctor` tells more.';
-    if (isBusy(error)) {
-      throw new VitrineError('store_unavailable', 'The database is busy.', { cause: error, suggestion });
-    }
-    if (REJECTED.includes(toSqliteCode(error) ?? 0)) {
-      throw new VitrineError('store_rejected', 'The database refused the statement.', { cause: error });
-    }
-    throw new VitrineError('store_unavailable', 'The database file is not usable.', {
-      cause: error,
-      suggestion,
-    });
+function toStoreError(error: unknown): VitrineError {
+  if (error instanceof VitrineError) return error;
+  const suggestion = 'Check DATA_DIR, its free space and its permissions; `vitrine doctor` tells more.';
+  if (isBusy(error)) {
+    return new VitrineError('store_unavailable', 'The database is busy.', { cause: error, suggestion });
   }
+  if (REJECTED.includes(toSqliteCode(error) ?? 0)) {
+    return new VitrineError('store_rejected', 'The database refused the statement.', { cause: error });
+  }
+  return new VitrineError('store_unavailable', 'The database file is not usable.', {
+    cause: error,
+    suggestion,
+  });
+}
+
+function toPayload(row: Record<string, unknown>): PointPayload {
+  return { ...FIELDS_OF_OLD_POINTS, ...JSON.parse(row['payload'] as string) };
 }
 
 function toBlob(vector: Float32Array): Uint8Array {

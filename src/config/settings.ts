@@ -1,0 +1,407 @@
+import { resolve } from 'node:path';
+import { z } from 'zod';
+
+/** The parts of the documentation that the settings are listed in, in this order, with their titles. */
+export const TOPICS = {
+  process: 'The process',
+  queue: 'The queue',
+  retries: 'Retries and time limits',
+  alerts: 'Alerts',
+  store: 'The vector store',
+  model: 'The model',
+  worker: 'Workers',
+  images: 'Images',
+  compose: 'docker compose',
+} as const;
+
+export type Topic = keyof typeof TOPICS;
+
+/** What people read about a setting. */
+export interface DocumentedSetting {
+  /** As it would be written in `.env`; undefined: unset. */
+  readonly fallback: string | undefined;
+  /** The values it may have, for people. */
+  readonly values: string;
+  /** One sentence or two. */
+  readonly meaning: string;
+}
+
+/** One setting: an environment variable. The type in the code, `.env.example` and the docs follow from it. */
+export interface Setting<T = unknown> extends DocumentedSetting {
+  readonly topic: Topic;
+  readonly check: z.ZodType<T, string>;
+}
+
+interface Kind<T> {
+  readonly check: z.ZodType<T, string>;
+  readonly values: string;
+}
+
+function setting<T>(topic: Topic, { check, values }: Kind<T>, fallback: string, meaning: string): Setting<T> {
+  return { topic, check, values, fallback, meaning };
+}
+
+/** A setting without a default. */
+function optional<T>(topic: Topic, kind: Kind<T>, meaning: string): Setting<T | undefined> {
+  return { topic, ...kind, fallback: undefined, meaning };
+}
+
+const text = (values = 'text'): Kind<string> => ({ check: z.string(), values });
+
+const pattern = (form: RegExp, values: string): Kind<string> => ({
+  check: z.string().regex(form, { error: `must be ${values}` }),
+  values,
+});
+
+const number = (min: number, max: number): Kind<number> => ({
+  check: z.coerce
+    .number({ error: 'must be a number' })
+    .min(min, { error: `must be at least ${min}` })
+    .max(max, { error: `must be at most ${max}` }) as z.ZodType<number, string>,
+  values: `${min} to ${max}`,
+});
+
+const integer = (min: number, max: number): Kind<number> => ({
+  check: z.coerce
+    .number({ error: 'must be a whole number' })
+    .int({ error: 'must be a whole number' })
+    .min(min, { error: `must be at least ${min}` })
+    .max(max, { error: `must be at most ${max}` }) as z.ZodType<number, string>,
+  values: `${min} to ${max}`,
+});
+
+const oneOf = <T extends string>(...values: readonly T[]): Kind<T> => ({
+  check: z.enum(values, { error: `must be one of ${values.join(', ')}` }),
+  values: values.join(', '),
+});
+
+const TRUE = ['true', '1', 'on'];
+const flag = (values: string): Kind<boolean> => ({
+  check: z
+    .enum([...TRUE, 'false', '0', 'off'], { error: `must be one of ${values}` })
+    .transform((value) => TRUE.includes(value)),
+  values,
+});
+
+const list = (values: string): Kind<readonly string[]> => ({
+  check: z.string().transform((value) =>
+    value
+      .split(',')
+      .map((part) => part.trim())
+      .filter((part) => part !== ''),
+  ),
+  values: `${values}, separated by commas`,
+});
+
+const folder: Kind<string> = { check: z.string().transform((value) => resolve(value)), values: 'a folder' };
+
+const webAddress: Kind<string> = {
+  check: z.string().refine((value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol), {
+    error: 'must be a URL that begins with http:// or https://',
+  }),
+  values: 'http:// or https://',
+};
+
+/** Every setting, by its name in the environment. */
+export const SETTINGS = {
+  HOST: setting(
+    'process',
+    text('a host name or an address'),
+    '127.0.0.1',
+    'Address that the API listens on. `0.0.0.0` opens it to the network: put something in front that checks who asks.',
+  ),
+  PORT: setting('process', integer(0, 65_535), '8000', 'Port of the API. 0: any free port.'),
+  DATA_DIR: setting(
+    'process',
+    folder,
+    './data',
+    'Where the SQLite files are: queue and vectors when there is no Redis or Qdrant, and jobs accepted while Redis is down.',
+  ),
+  LOG_LEVEL: setting(
+    'process',
+    oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
+    'info',
+    'The least severe messages that are logged.',
+  ),
+  LOG_FILE: optional(
+    'process',
+    text('a file'),
+    'A file that log lines are also written to, such as `logs/worker.log`.',
+  ),
+
+  REDIS_URL: optional(
+    'queue',
+    pattern(
+      /^rediss?(\+sentinel|\+cluster)?:\/\/./,
+      'a Redis address: redis://, redis+sentinel:// or redis+cluster://',
+    ),
+    'Uses Redis for the queue; see [Redis](#redis). Wins over the other `REDIS_*` settings.',
+  ),
+  REDIS_HOST: optional(
+    'queue',
+    pattern(/^[^\s/@,]+$/, 'a host name or an address'),
+    'Uses Redis for the queue, on this host. Without it and `REDIS_URL` the queue is SQLite in `DATA_DIR`.',
+  ),
+  REDIS_PORT: setting('queue', integer(1, 65_535), '6379', 'Port of Redis.'),
+  REDIS_DB: setting('queue', integer(0, 9_999), '0', 'Number of the Redis database.'),
+  REDIS_PASSWORD: optional('queue', text(), 'Password of Redis, as it is: nothing is percent-encoded.'),
+  REDIS_PASSWORD_FILE: optional('queue', text('a file'), 'A file that holds the password of Redis instead.'),
+  QUEUE_PREFIX: setting(
+    'queue',
+    pattern(/^[\w.-]{1,40}$/, '1 to 40 letters, digits, dots, dashes or underscores'),
+    'vitrine',
+    'First part of every key in Redis, so that several installations can share one.',
+  ),
+  LEASE_MS: setting(
+    'queue',
+    integer(1_000, 3_600_000),
+    '15000',
+    'How long a claimed job belongs to its worker, which renews it three times in that time.',
+  ),
+  MAX_PENDING: setting(
+    'queue',
+    integer(0, 1_000_000_000),
+    '0',
+    'Most jobs that have not ended; more are refused with 429. 0: no limit.',
+  ),
+  ENDED_TTL_HOURS: setting(
+    'queue',
+    number(0.01, 8_760),
+    '24',
+    'How long completed and cancelled jobs are kept.',
+  ),
+  MAX_ENDED: setting(
+    'queue',
+    integer(0, 1_000_000_000),
+    '1000000',
+    'Most completed and cancelled jobs that are kept; the oldest are dropped. A million takes about 700 MB of Redis.',
+  ),
+  MAX_DEAD: setting(
+    'queue',
+    integer(1, 1_000_000_000),
+    '100000',
+    'Most dead letters that are kept. An alert says when older ones were dropped.',
+  ),
+  MAX_DEAD_INLINE_MB: setting(
+    'queue',
+    integer(0, 1_000_000),
+    '200',
+    'Most memory for inline images of dead letters. The oldest images are dropped; their jobs stay listed.',
+  ),
+  SPOOL: setting(
+    'queue',
+    flag('on, off'),
+    'on',
+    'Keeps jobs in `DATA_DIR` while Redis is down. Turn it off where `DATA_DIR` is not on a durable disk: such requests are then answered 503.',
+  ),
+  SPOOL_MAX_MB: setting('queue', integer(1, 1_000_000), '1000', 'Most disk space for these jobs.'),
+  ALLOW_FLUSH: setting('queue', flag('true, false'), 'false', 'Permits `POST /queue/flush`.'),
+
+  RETRY_ATTEMPTS: setting(
+    'retries',
+    integer(1, 100),
+    '8',
+    'Attempts per job, the first one included. Setting any `RETRY_*` applies them to every failure that is worth a retry; unset, failures that pass quickly get at most 3 attempts, seconds apart.',
+  ),
+  RETRY_BASE_MS: setting('retries', integer(0, 3_600_000), '30000', 'Delay before the second attempt.'),
+  RETRY_FACTOR: setting('retries', number(1, 10), '3', 'Each further delay is the last one times this.'),
+  RETRY_CAP_MS: setting('retries', integer(0, 86_400_000), '7200000', 'Longest delay.'),
+  RETRY_JITTER: setting(
+    'retries',
+    number(0, 1),
+    '0.2',
+    'Share of a delay that is random: 0.2 spreads it by ±20%.',
+  ),
+  JOB_SOFT_TIMEOUT_MS: setting(
+    'retries',
+    integer(100, 3_600_000),
+    '60000',
+    'An attempt that works longer is ended and retried.',
+  ),
+  JOB_HARD_TIMEOUT_MS: setting(
+    'retries',
+    integer(1_000, 604_800_000),
+    '3600000',
+    'A job that is worked on longer, over all its attempts, fails. Waiting does not count.',
+  ),
+
+  ALERT_BACKLOG: setting(
+    'alerts',
+    integer(0, 1_000_000_000),
+    '10000',
+    '`/queue/stats` shows an alert when more jobs have not ended. 0: never, here and below.',
+  ),
+  ALERT_OLDEST_WAITING_MS: setting(
+    'alerts',
+    integer(0, 604_800_000),
+    '300000',
+    '… when the oldest waiting job is older.',
+  ),
+  ALERT_FAILURE_RATE: setting(
+    'alerts',
+    number(0, 1),
+    '0.2',
+    "… when a larger share of the last minute's attempts failed.",
+  ),
+  ALERT_DEAD_LETTERS: setting(
+    'alerts',
+    integer(0, 1_000_000_000),
+    '10',
+    '… when more jobs were dead-lettered within five minutes.',
+  ),
+
+  QDRANT_URL: optional(
+    'store',
+    webAddress,
+    'Uses Qdrant 1.16 or later for the vectors; port 6333 unless it is named. Without it: SQLite in `DATA_DIR`.',
+  ),
+  QDRANT_API_KEY: optional(
+    'store',
+    text(),
+    'API key of Qdrant. Over plain http, anyone on the way can read it.',
+  ),
+  QDRANT_API_KEY_FILE: optional('store', text('a file'), 'A file that holds the API key of Qdrant instead.'),
+  QDRANT_COLLECTION: setting(
+    'store',
+    pattern(/^[\w.-]{1,255}$/, '1 to 255 letters, digits, dots, dashes or underscores'),
+    'products',
+    'The collection, in either store. It holds the vectors of one model.',
+  ),
+  QDRANT_TIMEOUT_MS: setting(
+    'store',
+    integer(100, 600_000),
+    '30000',
+    'Deadline of one call to Qdrant, its retries included; a single request gets a third of it.',
+  ),
+
+  MODEL: setting(
+    'model',
+    pattern(/./, "a model's id"),
+    'auto',
+    'The model that embeds the images: `auto` (the one the collection was made with; else CLIP if its weights are here or download within seconds; else `builtin`), an id from `vitrine models list`, or a folder of that name in `MODELS_DIR`.',
+  ),
+  MODELS_DIR: setting(
+    'model',
+    folder,
+    './models/weights',
+    'Where models are kept, in the layout of the Hugging Face hub.',
+  ),
+  MODEL_HUB_URL: setting(
+    'model',
+    webAddress,
+    'https://huggingface.co',
+    'Where weights are downloaded from: the Hugging Face hub or a mirror in its layout.',
+  ),
+  MODELS_OFFLINE: setting(
+    'model',
+    flag('true, false'),
+    'false',
+    'Downloads nothing. A worker without weights says which command downloads them.',
+  ),
+  EMBEDDING_THREADS: setting(
+    'model',
+    integer(0, 64),
+    '0',
+    'Inference threads. 0: by the processors that the process may use.',
+  ),
+  INTRA_OP_THREADS: setting(
+    'model',
+    integer(0, 64),
+    '0',
+    'Processors per inference call. 0: by the processors that the process may use.',
+  ),
+  WORKER_MEMORY_LIMIT_MB: setting(
+    'model',
+    integer(0, 1_000_000),
+    '0',
+    "The embedding thread is replaced when the process uses more memory. 0: four fifths of the container's limit, if it has one.",
+  ),
+
+  WORKER_CONCURRENCY: setting(
+    'worker',
+    integer(1, 256),
+    '8',
+    'Images that a worker fetches and decodes at the same time.',
+  ),
+  BATCH_SIZE: setting('worker', integer(1, 256), '8', 'Images per inference call.'),
+  SHUTDOWN_GRACE_MS: setting(
+    'worker',
+    integer(0, 600_000),
+    '20000',
+    'After SIGTERM: how long a worker may finish what it holds; the rest is released.',
+  ),
+
+  IMAGE_ROOTS: setting(
+    'images',
+    list('folders'),
+    '',
+    'Folders that `image_path` may name files in. Without it: none.',
+  ),
+  IMAGE_ALLOW_HOSTS: setting(
+    'images',
+    list('hosts'),
+    '',
+    'Hosts that images may be fetched from although their addresses are private.',
+  ),
+  IMAGE_TIMEOUT_MS: setting(
+    'images',
+    integer(100, 600_000),
+    '30000',
+    'Time to fetch an image, redirects included.',
+  ),
+  IMAGE_MAX_BYTES: setting(
+    'images',
+    integer(1_000, 500_000_000),
+    '20000000',
+    "Largest size of an image's file.",
+  ),
+  IMAGE_MAX_PIXELS: setting(
+    'images',
+    integer(10_000, 1_000_000_000),
+    '50000000',
+    'Largest width times height; half of it for progressive JPEG, interlaced PNG, WebP and GIF, and a fifth for AVIF, which are decoded as a whole.',
+  ),
+} as const satisfies Record<string, Setting>;
+
+export type SettingName = keyof typeof SETTINGS;
+
+/** The value of every setting. */
+export type Settings = {
+  readonly [Name in SettingName]: (typeof SETTINGS)[Name] extends Setting<infer T> ? T : never;
+};
+
+/** What docker-compose.yml reads itself, with the values it falls back to. */
+export const COMPOSE_SETTINGS: Readonly<Record<string, DocumentedSetting>> = {
+  WORKER_REPLICAS: {
+    fallback: '2',
+    values: 'a whole number',
+    meaning: 'How many workers run; `docker compose up --scale worker=4` wins over it.',
+  },
+  REDIS_APPENDFSYNC: {
+    fallback: 'everysec',
+    values: 'always, everysec, no',
+    meaning:
+      'When Redis writes its log to the disk. `everysec` may lose the last two seconds when the machine loses power or Redis is killed while its disk is slow; `always` loses nothing, and is slower.',
+  },
+  REDIS_MAXMEMORY: {
+    fallback: '2gb',
+    values: 'a size',
+    meaning: 'Memory of Redis. When it is full, new jobs are refused; nothing is dropped.',
+  },
+  API_BIND: {
+    fallback: '127.0.0.1',
+    values: 'an address',
+    meaning: 'Address of the host that the API is published on; the port is `PORT`.',
+  },
+  IMAGES_DIR: {
+    fallback: undefined,
+    values: 'a folder, absolute or from `./`',
+    meaning:
+      'Folder of the host that is mounted, read-only, as `/images`; `image_path` then names files in `/images`.',
+  },
+  STOP_GRACE_PERIOD: {
+    fallback: '30s',
+    values: 'a duration',
+    meaning: 'Time between SIGTERM and SIGKILL; keep it longer than `SHUTDOWN_GRACE_MS`.',
+  },
+};

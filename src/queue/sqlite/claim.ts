@@ -1,0 +1,147 @@
+import type { DatabaseSync } from 'node:sqlite';
+import { AGED_TURN, type JobData, PRIORITIES } from '../job.ts';
+import { CLAIM_MAX_BYTES, type Claim, type ClaimedJob, type ClaimRequest } from '../port.ts';
+import { HOST_PACE } from '../shared.ts';
+import type { Jobs } from './jobs.ts';
+import { IN_LINE, type JobRow } from './schema.ts';
+import type { Host, Transitions } from './transitions.ts';
+
+/** Jobs of paused hosts that one claim moves out of the lines. */
+const MAX_PARKED = 500;
+
+/** Hands out jobs. Runs in a transaction. */
+export function createClaim(database: DatabaseSync, jobs: Jobs, transitions: Transitions, leaseMs: number) {
+  const sql = {
+    head: database.prepare(
+      `SELECT * FROM jobs WHERE ${IN_LINE} AND place = ? ORDER BY turn, sequence LIMIT 1`,
+    ),
+    parked: database.prepare(
+      `SELECT * FROM jobs WHERE place = 'host' AND host = ? AND (crashes > 0) = ? ORDER BY turn, sequence LIMIT 1`,
+    ),
+    dueHosts: database.prepare('SELECT * FROM hosts WHERE nextAt <= ? ORDER BY nextAt'),
+    nextDue: database.prepare("SELECT min(availableAt) AS at FROM jobs WHERE place = 'time'"),
+    nextHost: database.prepare(
+      "SELECT min(nextAt) AS at FROM hosts WHERE EXISTS (SELECT 1 FROM jobs WHERE place = 'host' AND host = hosts.host)",
+    ),
+    claimed: database.prepare('SELECT jobs FROM claims WHERE id = ?'),
+    remember: database.prepare('INSERT INTO claims VALUES (?, ?, ?)'),
+  };
+  const headOf = (line: string) => sql.head.get(line) as unknown as JobRow | undefined;
+  const parkedOf = (host: string, suspect: boolean) =>
+    sql.parked.get(host, suspect ? 1 : 0) as unknown as JobRow | undefined;
+  const dueHosts = (now: number) => sql.dueHosts.all(now) as unknown as Host[];
+
+  /** The job whose turn it is: by priority, but every so many turns the one that has waited longest. */
+  function pick(suspect: boolean): JobRow | undefined {
+    if (suspect) return headOf('suspects');
+    const heads = PRIORITIES.map(headOf).filter((job) => job !== undefined);
+    if ((jobs.meta('claimed') + 1) % AGED_TURN !== 0) return heads[0];
+    return heads.toSorted((a, b) => a.turn - b.turn)[0];
+  }
+
+  function take(request: ClaimRequest, now: number): { taken: ClaimedJob[]; isMoreToMove: boolean } {
+    const { suspect = false, maxBytes = CLAIM_MAX_BYTES } = request;
+    const max = suspect ? 1 : request.max;
+    const taken: ClaimedJob[] = [];
+    let [bytes, parked] = [0, 0];
+    const hasRoomFor = (job: JobRow) =>
+      taken.length < max && (taken.length === 0 || bytes + job.bytes <= maxBytes);
+
+    /** @returns whether it was claimed: an unreadable one goes to the dead letters instead */
+    function lease(job: JobRow): boolean {
+      const data = parsePayload(jobs.payload(job.id));
+      if (data === undefined) {
+        transitions.failUnreadable(job, now);
+        return false;
+      }
+      transitions.setStatus(job, 'processing');
+      Object.assign(job, { waitsFor: null, token: request.claimId, workerId: request.workerId });
+      Object.assign(job, { startedAt: now, leaseUntil: now + leaseMs, stage: 'waiting' });
+      job.attempts += 1;
+      job.deliveries += 1;
+      jobs.save(job);
+      taken.push(toClaimedJob(job, data, now));
+      bytes += job.bytes;
+      return true;
+    }
+
+    /** Jobs of hosts that asked to slow down, as fast as each host's pace allows. */
+    function takeParked(): void {
+      for (const host of dueHosts(now)) {
+        host.nextAt = Math.max(host.nextAt, now - HOST_PACE.burstMs);
+        for (;;) {
+          const job = host.nextAt <= now ? parkedOf(host.host, suspect) : undefined;
+          if (job === undefined || !hasRoomFor(job)) break;
+          if (lease(job)) host.nextAt += 1_000 / host.perSecond;
+        }
+        transitions.saveHost(host);
+      }
+    }
+
+    takeParked();
+    while (parked < MAX_PARKED) {
+      const job = pick(suspect);
+      if (job === undefined || !hasRoomFor(job)) break;
+      if (transitions.findHost(job.host) !== undefined) {
+        transitions.park(job);
+        parked += 1;
+      } else if (lease(job) && !suspect) jobs.add('claimed', 1);
+    }
+    if (parked > 0) takeParked();
+    return { taken, isMoreToMove: parked === MAX_PARKED };
+  }
+
+  /** What a repeated claim still holds of its first answer. */
+  function held(ids: readonly string[], claimId: string, now: number): ClaimedJob[] {
+    return ids.flatMap((id) => {
+      const job = jobs.find(id);
+      const data = parsePayload(jobs.payload(id));
+      return job?.token === claimId && data !== undefined ? [toClaimedJob(job, data, now)] : [];
+    });
+  }
+
+  function nextDueMs(now: number): number | null {
+    const instants = [sql.nextDue, sql.nextHost]
+      .map((query) => (query.get() as { at: number | null }).at)
+      .filter((at) => at !== null);
+    return instants.length === 0 ? null : Math.max(0, Math.ceil(Math.min(...instants) - now));
+  }
+
+  return function claim(request: ClaimRequest, now: number): Claim {
+    const first = sql.claimed.get(request.claimId) as { jobs: string } | undefined;
+    const paused = jobs.meta('paused') === 1;
+    const answer = { taken: [] as ClaimedJob[], isMoreToMove: false };
+    if (first !== undefined) answer.taken = held(JSON.parse(first.jobs) as string[], request.claimId, now);
+    else if (!paused) {
+      transitions.promote(now);
+      Object.assign(answer, take(request, now));
+      const ids = answer.taken.map(({ id }) => id);
+      if (ids.length > 0) sql.remember.run(request.claimId, JSON.stringify(ids), now);
+    }
+    const parkedSuspects = dueHosts(now).filter(({ host }) => parkedOf(host, true) !== undefined);
+    return {
+      jobs: answer.taken,
+      suspectsWaiting: jobs.counts().suspects + parkedSuspects.length,
+      nextDueMs: paused ? null : answer.isMoreToMove ? 0 : nextDueMs(now),
+    };
+  };
+}
+
+function parsePayload(json: string | undefined): JobData | undefined {
+  try {
+    return json === undefined ? undefined : (JSON.parse(json) as JobData);
+  } catch {
+    return undefined;
+  }
+}
+
+function toClaimedJob(job: JobRow, data: JobData, now: number): ClaimedJob {
+  const { id, key, version, sequence, priority, maxAttempts, crashes, leasedMs } = job;
+  return {
+    ...{ id, key, data, version, sequence, priority, maxAttempts, crashes, leasedMs },
+    token: job.token ?? '',
+    attempt: job.attempts,
+    redelivered: job.deliveries > 1,
+    deferredMs: job.deferredAt === null ? 0 : Math.max(0, now - job.deferredAt),
+  };
+}

@@ -1,0 +1,167 @@
+import type { DatabaseSync } from 'node:sqlite';
+import type { VitrineError } from '../../errors/vitrine-error.ts';
+import { toImageHost } from '../job.ts';
+import type { EnqueuedJob, NewJob } from '../port.ts';
+import { higherOf, isNewer, toQueueFull } from '../shared.ts';
+import { countPending, type Jobs, MAX_COUNTED, toDue, toLine, toPosition, toStatus } from './jobs.ts';
+import { IN_LINE, type JobRow } from './schema.ts';
+import type { Transitions } from './transitions.ts';
+
+export interface AbsorbedRow {
+  readonly target: string;
+  readonly version: number;
+  readonly sequence: number;
+  /** 0: it was superseded. */
+  readonly replaced: number;
+}
+
+type Answer = Pick<EnqueuedJob, 'id' | 'replaced' | 'superseded' | 'version'>;
+
+/** From this many answers on, positions are read from the lines instead of counted one by one. */
+const MANY = 20;
+
+/** Stores new jobs; see the port for what becomes of others of the same image. Runs in a transaction. */
+export function createEnqueue(database: DatabaseSync, jobs: Jobs, transitions: Transitions) {
+  const sql = {
+    absorb: database.prepare('INSERT INTO absorbed VALUES (?, ?, ?, ?, ?, ?)'),
+    absorbed: database.prepare('SELECT * FROM absorbed WHERE id = ?'),
+    line: database.prepare(
+      `SELECT id FROM jobs WHERE ${IN_LINE} AND place = ? ORDER BY turn, sequence LIMIT ${MAX_COUNTED + 1}`,
+    ),
+  };
+  const findAbsorbed = (id: string) => sql.absorbed.get(id) as AbsorbedRow | undefined;
+
+  function firstAnswer(id: string): Answer | undefined {
+    const job = jobs.find(id);
+    if (job !== undefined) return { id, replaced: false, superseded: false, version: job.version };
+    const row = findAbsorbed(id);
+    if (row === undefined) return undefined;
+    const replaced = row.replaced === 1;
+    return { id: row.target, replaced, superseded: !replaced, version: row.version };
+  }
+
+  function absorb(id: string, target: JobRow, replaced: boolean, now: number): Answer {
+    const { version, sequence } = target;
+    sql.absorb.run(id, target.id, version, sequence, replaced ? 1 : 0, now);
+    return { id: target.id, replaced, superseded: !replaced, version };
+  }
+
+  /** @returns undefined when there is no room for it */
+  function add(job: NewJob, hasRoom: () => boolean, now: number): Answer | undefined {
+    const known = firstAnswer(job.id);
+    if (known !== undefined) return known;
+
+    const siblings = jobs.live(job.key);
+    const running = siblings.find(({ status }) => status === 'processing');
+    const waiting = siblings.filter((other) => other !== running);
+    const sequence = jobs.nextSequence() - Math.round((job.ageMs ?? 0) * 1_000);
+    const version = job.version ?? Math.max(sequence, ...siblings.map((other) => other.version));
+    const record = toRecord(job, { version, sequence }, now);
+    const due = toDue(record, now);
+
+    const [newest] = siblings
+      .filter((other) => other.cancelRequested === 0 && toDue(other, now) <= due && isNewer(other, record))
+      .sort((a, b) => (isNewer(a, b) ? -1 : 1));
+    if (newest !== undefined) return absorb(job.id, newest, false, now);
+
+    const data = JSON.stringify(job.data);
+    record.bytes = Buffer.byteLength(data);
+    record.inlineBytes = job.data.image.kind === 'inline' ? record.bytes : 0;
+    const [carrier, ...others] = waiting
+      .filter((other) => toDue(other, now) >= due && isNewer(record, other))
+      .sort((a, b) => toDue(a, now) - toDue(b, now) || a.turn - b.turn);
+    if (carrier === undefined) {
+      if (!hasRoom()) return undefined;
+      transitions.place(record, running, now);
+      jobs.insert(record);
+      jobs.setPayload(record.id, data);
+      return { id: job.id, replaced: false, superseded: false, version };
+    }
+    const { attempts, deliveries, leasedMs, deferredAt, error, bytes, inlineBytes } = record;
+    Object.assign(carrier, { attempts, deliveries, leasedMs, deferredAt, error, bytes, inlineBytes });
+    const { availableAt, maxAttempts, host } = record;
+    Object.assign(carrier, { availableAt, maxAttempts, host, version, sequence });
+    carrier.priority = [record, ...others].reduce(
+      (high, { priority }) => higherOf(high, priority),
+      carrier.priority,
+    );
+    carrier.crashes = Math.max(carrier.crashes, ...others.map(({ crashes }) => crashes));
+    if (carrier.waitsFor === 'time') carrier.turn = sequence;
+    for (const other of others) transitions.finish(other, 'cancelled', now);
+    transitions.place(carrier, running, now);
+    jobs.save(carrier);
+    jobs.setPayload(carrier.id, data);
+    return absorb(job.id, carrier, true, now);
+  }
+
+  /** @param maxPending 0: no limit */
+  function enqueue(newJobs: readonly NewJob[], maxPending: number): readonly EnqueuedJob[] | VitrineError {
+    const now = Date.now();
+    const before = jobs.meta('sequence');
+    const hasRoom = () => maxPending === 0 || countPending(jobs.counts()) < maxPending;
+    const answers: Answer[] = [];
+    for (const job of newJobs) {
+      const answer = add(job, hasRoom, now);
+      if (answer === undefined) break;
+      answers.push(answer);
+    }
+    return answers.length === 0 && newJobs.length > 0
+      ? toQueueFull(maxPending)
+      : locate(answers, before, now);
+  }
+
+  /** Where the jobs are now. Those that this call put at the end of a line are counted from its end: it may be long. */
+  function locate(answers: readonly Answer[], before: number, now: number): EnqueuedJob[] {
+    const byPlace = jobs.counts();
+    const found = new Map(answers.map(({ id }) => [id, jobs.find(id)]));
+    const positions = new Map<string, number>();
+    const behind = { ...byPlace };
+    const atEnd = [...found.values()].flatMap((job) => (job !== undefined && job.turn > before ? [job] : []));
+    for (const job of atEnd.sort((a, b) => b.turn - a.turn)) {
+      const line = toLine(job);
+      if (line === null) continue;
+      behind[line] -= 1;
+      positions.set(job.id, toPosition(line, behind[line], byPlace));
+    }
+    if (found.size - positions.size > MANY) {
+      for (const line of ['high', 'normal', 'low', 'suspects'] as const) {
+        const rows = sql.line.all(line) as unknown as { id: string }[];
+        for (const [ahead, { id }] of rows.entries()) positions.set(id, toPosition(line, ahead, byPlace));
+      }
+    }
+    return answers.map((answer) => {
+      const job = found.get(answer.id);
+      // It was purged, or dropped.
+      if (job === undefined) return { ...answer, status: 'failed', position: null };
+      const position = positions.get(job.id) ?? jobs.position(job, byPlace);
+      return { ...answer, status: toStatus(job, now), position };
+    });
+  }
+
+  return { enqueue, findAbsorbed };
+}
+
+function toRecord(job: NewJob, order: { version: number; sequence: number }, now: number): JobRow {
+  const { id, key, priority, maxAttempts, notBefore, ageMs = 0 } = job;
+  const { productId, imageId, image } = job.data;
+  const enqueuedAt = now - Math.round(ageMs);
+  const availableAt =
+    notBefore === undefined
+      ? null
+      : Math.ceil('delayMs' in notBefore ? enqueuedAt + notBefore.delayMs : notBefore.atMs);
+  return {
+    ...{ id, key, productId, imageId, priority, maxAttempts, enqueuedAt, availableAt, ...order },
+    ...{ status: 'queued', waitsFor: null, turn: order.sequence, since: order.sequence },
+    ...{ host: toImageHost(image), attempts: 0, crashes: 0, deliveries: 0, leasedMs: 0, cancelRequested: 0 },
+    ...{
+      startedAt: null,
+      endedAt: null,
+      leaseUntil: null,
+      deferredAt: null,
+      token: null,
+      settledToken: null,
+    },
+    ...{ workerId: null, stage: null, processingMs: null, error: null, result: null, history: '[]' },
+    ...{ bytes: 0, inlineBytes: 0 },
+  };
+}

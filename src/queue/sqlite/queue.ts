@@ -1,0 +1,361 @@
+import type { DatabaseSync } from 'node:sqlite';
+import { VitrineError } from '../../errors/vitrine-error.ts';
+import type { Logger } from '../../observability/logger.ts';
+import { isBusy, openDatabase, readSnapshot, toSqliteCode, writeTransaction } from '../../sqlite/database.ts';
+import { groupCalls } from '../group-calls.ts';
+import {
+  type DeadSelection,
+  type EnqueuedJob,
+  HEARTBEAT_TTL_MS,
+  type JobQueue,
+  type NewJob,
+  type QueueSettings,
+  type ReapResult,
+  type Renewal,
+  type WorkerReport,
+} from '../port.ts';
+import { createClaim } from './claim.ts';
+import { createEnqueue } from './enqueue.ts';
+import { createJobs } from './jobs.ts';
+import { ensureSchema, FLUSH, FORGETTABLE, type JobRow } from './schema.ts';
+import { createTransitions } from './transitions.ts';
+import { createUpkeep } from './upkeep.ts';
+import { createViews } from './views.ts';
+
+export interface SqliteQueueSettings extends QueueSettings {
+  /** Created when it is missing. Several processes of one machine may share it. */
+  readonly file: string;
+  readonly logger: Logger;
+}
+
+/** Jobs that one transaction handles: other processes wait for it, and so does this one's event loop. */
+const PART = 250;
+
+/** How often a process looks whether another one has stored work. */
+const WORK_POLL_MS = 25;
+
+/**
+ * The queue in one SQLite file, which the first call opens. Each answered call survives a loss of power. Reads take no
+ * lock; writes wait for other processes without blocking the event loop.
+ */
+export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
+  let opened: Promise<Parts> | undefined;
+  let isClosed = false;
+  const sleepers = new Set<() => void>();
+  /** How many jobs had ever come when a claim last found none. */
+  let arrivedAtEmptyClaim = -1;
+
+  /** @throws VitrineError whatever happens: `queue_unavailable`, unless SQLite refused the statement itself */
+  async function using<T>(work: (parts: Parts) => Promise<T>): Promise<T> {
+    try {
+      if (isClosed) throw new VitrineError('queue_unavailable', 'The queue is closed.');
+      opened ??= openParts(settings);
+      return await work(
+        await opened.catch((error: unknown) => {
+          opened = undefined;
+          throw error;
+        }),
+      );
+    } catch (error) {
+      throw toQueueError(error);
+    }
+  }
+
+  async function write<T>(work: (parts: Parts, now: number) => T): Promise<T> {
+    const result = await using((parts) => writeTransaction(parts.database, () => work(parts, Date.now())));
+    for (const wakeUp of sleepers) wakeUp();
+    return result;
+  }
+
+  const read = <T>(work: (parts: Parts, now: number) => T): Promise<T> =>
+    using((parts) => readSnapshot(parts.database, () => work(parts, Date.now())));
+
+  /** Calls of the same moment share a transaction, and with it the wait for the disk. */
+  const enqueuePart = groupCalls<EnqueueCall, readonly EnqueuedJob[]>((calls) =>
+    write((parts) => calls.map(({ jobs, maxPending }) => parts.enqueue(jobs, maxPending))),
+  );
+
+  async function enqueue(jobs: readonly NewJob[], maxPending: number): Promise<readonly EnqueuedJob[]> {
+    const answers: EnqueuedJob[] = [];
+    for (let from = 0; from < jobs.length; from += PART) {
+      const part = jobs.slice(from, from + PART);
+      try {
+        answers.push(...(await enqueuePart({ jobs: part, maxPending })));
+      } catch (error) {
+        if (answers.length > 0 && error instanceof VitrineError && error.code === 'queue_full') break;
+        throw error;
+      }
+      if (answers.length < from + part.length) break;
+    }
+    return answers;
+  }
+
+  async function reap(): Promise<ReapResult> {
+    const total = { recovered: 0, poisoned: 0 };
+    for (;;) {
+      const part = await write(({ upkeep }, now) => upkeep.reapPart(PART, now));
+      total.recovered += part.recovered;
+      total.poisoned += part.poisoned;
+      if (!part.isMore) return total;
+    }
+  }
+
+  /** Applies `act` to the dead letters in parts; returns for how many it returned true. */
+  async function changeDead(
+    selection: DeadSelection,
+    act: (parts: Parts, job: JobRow, now: number) => boolean,
+  ): Promise<number> {
+    const actOn = (parts: Parts, ids: readonly string[], now: number) =>
+      ids.filter((id) => {
+        const job = parts.jobs.find(id);
+        return job?.status === 'failed' && act(parts, job, now);
+      }).length;
+    let changed = 0;
+    if (typeof selection === 'object' && 'ids' in selection) {
+      for (let from = 0; from < selection.ids.length; from += PART) {
+        const ids = selection.ids.slice(from, from + PART);
+        changed += await write((parts, now) => actOn(parts, ids, now));
+      }
+      return changed;
+    }
+    const code = selection === 'all' ? null : selection.code;
+    // What dies from now on is left.
+    const until = await read(({ jobs }) => jobs.meta('sequence'));
+    for (let after: number | undefined = 0; after !== undefined; ) {
+      const from: number = after;
+      after = await write((parts, now) => {
+        const rows = parts.sql.dead.all({ from, until, code, limit: PART }) as unknown as JobRow[];
+        changed += actOn(
+          parts,
+          rows.map(({ id }) => id),
+          now,
+        );
+        return rows.at(-1)?.since;
+      });
+    }
+    return changed;
+  }
+
+  function sleep(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wakeUp = () => {
+        clearTimeout(timer);
+        sleepers.delete(wakeUp);
+        signal.removeEventListener('abort', wakeUp);
+        resolve();
+      };
+      const timer = setTimeout(wakeUp, ms);
+      sleepers.add(wakeUp);
+      signal.addEventListener('abort', wakeUp);
+    });
+  }
+
+  return {
+    enqueue: (jobs, options) => enqueue(jobs, options?.accepted === true ? 0 : settings.maxPending),
+
+    async claim(request) {
+      const claim = await write((parts, now) => {
+        const result = parts.claim(request, now);
+        if (result.jobs.length > 0) parts.sql.beat.run(request.workerId, now);
+        return { ...result, arrived: parts.countArrived() };
+      });
+      const { arrived, ...result } = claim;
+      if (result.jobs.length === 0) arrivedAtEmptyClaim = arrived;
+      return result;
+    },
+
+    async waitForWork(timeoutMs, signal) {
+      const deadline = performance.now() + timeoutMs;
+      for (;;) {
+        const leftMs = deadline - performance.now();
+        if (signal.aborted || isClosed || leftMs <= 0) return;
+        if ((await read((parts) => parts.countArrived())) !== arrivedAtEmptyClaim) return;
+        if (!signal.aborted) await sleep(Math.min(WORK_POLL_MS, Math.ceil(leftMs)), signal);
+      }
+    },
+
+    renew: (workerId, leases) =>
+      write(({ jobs, sql }, now) => {
+        sql.beat.run(workerId, now);
+        return leases.map(({ id, token, stage }): Renewal => {
+          const job = jobs.find(id);
+          if (job?.status !== 'processing' || job.token !== token) return 'lost';
+          jobs.save({ ...job, stage, leaseUntil: now + settings.lease.leaseMs });
+          return job.cancelRequested === 1 ? 'cancel' : 'renewed';
+        });
+      }),
+
+    settle: (settlements) =>
+      write(({ transitions }, now) =>
+        settlements.map((settlement) => (transitions.settle(settlement, now) ? 'settled' : 'lost')),
+      ),
+
+    reap,
+
+    status: (id) =>
+      read(({ jobs, views, findAbsorbed }, now) => {
+        const job = jobs.find(id) ?? jobs.find(findAbsorbed(id)?.target ?? '');
+        return job === undefined ? null : views.view(job, now);
+      }),
+
+    stats: () => read(({ views }, now) => views.stats(now)),
+    list: (request) => read(({ views }, now) => views.list(request, now)),
+
+    cancel: (id) =>
+      write(({ jobs, transitions, findAbsorbed }, now) => {
+        const absorbed = findAbsorbed(id);
+        const job = jobs.find(absorbed?.target ?? id);
+        if (job === undefined) return absorbed === undefined ? 'unknown' : 'ended';
+        const carriesOther = absorbed?.replaced === 0 || (absorbed && job.sequence !== absorbed.sequence);
+        return carriesOther ? 'ended' : transitions.cancel(job, now);
+      }),
+
+    redrive: (selection) =>
+      changeDead(selection, ({ transitions }, job, now) => transitions.redrive(job, now)),
+    purgeDead: (selection) =>
+      changeDead(selection, ({ jobs }, job) => {
+        jobs.remove(job.id);
+        return true;
+      }),
+
+    forgetProduct: (productId) =>
+      write(({ jobs, transitions, sql }, now) => {
+        const found = sql.ofProduct.all(productId) as unknown as JobRow[];
+        const waiting = found.filter(({ status }) => status !== 'processing');
+        for (const job of waiting) transitions.finish(job, 'cancelled', now);
+        for (const job of found) if (job.status === 'processing') transitions.cancel(job, now);
+        return {
+          sequence: jobs.nextSequence(),
+          cancelled: waiting.length,
+          imageIds: [...new Set(found.map(({ imageId }) => imageId))],
+        };
+      }),
+
+    pause: () => write(({ jobs }) => jobs.setMeta('paused', 1)),
+    resume: () =>
+      write(({ jobs, sql }) => {
+        jobs.setMeta('paused', 0);
+        sql.arrive.run();
+      }),
+
+    async cleanup() {
+      const reaped = await reap();
+      return write(({ sql, upkeep }, now) => ({
+        ...reaped,
+        repaired: upkeep.repair(now),
+        checked: toCount(sql.known.get()),
+      }));
+    },
+
+    flush: () =>
+      write(({ database, sql }) => {
+        const known = toCount(sql.known.get());
+        database.exec(FLUSH);
+        return known;
+      }),
+
+    remember: (key, value, ttlMs) =>
+      write(({ sql, recall }, now) => {
+        const first = recall(key, now);
+        if (first === null) sql.remember.run(key, value, now + Math.ceil(ttlMs));
+        return first;
+      }),
+    recall: (key) => read(({ recall }, now) => recall(key, now)),
+
+    heartbeat: (report) =>
+      write(({ sql }, now) => void sql.report.run(report.id, JSON.stringify(report), now)),
+    removeWorker: (id) => write(({ sql }) => void sql.removeWorker.run(id)),
+    workers: () =>
+      read(({ sql }, now) =>
+        (sql.workers.all(now - HEARTBEAT_TTL_MS) as unknown as { report: string; seenAt: number }[]).map(
+          ({ report, seenAt }) => ({
+            ...(JSON.parse(report) as WorkerReport),
+            lastSeenMs: Math.max(0, now - seenAt),
+          }),
+        ),
+      ),
+
+    ping: () => read(({ jobs }) => void jobs.counts()),
+
+    async [Symbol.asyncDispose]() {
+      isClosed = true;
+      for (const wakeUp of sleepers) wakeUp();
+      const parts = await opened?.catch(() => undefined);
+      if (parts?.database.isOpen === true) parts.database.close();
+    },
+  };
+}
+
+interface EnqueueCall {
+  readonly jobs: readonly NewJob[];
+  /** 0: no limit. */
+  readonly maxPending: number;
+}
+
+type Parts = Awaited<ReturnType<typeof openParts>>;
+
+async function openParts(settings: SqliteQueueSettings) {
+  const database = openDatabase(settings.file);
+  try {
+    await ensureSchema(database);
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+  settings.logger.debug({ file: settings.file }, 'queue file opened');
+  const jobs = createJobs(database);
+  const transitions = createTransitions(database, jobs);
+  const sql = toStatements(database);
+  return {
+    ...{ database, jobs, transitions, sql },
+    ...createEnqueue(database, jobs, transitions),
+    claim: createClaim(database, jobs, transitions, settings.lease.leaseMs),
+    upkeep: createUpkeep(database, jobs, transitions, settings),
+    views: createViews(database, jobs),
+    countArrived: () => toCount(sql.arrived.get()),
+    recall: (key: string, now: number) =>
+      (sql.recall.get(key, now) as { value: string } | undefined)?.value ?? null,
+  };
+}
+
+const toStatements = (database: DatabaseSync) => ({
+  arrived: database.prepare(
+    "SELECT sum(arrived) AS n FROM counts WHERE place IN ('high', 'normal', 'low', 'suspects', 'time', 'host')",
+  ),
+  arrive: database.prepare("UPDATE counts SET arrived = arrived + 1 WHERE place = 'normal'"),
+  beat: database.prepare('INSERT OR REPLACE INTO heartbeats VALUES (?, ?)'),
+  dead: database.prepare(
+    `SELECT id, since FROM jobs WHERE status = 'failed' AND since > :from AND since <= :until
+     AND (:code IS NULL OR errorCode = :code) ORDER BY since LIMIT :limit`,
+  ),
+  ofProduct: database.prepare(`SELECT * FROM jobs WHERE productId = ? AND ${FORGETTABLE} ORDER BY key`),
+  known: database.prepare('SELECT count(*) AS n FROM jobs'),
+  recall: database.prepare('SELECT value FROM remembered WHERE key = ? AND until > ?'),
+  remember: database.prepare('INSERT OR REPLACE INTO remembered VALUES (?, ?, ?)'),
+  report: database.prepare('INSERT OR REPLACE INTO workers VALUES (?, ?, ?)'),
+  removeWorker: database.prepare('DELETE FROM workers WHERE id = ?'),
+  workers: database.prepare('SELECT report, seenAt FROM workers WHERE seenAt > ? ORDER BY id'),
+});
+
+const toCount = (row: unknown): number => (row as { n: number }).n;
+
+/** SQLITE_CANTOPEN and the like are outages; a statement that SQLite refuses stays refused (sqlite.org/rescode.html). */
+const REFUSED: readonly (number | undefined)[] = [1, 18, 19, 20, 21, 25, undefined];
+
+function toQueueError(error: unknown): VitrineError {
+  if (error instanceof VitrineError) return error;
+  const cause = { cause: error };
+  if (isBusy(error)) {
+    return new VitrineError('queue_unavailable', 'Another process has locked the queue file for too long.', {
+      ...cause,
+      suggestion: 'Try again; if it stays, find the process that holds queue.db open.',
+    });
+  }
+  const isSystemError = error instanceof Error && 'syscall' in error;
+  if (!isSystemError && REFUSED.includes(toSqliteCode(error)))
+    return new VitrineError('queue_refused', 'The queue file could not store what it was sent.', cause);
+  return new VitrineError('queue_unavailable', 'The queue file could not be used.', {
+    ...cause,
+    suggestion: 'Check that DATA_DIR is writable and its disk is not full.',
+  });
+}

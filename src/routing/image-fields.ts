@@ -1,0 +1,68 @@
+import type { ImageRef } from '../catalog/product-image.ts';
+import type { Config } from '../config/config.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
+import { invalidRequest } from './faults.ts';
+
+/** The fields of a request that name its image. */
+export interface ImageFields {
+  readonly image_url?: string | undefined;
+  readonly image_path?: string | undefined;
+  readonly image_base64?: string | undefined;
+}
+
+export type ImageLimits = Pick<Config['images'], 'maxBytes' | 'roots'>;
+
+/**
+ * Where the request's image is; undefined when it names none.
+ * @throws VitrineError `image_too_large`, `image_path_forbidden`, `invalid_request` for what isn't base64
+ */
+export function parseImageRef(fields: ImageFields, { maxBytes, roots }: ImageLimits): ImageRef | undefined {
+  if (fields.image_url !== undefined) return { kind: 'url', url: fields.image_url };
+  if (fields.image_path !== undefined) return parsePath(fields.image_path, roots);
+  if (fields.image_base64 === undefined) return undefined;
+  return { kind: 'inline', base64: parseBase64(fields.image_base64.replace(DATA_URL, ''), maxBytes) };
+}
+
+/** The bytes of a form's file. @throws VitrineError `image_too_large`, `invalid_request` when it is empty */
+export async function readFile(file: File, { maxBytes }: ImageLimits): Promise<Uint8Array> {
+  if (file.size === 0) throw invalidRequest([{ path: 'image', message: 'must not be empty' }]);
+  checkSize(file.size, maxBytes);
+  return new Uint8Array(await file.arrayBuffer());
+}
+
+/** The image source checks, when it reads the file, that it really is under a root with all links resolved. */
+function parsePath(path: string, roots: readonly string[]): ImageRef {
+  if (roots.length > 0) return { kind: 'path', path };
+  throw new VitrineError('image_path_forbidden', 'No folder is open to image paths.', {
+    suggestion: 'Name the folders of the images in IMAGE_ROOTS.',
+  });
+}
+
+const DATA_URL = /^data:[^,]{0,200};base64,/i;
+
+/** Base64 as RFC 4648 has it, with padding, from a text that may come without. */
+function parseBase64(text: string, maxBytes: number): string {
+  const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0;
+  const digits = padding === 0 ? text : text.slice(0, -padding);
+  const byteLength = Math.floor((digits.length * 3) / 4);
+  checkSize(byteLength, maxBytes);
+  // Decoding is the fastest check of a long text: Node skips what isn't base64, and then bytes are missing. It takes
+  // the URL-safe alphabet too, which workers don't.
+  const isBase64 =
+    byteLength > 0 &&
+    digits.length % 4 !== 1 &&
+    (padding === 0 || text.length % 4 === 0) &&
+    !digits.includes('-') &&
+    !digits.includes('_') &&
+    Buffer.from(digits, 'base64').length === byteLength;
+  if (!isBase64) {
+    throw invalidRequest([{ path: 'image_base64', message: 'must be base64 or a base64 data: URL' }]);
+  }
+  const whole = digits.length - (digits.length % 4);
+  return digits.slice(0, whole) + Buffer.from(digits.slice(whole), 'base64').toString('base64');
+}
+
+function checkSize(bytes: number, maxBytes: number): void {
+  if (bytes <= maxBytes) return;
+  throw new VitrineError('image_too_large', `The image has more than the allowed ${maxBytes} bytes.`);
+}

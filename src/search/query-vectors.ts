@@ -1,0 +1,109 @@
+import pLimit, { type LimitFunction } from 'p-limit';
+import type { Embedder } from '../../models/embedder.ts';
+import { prepareImage } from '../../models/prepare-image.ts';
+import { TEXT_MODEL_IDS } from '../../models/registry.ts';
+import { DEFAULT_IMAGE_ID, type ImageRef } from '../catalog/product-image.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
+import type { ImageSource } from '../images/port.ts';
+import { toImageHost } from '../queue/job.ts';
+import type { StoredPoint, VectorStore } from '../vectors/port.ts';
+
+/** Images that are decoded at the same time: each takes memory and a processor. */
+const MAX_DECODING = 4;
+/** Images that are fetched, or held until they can be decoded; slow servers must not keep the quick ones waiting. */
+const MAX_FETCHING = 32;
+const MAX_FETCHING_PER_HOST = 8;
+
+export interface QueryParts {
+  readonly embedder: Embedder;
+  readonly images: Pick<ImageSource, 'fetch'>;
+  readonly store: Pick<VectorStore, 'getProduct'>;
+  /** Width times height of a query's image. */
+  readonly maxPixels: number;
+}
+
+/** Turns what is searched with into a vector of the collection's space. */
+export interface QueryVectors {
+  /** @throws VitrineError with an `image_*` or `embedding_*` code */
+  ofImage(image: ImageRef | Uint8Array, signal: AbortSignal): Promise<Float32Array>;
+  /** @throws VitrineError `product_not_found` when it has no point */
+  ofProduct(productId: string): Promise<Float32Array>;
+  /** @throws VitrineError `text_not_supported` */
+  ofText(text: string): Promise<Float32Array>;
+}
+
+export function createQueryVectors({ embedder, images, store, maxPixels }: QueryParts): QueryVectors {
+  const decoding = pLimit(MAX_DECODING);
+  const fetching = pLimit(MAX_FETCHING);
+  const fetchingFrom = createHostLimits(MAX_FETCHING_PER_HOST);
+
+  async function embed(bytes: Uint8Array, signal: AbortSignal): Promise<Float32Array> {
+    const prepared = await decoding(() => {
+      signal.throwIfAborted();
+      return prepareImage(bytes, embedder.model.preprocessing, { maxPixels });
+    });
+    return toOnly(await embedder.embedImages([prepared]));
+  }
+
+  return {
+    async ofImage(image, signal) {
+      if (image instanceof Uint8Array) return embed(image, signal);
+      // Its place is kept until it is embedded, so that the bytes held in memory stay bounded.
+      const fetchAndEmbed = () =>
+        fetching(async () => {
+          signal.throwIfAborted();
+          return embed(await images.fetch(image, signal), signal);
+        });
+      const host = toImageHost(image);
+      return host === null ? fetchAndEmbed() : fetchingFrom(host, fetchAndEmbed);
+    },
+    async ofProduct(productId) {
+      const points = await store.getProduct(productId);
+      const main = points.find((point) => point.payload.imageId === DEFAULT_IMAGE_ID);
+      const vector = main?.vector ?? toMean(points);
+      if (vector === undefined) throw new VitrineError('product_not_found', 'The product has no image.');
+      return vector;
+    },
+    async ofText(text) {
+      if (!embedder.model.hasText) {
+        throw new VitrineError('text_not_supported', `The model ${embedder.model.id} has no text encoder.`, {
+          suggestion: `Search by image or product_id, or set MODEL to one of ${TEXT_MODEL_IDS.join(', ')}.`,
+        });
+      }
+      return toOnly(await embedder.embedTexts([text]));
+    },
+  };
+}
+
+/** Runs work, at most `max` at a time per host. A host is forgotten when it has no work left. */
+function createHostLimits(max: number): <T>(host: string, work: () => Promise<T>) => Promise<T> {
+  const hosts = new Map<string, { readonly limit: LimitFunction; users: number }>();
+  return async (host, work) => {
+    const entry = hosts.get(host) ?? { limit: pLimit(max), users: 0 };
+    hosts.set(host, entry);
+    entry.users++;
+    try {
+      return await entry.limit(work);
+    } finally {
+      if (--entry.users === 0) hosts.delete(host);
+    }
+  };
+}
+
+function toOnly(vectors: readonly Float32Array[]): Float32Array {
+  const vector = vectors[0];
+  if (vector === undefined) throw new VitrineError('embedding_failed', 'The model returned no vector.');
+  return vector;
+}
+
+/** The normalised mean of the vectors: the direction that all pictures of the product have in common. */
+function toMean(points: readonly StoredPoint[]): Float32Array | undefined {
+  const first = points[0];
+  if (first === undefined) return undefined;
+  const sum = new Float32Array(first.vector.length);
+  for (const { vector } of points)
+    for (const [index, value] of vector.entries()) sum[index] = (sum[index] ?? 0) + value;
+  const length = Math.hypot(...sum);
+  // Opposite pictures cancel each other out; then any of them says more than nothing.
+  return length === 0 ? first.vector : sum.map((value) => value / length);
+}

@@ -1,0 +1,176 @@
+import type { Redis } from 'ioredis';
+
+/** A job's record, as src/queue/redis/lua/common.lua describes it: what its places follow from. */
+interface StoredJob {
+  readonly alias_of?: string;
+  readonly state: string;
+  readonly key: string;
+  readonly product: string;
+  readonly priority: string;
+  readonly sequence: string;
+  readonly place?: string;
+  readonly lease_until?: number;
+  readonly waits_for?: 'host' | 'image';
+  readonly crashes?: number;
+  readonly host?: string;
+  readonly inline_bytes?: number;
+  readonly error?: { readonly code: string };
+}
+
+/** Sorted set → member → score. */
+type Places = Map<string, Map<string, number>>;
+
+const PLACES = ['queued:high', 'queued:normal', 'queued:low', 'suspects', 'followups', 'delayed', 'parked']
+  .concat(['processing', 'completed', 'failed', 'cancelled', 'aliases'])
+  .concat(['images', 'parked_by_host', 'failed_inline']);
+/** Keys that tell of no single job. */
+const OTHERS = ['jobs', 'data', 'meta', 'rates', 'durations', 'failed_codes', 'hosts', 'host_turns'].concat([
+  'heartbeats',
+  'format',
+  'workers',
+]);
+const RANKS: Readonly<Record<string, number>> = { high: 1, normal: 2, low: 3 };
+const ENDS = ['completed', 'failed', 'cancelled'];
+
+/**
+ * Reads all keys of a queue in one step, at any time, and says what is wrong: each job is in exactly the places that
+ * follow from its state, nothing else is in any place, and no key is unknown.
+ */
+export async function auditQueue(redis: Redis, prefix: string): Promise<readonly string[]> {
+  const key = (name: string) => `{${prefix}}:${name}`;
+  const step = redis.multi().hgetall(key('jobs')).hkeys(key('data')).hgetall(key('meta'));
+  step.hgetall(key('failed_codes')).zrange(key('host_turns'), '0', '-1');
+  for (const place of PLACES) step.zrange(key(place), '0', '-1', 'WITHSCORES');
+  const replies = (await step.exec()) ?? [];
+  const read = <T>(index: number) => {
+    const [error, value] = replies[index] ?? [new Error('Redis did not answer.'), null];
+    if (error !== null) throw error;
+    return value as T;
+  };
+
+  const jobs = new Map(
+    Object.entries(read<Record<string, string>>(0)).map(([id, text]) => [id, JSON.parse(text) as StoredJob]),
+  );
+  const actual: Places = new Map(PLACES.map((place, index) => [place, toScores(read<string[]>(5 + index))]));
+  return [
+    ...comparePlaces(toExpectedPlaces(jobs), actual),
+    ...checkPayloads(jobs, new Set(read<string[]>(1))),
+    ...checkDead(jobs, read<Record<string, string>>(2), read<Record<string, string>>(3)),
+    ...checkHosts(jobs, new Set(read<string[]>(4))),
+    ...(await findUnknownKeys(redis, prefix)),
+  ];
+}
+
+function toExpectedPlaces(jobs: ReadonlyMap<string, StoredJob>): Places {
+  const places: Places = new Map(PLACES.map((place) => [place, new Map()]));
+  for (const [id, job] of jobs) {
+    const place = Number(job.place ?? job.sequence);
+    const state = toPlace(job);
+    places.get(state)?.set(id, state === 'processing' ? (job.lease_until ?? Number.NaN) : place);
+    if (job.alias_of !== undefined) continue;
+    const image = (kind: string) => `${JSON.stringify(job.product)}\0${job.key}\0${kind}\0${id}`;
+    if (job.state === 'failed') {
+      places.get('images')?.set(image('dead'), 0);
+      if (job.inline_bytes !== undefined) places.get('failed_inline')?.set(id, place);
+    } else if (!ENDS.includes(job.state)) {
+      places.get('images')?.set(image('live'), 0);
+    }
+    if (state === 'parked') {
+      const turn = `${RANKS[job.priority]}${String(place).padStart(16, '0')}`;
+      places.get('parked_by_host')?.set(`${job.host}\0${turn}\0${id}`, 0);
+    }
+  }
+  return places;
+}
+
+function toPlace(job: StoredJob): string {
+  if (job.alias_of !== undefined) return 'aliases';
+  if (job.state === 'processing' || ENDS.includes(job.state)) return job.state;
+  if (job.waits_for === 'host') return 'parked';
+  if (job.waits_for === 'image') return 'followups';
+  if (job.state === 'delayed') return 'delayed';
+  return job.crashes === undefined ? `queued:${job.priority}` : 'suspects';
+}
+
+function comparePlaces(expected: Places, actual: Places): readonly string[] {
+  const faults: string[] = [];
+  for (const place of PLACES) {
+    const [wanted, found] = [expected.get(place) ?? new Map(), actual.get(place) ?? new Map()];
+    for (const [member, score] of wanted) {
+      const actualScore = found.get(member);
+      // A renewal moves the end of a lease, and leaves the record alone.
+      const isRight = place === 'processing' ? (actualScore ?? 0) >= score : actualScore === score;
+      if (actualScore === undefined) faults.push(`${toText(member)} is missing from ${place}`);
+      else if (!isRight) faults.push(`${toText(member)} has ${actualScore} in ${place} instead of ${score}`);
+    }
+    for (const member of found.keys())
+      if (!wanted.has(member)) faults.push(`${toText(member)} does not belong in ${place}`);
+  }
+  return faults;
+}
+
+/** A payload is kept for as long as its job may run again. */
+function checkPayloads(
+  jobs: ReadonlyMap<string, StoredJob>,
+  payloads: ReadonlySet<string>,
+): readonly string[] {
+  const faults: string[] = [];
+  for (const id of payloads) {
+    const job = jobs.get(id);
+    if (job === undefined || job.alias_of !== undefined || ['completed', 'cancelled'].includes(job.state))
+      faults.push(`the payload of ${id} stays, although the job is ${job?.state ?? 'unknown'}`);
+  }
+  for (const [id, job] of jobs) {
+    const needsPayload = job.alias_of === undefined && !ENDS.includes(job.state);
+    if (needsPayload && !payloads.has(id)) faults.push(`the ${job.state} job ${id} has no payload`);
+  }
+  return faults;
+}
+
+function checkDead(
+  jobs: ReadonlyMap<string, StoredJob>,
+  meta: Readonly<Record<string, string>>,
+  codes: Readonly<Record<string, string>>,
+): readonly string[] {
+  const dead = [...jobs.values()].filter(({ state }) => state === 'failed');
+  const counts = Map.groupBy(dead, ({ error }) => error?.code ?? 'internal_error');
+  const faults: string[] = [];
+  for (const code of new Set([...counts.keys(), ...Object.keys(codes)])) {
+    const [count, counted] = [counts.get(code)?.length ?? 0, Number(codes[code] ?? 0)];
+    if (count !== counted)
+      faults.push(`${counted} dead letters are counted for ${code}, but there are ${count}`);
+  }
+  const bytes = dead.reduce((sum, { inline_bytes = 0 }) => sum + inline_bytes, 0);
+  const counted = Number(meta['dead_inline_bytes'] ?? 0);
+  if (bytes !== counted) faults.push(`${counted} bytes of dead letters are counted, but there are ${bytes}`);
+  return faults;
+}
+
+/** A host that jobs wait for gets its turn: without one they would wait forever. */
+function checkHosts(jobs: ReadonlyMap<string, StoredJob>, turns: ReadonlySet<string>): readonly string[] {
+  const waiting = [...jobs.values()].filter((job) => toPlace(job) === 'parked').map(({ host = '' }) => host);
+  return [...new Set(waiting)]
+    .filter((host) => !turns.has(host))
+    .map((host) => `jobs wait for the host ${host}, which has no turn`);
+}
+
+async function findUnknownKeys(redis: Redis, prefix: string): Promise<readonly string[]> {
+  const known = new Set([...PLACES, ...OTHERS].map((name) => `{${prefix}}:${name}`));
+  const faults: string[] = [];
+  for await (const keys of redis.scanStream({ match: `{${prefix}}:*`, count: 1_000 })) {
+    for (const name of keys as string[]) {
+      // Claims and remembered answers expire. −2: it went while we looked.
+      if (!known.has(name) && (await redis.pttl(name)) === -1)
+        faults.push(`the key ${name} is unknown, and stays`);
+    }
+  }
+  return faults;
+}
+
+function toScores(pairs: readonly string[]): Map<string, number> {
+  const scores = new Map<string, number>();
+  for (let index = 0; index < pairs.length; index += 2) scores.set(pairs[index]!, Number(pairs[index + 1]));
+  return scores;
+}
+
+const toText = (member: string) => member.replaceAll('\0', ' ');
