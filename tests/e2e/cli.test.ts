@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { createSampleCatalog } from '../../scripts/sample-catalog.ts';
 import { type Program, root, startProgram } from '../support/program.ts';
@@ -207,8 +208,8 @@ describe('doctor', () => {
   });
 
   test('says what to do about a Redis and a Qdrant that are not there', async () => {
-    const away = { REDIS_URL: 'redis://user:hunter2@127.0.0.1:1', QDRANT_URL: 'http://127.0.0.1:1' };
-    await using program = startProgram('src/cli.ts', { ...environment(), ...away }, ['doctor']);
+    const down = { REDIS_URL: 'redis://user:hunter2@127.0.0.1:1', QDRANT_URL: 'http://127.0.0.1:1' };
+    await using program = startProgram('src/cli.ts', { ...environment(), ...down }, ['doctor']);
     expect(await program.ended).toBe(1);
     expect(program.output).toMatch(/✗ queue .*\n.*REDIS_URL/);
     expect(program.output).toMatch(/✗ store .*\n.*QDRANT_URL/);
@@ -279,6 +280,9 @@ describe('the API process', () => {
     const url = await until('the address of the server', () => /"url":"([^"]+)"/.exec(output)?.[1]);
     const held = await holdRequest(url);
     process.kill(-(child.pid ?? 0), 'SIGTERM');
+    await sleep(100);
+    // As npm does, which passes on what it got.
+    child.kill('SIGTERM');
     expect(await ended).toEqual([0, null]);
     expect(output).toContain('worker stopped');
     held.destroy();
