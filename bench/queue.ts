@@ -4,9 +4,10 @@ import { Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
 import { toPointId } from '../src/catalog/product-image.ts';
-import type { JobData } from '../src/queue/job.ts';
-import type { NewJob } from '../src/queue/port.ts';
-import { createRedisBackend, type QueueBackend } from '../src/queue/redis/redis-backend.ts';
+import { parseRedisUrl } from '../src/config/redis-target.ts';
+import type { JobData, JobResult } from '../src/queue/job.ts';
+import { type JobQueue, type NewJob, toLeaseTimes } from '../src/queue/port.ts';
+import { createRedisQueue } from '../src/queue/redis/queue.ts';
 import { type RedisServer, startRedis } from '../tests/support/redis-server.ts';
 
 const IN_FLIGHT = 500;
@@ -17,12 +18,13 @@ const HELD = 100;
 const WARM_UP = 5_000;
 /** Claims under way at once, as in a worker that fetches ahead. */
 const LANES = 4;
+const RESULT: JobResult = { outcome: 'indexed', pointId: 'p', collection: 'c', model: 'm' };
 
 /** What is measured, and how many times BullMQ's rate it should reach. */
 const CASES = {
   one: { name: `enqueue one by one, ${IN_FLIGHT} in flight`, target: 1.3 },
-  bulk: { name: `enqueue ${BULK} a call`, target: 2 },
-  finish: { name: `claim and finish empty jobs, ${HELD} held`, target: 3 },
+  bulk: { name: `enqueue ${BULK} per call`, target: 2 },
+  finish: { name: `claim and finish empty jobs, ${HELD} held`, target: 2 },
 } as const;
 type Case = keyof typeof CASES;
 type Rates = Record<Case, number>;
@@ -48,7 +50,7 @@ export async function run(args: readonly string[]): Promise<void> {
   // A rewrite of the file at any moment would burden whoever is just measured.
   await using redis = await startRedis(['--auto-aof-rewrite-percentage', '0']);
   const [aof] = (await redis.client.config('GET', 'appendfsync')).slice(1);
-  console.log(`${jobs} jobs a round, ${rounds} rounds, AOF appendfsync ${aof}, one redis-server for both\n`);
+  console.log(`${jobs} jobs per round, ${rounds} rounds, AOF appendfsync ${aof}, one redis-server for both\n`);
 
   // Both are compiled by then.
   await measureVitrine(redis, Math.min(jobs, WARM_UP));
@@ -90,9 +92,9 @@ export async function run(args: readonly string[]): Promise<void> {
 async function printMemory(redis: RedisServer, count: number): Promise<void> {
   const payload = Buffer.byteLength(JSON.stringify(toJobData(count)));
   const ours = await measureMemory(redis, async () => {
-    await using backend = await openVitrine(redis);
+    await using queue = await openVitrine(redis);
     const jobs = Array.from({ length: count }, (_, n) => toJob(n));
-    await inBulk(jobs, (part) => backend.queue.enqueue(part));
+    await inBulk(jobs, (part) => queue.enqueue(part));
   });
   const theirs = await measureMemory(redis, async () => {
     const queue = openBullMq(redis);
@@ -101,7 +103,7 @@ async function printMemory(redis: RedisServer, count: number): Promise<void> {
     await queue.close();
   });
   const beyond = (bytes: number) => Math.round(bytes / count - payload);
-  console.log(`Redis memory a waiting job beyond its payload of ${payload} bytes, at ${count} jobs:`);
+  console.log(`Redis memory per waiting job beyond its payload of ${payload} bytes, at ${count} jobs:`);
   console.log(`  Vitrine ${beyond(ours)} bytes (target < 1024), BullMQ ${beyond(theirs)} bytes`);
 }
 
@@ -132,8 +134,7 @@ async function readBuffers(redis: RedisServer, read: (name: string) => number): 
 
 async function measureVitrine(redis: RedisServer, count: number): Promise<Rates> {
   await redis.client.flushall('SYNC');
-  await using backend = await openVitrine(redis);
-  const { queue } = backend;
+  await using queue = await openVitrine(redis);
   const rates = { one: 0, bulk: 0, finish: 0 };
   const jobs = Array.from({ length: count }, (_, n) => toJob(n));
   rates.one = await rate(count, () => inFlight(jobs, (job) => queue.enqueue([job])));
@@ -141,16 +142,10 @@ async function measureVitrine(redis: RedisServer, count: number): Promise<Rates>
   rates.bulk = await rate(count, () => inBulk(jobs, (part) => queue.enqueue(part)));
   const finish = async () => {
     for (;;) {
-      const claim = await queue.claim({
-        workerId: 'w',
-        claimId: randomUUID(),
-        max: HELD / LANES,
-        leaseMs: 15_000,
-      });
+      const claim = await queue.claim({ workerId: 'w', claimId: randomUUID(), max: HELD / LANES });
       if (claim.jobs.length === 0) return;
-      const result = { pointId: 'p', collection: 'c', model: 'm' };
       await queue.settle(
-        claim.jobs.map(({ id, token }) => ({ id, token, kind: 'complete', result, processingMs: 0 })),
+        claim.jobs.map(({ id, token }) => ({ id, token, kind: 'complete', result: RESULT, processingMs: 0 })),
       );
     }
   };
@@ -169,7 +164,7 @@ async function measureBullMq(redis: RedisServer, count: number): Promise<Rates> 
   await redis.client.flushall('SYNC');
   rates.bulk = await rate(count, () => inBulk(jobs, (part) => queue.addBulk(part)));
   const connection = new Redis(redis.port, '127.0.0.1', { maxRetriesPerRequest: null });
-  const worker = new Worker(queue.name, async () => ({ pointId: 'p', collection: 'c', model: 'm' }), {
+  const worker = new Worker(queue.name, async () => RESULT, {
     connection,
     concurrency: HELD,
     autorun: false,
@@ -191,8 +186,21 @@ async function measureBullMq(redis: RedisServer, count: number): Promise<Rates> 
   return rates;
 }
 
-const openVitrine = (redis: RedisServer): Promise<QueueBackend> =>
-  createRedisBackend({ url: redis.url, prefix: 'bench', logger: pino({ level: 'silent' }), maxPending: 0 });
+async function openVitrine(redis: RedisServer): Promise<JobQueue> {
+  const queue = createRedisQueue({
+    target: parseRedisUrl(redis.url),
+    prefix: 'bench',
+    logger: pino({ level: 'silent' }),
+    lease: toLeaseTimes(15_000),
+    maxPending: 0,
+    endedTtlMs: 24 * 3_600_000,
+    maxEnded: 1_000_000,
+    maxDead: 100_000,
+    maxDeadInlineBytes: 200_000_000,
+  });
+  await queue.ping();
+  return queue;
+}
 
 const openBullMq = (redis: RedisServer) =>
   new Queue('bench', { connection: { host: '127.0.0.1', port: redis.port } });
@@ -219,7 +227,7 @@ function toJob(n: number): NewJob {
   return { id: randomUUID(), key, data, priority: 'normal', maxAttempts: 3, version: null };
 }
 
-/** Jobs a second. */
+/** Jobs per second. */
 async function rate(count: number, work: () => Promise<unknown>): Promise<number> {
   const start = performance.now();
   await work();

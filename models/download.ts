@@ -9,9 +9,9 @@ export interface DownloadOptions {
   readonly signal: AbortSignal;
   /** An attempt that receives nothing for this long is given up. */
   readonly stallMs: number;
-  /** Attempts in a row that received nothing new, before giving up. */
+  /** How many attempts in a row may receive nothing new before giving up. */
   readonly attempts: number;
-  /** Wait after the first of them. Each further one waits twice as long. */
+  /** The wait after the first of them; it doubles with each further one. */
   readonly retryMs: number;
 }
 
@@ -78,7 +78,7 @@ export async function downloadFile(file: FileToDownload, options: DownloadOption
   });
 }
 
-/** Runs attempts until one succeeds, or as many in a row as allowed have received nothing. */
+/** Tries until an attempt succeeds, or `attempts` in a row have received nothing new. */
 async function withRetry<T>(
   url: string,
   options: DownloadOptions,
@@ -128,7 +128,7 @@ interface FileInfo {
   readonly bytes: number | undefined;
   /** Hex SHA-256, which the hub announces for large files. */
   readonly sha256: string | undefined;
-  /** Strong ETag: another content has another one. */
+  /** Strong ETag: it changes with the content. */
   readonly etag: string | undefined;
 }
 
@@ -175,12 +175,15 @@ async function fetchRest(
   const response = await request(url, { headers, signal });
   const range = /^bytes (?:(\d+)-\d+|\*)\/(\d+)$/.exec(response.headers.get('content-range') ?? '');
   const rangeTotal = toNumber(range?.[2]);
+  const { status } = response;
+  const isPage = response.headers.get('content-type')?.startsWith('text/html') === true;
+  const isContinued = status === 206 && range?.[1] === `${offset}`;
+  if (isPage || !(status === 200 || isContinued)) await response.body?.cancel();
   // Nothing comes after the part: it is complete, or it is wrong. The check that follows says which.
-  if (response.status === 416 && offset > 0) return rangeTotal ?? 0;
-  if (response.status !== 200 && response.status !== 206) throw toFailure(response.status, url);
-  if (response.headers.get('content-type')?.startsWith('text/html')) throw toFailure('with a web page', url);
-  const isContinued = response.status === 206 && range?.[1] === `${offset}`;
-  if (response.status === 206 && !isContinued) {
+  if (status === 416 && offset > 0) return rangeTotal ?? 0;
+  if (status !== 200 && status !== 206) throw toFailure(status, url);
+  if (isPage) throw toFailure('with a web page', url);
+  if (status === 206 && !isContinued) {
     await rm(part, { force: true });
     throw new TransientFailure(`${new URL(url).host} sent another range than it was asked for`);
   }
@@ -211,12 +214,14 @@ async function checkPart(
   const name = path.split('/').slice(-2).join('/');
   if (totalBytes !== undefined && bytes < totalBytes) throw new TransientFailure(`${name} ended early`);
   await rm(part, { force: true });
-  if (offset > 0) throw new TransientFailure(`${name} did not fit to the part that was here`);
-  throw new VitrineError(
-    'model_unavailable',
-    `What was sent as ${name} is another file: its SHA-256 is ${sha256}, not ${expected}.`,
-    { suggestion: 'Try again. If it happens again, MODEL_HUB_URL serves something else than the model.' },
-  );
+  if (offset > 0) throw new TransientFailure(`${name} does not fit the part that was here`);
+  const difference =
+    expected === undefined
+      ? `it has ${bytes} bytes, not ${totalBytes}`
+      : `its SHA-256 is ${sha256}, not ${expected}`;
+  throw new VitrineError('model_unavailable', `What was sent as ${name} is another file: ${difference}.`, {
+    suggestion: 'Try again. If it happens again, MODEL_HUB_URL serves something else than the model.',
+  });
 }
 
 async function request(url: string, init: RequestInit): Promise<Response> {

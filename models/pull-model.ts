@@ -109,7 +109,7 @@ async function downloadAll(model: RegisteredModel, partial: string, options: Pul
   const toUrl = (at: string, path: string) => toFileUrl(hubUrl, hubId, at, path);
 
   // A branch may move between two files, and between two workers that download.
-  const commit = await fetchCommit(toUrl(revision, model.files[0]?.path ?? ''), limits);
+  const commit = await fetchCommit(toUrl(revision, 'config.json'), limits);
   const folder = join(partial, commit ?? 'unknown-commit');
   const files: Record<string, DownloadedFile> = {};
   for (const { path, sha256 } of model.files) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { runCli } from './cli/run-cli.ts';
 import { readEnvironment } from './config/env.ts';
-import { createStopSignal } from './program.ts';
+import { createStopSignal, endWith } from './program.ts';
 
 // `vitrine dead export | head` closes the pipe before everything is written.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -20,4 +20,4 @@ const code = await runCli(process.argv.slice(2), {
 });
 // A command that was interrupted must not keep the process with what it still waits for.
 if (signal.aborted) process.exit(code);
-process.exitCode = code;
+endWith(code);

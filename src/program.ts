@@ -32,11 +32,28 @@ export function createStopSignal(): AbortSignal {
  */
 export async function runProgram(main: (signal: AbortSignal) => Promise<number>): Promise<void> {
   try {
-    process.exitCode = await main(createStopSignal());
+    endWith(await main(createStopSignal()));
   } catch (error) {
-    process.exitCode = isUsageError(error) ? 2 : 1;
     process.stderr.write(`${toSentences(error)}\n`);
+    endWith(isUsageError(error) ? 2 : 1);
   }
+}
+
+/** How long the process may take to end by itself. */
+const END_WITHIN_MS = 2_000;
+
+/**
+ * Sets the exit code, and ends the process soon even when something in it never returns, such as a read from a dead
+ * mount. Node's own exit would wait for the thread that hangs; another program in this process's place does not.
+ */
+export function endWith(exitCode: number): void {
+  process.exitCode = exitCode;
+  const end = () => {
+    const command = [process.execPath, '-e', `process.exit(${exitCode})`];
+    if (process.execve === undefined || process.platform === 'win32') process.exit();
+    process.execve(process.execPath, command, {});
+  };
+  setTimeout(end, END_WITHIN_MS).unref();
 }
 
 /** What a person in a terminal reads about a failure: no stack, no secret. */

@@ -14,9 +14,7 @@ Claims product images from the queue, embeds them and writes them to the vector 
   --once            end when no job can be claimed now or within a minute; exit code 1 when a job failed
 `;
 
-const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
-
-await runProgram(async () => {
+await runProgram(async (signal) => {
   const { values } = parseArgs({
     options: {
       concurrency: { type: 'string' },
@@ -36,14 +34,8 @@ await runProgram(async () => {
   });
   await using context = await createContext(config);
   const worker = createWorker(context);
-  // The first signal drains. Then no handler is left, so that a second one, of either kind, ends the process at once.
-  const onSignal = () => {
-    for (const signal of SIGNALS) process.off(signal, onSignal);
-    worker.stop();
-  };
-  for (const signal of SIGNALS) process.on(signal, onSignal);
+  signal.addEventListener('abort', () => worker.stop(), { once: true });
+  if (signal.aborted) worker.stop();
   const { failed } = await worker.run({ once: values.once });
   return values.once && failed > 0 ? 1 : 0;
 });
-// A file read or a DNS lookup that never returns would keep the process alive.
-process.exit();

@@ -26,6 +26,8 @@ export interface PipelineSettings {
   readonly concurrency: number;
   /** Images per inference call. */
   readonly batchSize: number;
+  /** Inference calls at once. */
+  readonly inferences: number;
   readonly maxPixels: number;
   /** Time in which one image may be fetched and prepared, unless its job has a limit of its own. */
   readonly softTimeoutMs: number;
@@ -54,8 +56,6 @@ const CALLS_PER_WRITE = 4;
 /** Points per request: Qdrant advises 64 to 256 for upserts. */
 const MAX_POINTS = 128;
 const MAX_WRITES = 2;
-/** One batch in inference, and one that waits in its thread: the thread is never idle while there is work. */
-const MAX_INFERENCES = 2;
 
 export function createPipeline(parts: PipelineParts, settings: PipelineSettings): Pipeline {
   const { clock, images, embedder, store, prepare = prepareImage } = parts;
@@ -144,7 +144,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   /** Prepared images of many jobs to vectors. The embedder has deadlines of its own. */
   const embedding = createBatcher<{ held: HeldJob; image: PreparedImage }, Float32Array>({
     maxSize: settings.batchSize,
-    concurrency: MAX_INFERENCES,
+    concurrency: settings.inferences,
     run: (items) =>
       inStage('embedding', items, () =>
         runOrSplit(items, (batch) => embedder.embedImages(batch.map(({ image }) => image)), isFaultOfAnItem),

@@ -41,18 +41,19 @@ const AHEAD_MS = 2_000;
 const WEIGHT = 0.1;
 
 /**
- * Starts with what fills one batch in inference and the next one. The rate raises it: by Little's law a worker keeps its
- * rate with rate × time per job; twice that lets the rate grow until a stage is full. What the stages can hold at once
- * is the most.
+ * Starts with what keeps inference busy: a batch per thread, and the next one. The rate raises it: by Little's law, rate ×
+ * time per job is what a worker needs to keep its rate, and twice that lets the rate grow until a stage is full. What
+ * the stages can hold at once is the most.
  */
 export function createClaimLimit(options: {
   readonly clock: Clock;
   readonly concurrency: number;
   readonly batchSize: number;
+  readonly inferences: number;
 }): ClaimLimit {
-  const { clock, concurrency, batchSize } = options;
-  const least = Math.min(concurrency, batchSize) + batchSize;
-  const most = 2 * concurrency + 2 * batchSize;
+  const { clock, concurrency, batchSize, inferences } = options;
+  const least = Math.min(concurrency, batchSize) + (inferences - 1) * batchSize;
+  const most = 2 * concurrency + inferences * batchSize;
   const rate = createRate(RATE_WINDOW_SECONDS);
   let meanWorkedMs = 0;
   return {

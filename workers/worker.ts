@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { hostname } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import type { Embedder } from '../models/embedder.ts';
+import { toThreadCounts } from '../models/thread-embedder.ts';
 import type { Config } from '../src/config/config.ts';
+import type { ErrorCode } from '../src/errors/error-table.ts';
 import { VitrineError } from '../src/errors/vitrine-error.ts';
 import type { ImageSource } from '../src/images/port.ts';
 import type { Clock } from '../src/observability/clock.ts';
@@ -65,6 +67,8 @@ const SUSPECTS_TURN_MS = 10_000;
 const SWEEP_EVERY_MS = 3_600_000;
 const TOMBSTONE_TTL_MS = 30 * 24 * 3_600_000;
 
+const OUTAGES: readonly ErrorCode[] = ['queue_unavailable', 'queue_unsafe', 'store_unavailable'];
+
 /** Claims jobs, runs them through the pipeline and settles them. */
 export function createWorker(parts: WorkerParts): Worker {
   const { config, clock, queue, store, embedder } = parts;
@@ -72,6 +76,13 @@ export function createWorker(parts: WorkerParts): Worker {
   const logger = parts.logger.child({ worker_id: id });
   const { concurrency, batchSize, softTimeoutMs, shutdownGraceMs } = config.worker;
   const { leaseMs } = config.queue.settings.lease;
+  const { threads } = toThreadCounts(
+    availableParallelism(),
+    config.model.threads,
+    config.model.intraOpThreads,
+  );
+  /** One batch per thread, and one that waits: no thread is idle while there is work. */
+  const inferences = threads + 1;
 
   const draining = new AbortController();
   /** Aborted when the worker ends: what is unsettled then is left to its lease. */
@@ -86,7 +97,7 @@ export function createWorker(parts: WorkerParts): Worker {
   let suspectsFrom = Number.NEGATIVE_INFINITY;
 
   const rate = createRate(30);
-  const limit = createClaimLimit({ clock, concurrency, batchSize });
+  const limit = createClaimLimit({ clock, concurrency, batchSize, inferences });
   const breaker = createBreaker({ clock, probe: () => store.ping(), firstWaitMs: 500, maxWaitMs: 15_000 });
   const held = createHeldJobs({
     workerId: id,
@@ -99,6 +110,7 @@ export function createWorker(parts: WorkerParts): Worker {
   const pipeline = createPipeline(parts, {
     concurrency,
     batchSize,
+    inferences,
     softTimeoutMs,
     maxPixels: config.images.maxPixels,
     imageTimeoutMs: config.images.timeoutMs,
@@ -329,8 +341,10 @@ export function createWorker(parts: WorkerParts): Worker {
     const { signal } = draining;
     enter('loading');
     try {
-      model = (await untilAborted(embedder.start(), signal)).id;
-      const prepare = () => untilAborted(store.ensureCollection(embedder.model), signal);
+      const load = () => untilAborted(embedder.start(), signal);
+      const loaded = await untilAnswered('loading the model', load, signal);
+      model = loaded.id;
+      const prepare = () => untilAborted(store.ensureCollection(loaded), signal);
       await untilAnswered('preparing the collection', prepare, signal);
     } catch (error) {
       if (signal.aborted) return false;
@@ -395,5 +409,5 @@ export function createWorker(parts: WorkerParts): Worker {
 
 /** True for failures of a backend that may pass; the call is then worth repeating. */
 function isOutage(error: unknown): boolean {
-  return error instanceof VitrineError && error.retry === 'release';
+  return error instanceof VitrineError && OUTAGES.includes(error.code);
 }

@@ -55,7 +55,7 @@ type StoreHealth = z.input<typeof health>['dependencies']['store'];
 type ModelHealth = z.input<typeof health>['dependencies']['model'];
 
 /** What doesn't answer by then counts as down, so that /health itself answers within a second. */
-const DEADLINE_MS = 800;
+const DEADLINE_MS = 700;
 
 export interface HealthParts {
   readonly clock: Clock;

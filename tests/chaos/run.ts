@@ -25,7 +25,7 @@ import { startApi } from './processes/api.ts';
 import { startFleet } from './processes/fleet.ts';
 import { produce } from './producer.ts';
 import { createRandom } from './random.ts';
-import { type TrialParts, tryEndedRecords, tryHungStages, tryLongOutage } from './trials.ts';
+import { type TrialParts, tryEndedRecords, tryHungStages, tryLimitedHost, tryLongOutage } from './trials.ts';
 
 export interface ChaosOptions {
   readonly kills: number;
@@ -228,16 +228,19 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   await watch;
   const parts = { ledger, queue, store, apiUrl: apis[0].url, redis: redis.client, prefix: PREFIX };
   const outcome = await check(parts, tally);
-  tally.count('requests that an image host turned away', hosts.turnedAway);
 
   const { progress: report, trials } = options;
   const enqueue = (productId: string, image: object) => enqueueAt(apis[1].url, productId, image);
   const trial: TrialParts = { redis, queue, leaseMs, tally, progress: report, enqueue };
-  if (trials !== 'none') await tryLongOutage(trial, hosts.slow);
+  if (trials !== 'none') {
+    await tryLimitedHost(trial, hosts.limited);
+    await tryLongOutage(trial, hosts.slow);
+  }
   await fleet.stop();
   if (trials === 'all') await tryHungStages(trial, environment, folder.path, pictures.path);
   if (trials !== 'none') await tryEndedRecords(trial);
   await audit();
+  tally.count('requests that an image host turned away', hosts.turnedAway);
   for (const api of apis) await api.stop();
   // Requests that a killed process left half sent are its own; the others must be as Qdrant wants them.
   const violations = double.violations.filter((text) => /^(GET|PUT|POST|DELETE) /.test(text));

@@ -24,6 +24,9 @@ export interface TrialParts {
   enqueue(productId: string, image: Readonly<Record<string, string>>): Promise<string>;
 }
 
+/** A job of a slow host must not be claimed again and again. */
+const MAX_CLAIMS = 5;
+
 /** Redis is down for longer than the lease, while living workers hold jobs. */
 export async function tryLongOutage(parts: TrialParts, slowHost: string): Promise<void> {
   const { redis, queue, leaseMs, tally, progress } = parts;
@@ -35,6 +38,22 @@ export async function tryLongOutage(parts: TrialParts, slowHost: string): Promis
   await delay(leaseMs * 1.5);
   await redis.restart();
   await expectAllCompleted(parts, 'outage', ids);
+}
+
+/** An image host allows much less than the workers ask for: its images come late, and none is given up for it. */
+export async function tryLimitedHost(parts: TrialParts, limitedHost: string): Promise<void> {
+  const { queue, tally, progress } = parts;
+  progress('trial: an image host that allows a few requests per second');
+  tally.count('image host: a few requests per second');
+  const ids = await enqueueMany(parts, 'limited', 40, (index) => ({
+    image_url: `${limitedHost}/${index}.png`,
+  }));
+  await expectAllCompleted(parts, 'limited', ids);
+  const claims = (await Promise.all(ids.map((id) => queue.status(id)))).map(
+    (view) => view?.history.length ?? 0,
+  );
+  const most = Math.max(...claims);
+  if (most > MAX_CLAIMS) tally.find(`trial limited: a job was claimed ${most} times`);
 }
 
 /**

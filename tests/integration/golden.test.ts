@@ -6,7 +6,7 @@ import type { Preprocessing } from '../../models/embedder.ts';
 import { prepareImage } from '../../models/prepare-image.ts';
 
 /*
- * The pixels of prepareImage beside those that Pillow and LittleCMS made of the same files, once, by
+ * The pixels of prepareImage compared with those that Pillow and LittleCMS made from the same files, once, by
  * tests/fixtures/golden/make.py. Differences are in levels of 255, over all channels of all pixels.
  *
  * Where nothing is shrunk while it is decoded, the two round at other places (libvips in fixed point) and, when an
@@ -34,7 +34,7 @@ const { size, cases } = JSON.parse(readFileSync(join(folder, 'cases.json'), 'utf
   readonly cases: readonly Case[];
 };
 
-describe('prepared pixels beside an independent reference', () => {
+describe('prepared pixels compared with an independent reference', () => {
   it.each(cases.map((one) => [one.reference, one] as const))('%s', async (_, one) => {
     const { pixels } = await prepareImage(
       readFileSync(join(folder, 'images', one.image)),

@@ -69,7 +69,7 @@ function breakOffOnce(): Mischief {
 /** A copy of the fixture with another file in it, as the newest commit. */
 async function publish(path: string, content: string | Buffer): Promise<string> {
   const id = 'decade'.padEnd(40, `${hub.commits.length}`);
-  const folder = join(dir, '..', `${dir.split('/').at(-1)}-${id}`);
+  const folder = await mkdtemp(join(tmpdir(), 'vitrine-commit-'));
   published.push(folder);
   await cp(fixture, folder, { recursive: true });
   await writeFile(join(folder, path), content);
@@ -231,7 +231,7 @@ describe('pullModel', () => {
 
   it('says which file the hub does not have', async () => {
     await expect(pull({}, { ...tiny, files: [{ path: 'onnx/none.onnx' }] })).rejects.toMatchObject({
-      message: expect.stringContaining('404 for /nobody/tiny-clip/resolve/main/onnx/none.onnx'),
+      message: expect.stringContaining(`404 for /nobody/tiny-clip/resolve/${FIRST_COMMIT}/onnx/none.onnx`),
       suggestion: expect.stringContaining('MODEL_HUB_URL'),
     });
   });

@@ -13,6 +13,7 @@ import {
   toThreadCounts,
 } from '../../models/thread-embedder.ts';
 import { CRASH_BYTE, HANG_BYTE } from '../support/crashing-thread.ts';
+import { IMAGE_MS } from '../support/slow-thread.ts';
 import { until } from '../support/until.ts';
 
 const definition = await resolveModel('builtin', { dir: 'none' });
@@ -164,13 +165,13 @@ describe('createThreadEmbedder', () => {
     expect([...after!]).toEqual([...before!]);
   });
 
-  test('a batch that waits for others has its own time, and a large one has more', async () => {
-    const embedder = open({ inferenceTimeoutMs: 2_000 });
+  test('the time limit is that of one call: not of those before it, and more for large ones', async () => {
+    const entry = new URL('../support/slow-thread.ts', import.meta.url);
+    const embedder = open({ entry, inferenceTimeoutMs: 15 * IMAGE_MS });
     await embedder.start();
-    const batches = Array.from({ length: 40 }, (_, seed) => [toImage(seed + 20)]);
-    const large = Array.from({ length: 256 }, () => toImage(1));
-    const vectors = await Promise.all([...batches, large].map((batch) => embedder.embedImages(batch)));
-    expect(vectors.at(-1)).toHaveLength(256);
+    const batches = [4, 4, 4, 4, 24].map((count) => Array.from({ length: count }, () => toImage(1)));
+    const vectors = await Promise.all(batches.map((batch) => embedder.embedImages(batch)));
+    expect(vectors.map((batch) => batch.length)).toEqual([4, 4, 4, 4, 24]);
   });
 
   test('a new thread refuses weights that have changed since the start', async () => {

@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { createWorker } from '../../workers/worker.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
-import { startModelHub } from '../support/model-hub.ts';
+import { FIRST_COMMIT, startModelHub } from '../support/model-hub.ts';
 import { root } from '../support/program.ts';
 import { until } from '../support/until.ts';
 
@@ -24,8 +24,8 @@ it('is seen loading while it downloads its model', async () => {
   };
   const running = createWorker(context).run({ once: true });
   running.catch(() => undefined);
-  await until('a worker that loads', async () => {
-    const [worker] = await context.registry.list();
+  await until('a loading worker', async () => {
+    const [worker] = await context.queue.workers();
     return worker?.state === 'loading' && worker.model === 'mobileclip-s0' && hub.requests.length > 0
       ? true
       : undefined;
@@ -36,7 +36,8 @@ it('is seen loading while it downloads its model', async () => {
   };
   release();
   await expect(running).rejects.toMatchObject({ code: 'model_unavailable' });
-  expect(existsSync(join(folder.path, '.partial', 'mobileclip-s0', 'onnx', 'vision_model.onnx'))).toBe(true);
+  const kept = readdirSync(join(folder.path, '.partial', 'mobileclip-s0'), { recursive: true });
+  expect(kept).toContain(join(FIRST_COMMIT, 'onnx', 'vision_model.onnx'));
 });
 
 it('stops while it downloads, without waiting for the end', async () => {
@@ -53,7 +54,7 @@ it('stops while it downloads, without waiting for the end', async () => {
   await until('a request', () => (hub.requests.length > 0 ? true : undefined));
   worker.stop();
   expect(await running).toEqual({ done: 0, failed: 0 });
-  expect(await context.registry.list()).toEqual([]);
+  expect(await context.queue.workers()).toEqual([]);
 });
 
 it('says which command brings the model when it may not download', async () => {
@@ -69,12 +70,14 @@ it('says which command brings the model when it may not download', async () => {
   });
 });
 
-it('chooses by itself, and keeps to what the collection holds', async () => {
+it('chooses a model by itself, and keeps that of the collection', async () => {
   await using folder = await createTempFolder();
   const environment = { MODEL: 'auto', MODELS_DIR: folder.path, MODELS_OFFLINE: 'true' };
   await using context = await createTestContext(environment);
-  expect(context.embedder.model.id).toBe('builtin');
+  expect(await context.embedder.start()).toMatchObject({ id: 'builtin' });
   await context.store.ensureCollection({ id: 'dinov2-small', dimension: 384, fingerprint: 'x' });
   await using later = await createTestContext({ ...environment, DATA_DIR: context.config.dataDir });
-  expect(later.embedder.model.id).toBe('dinov2-small');
+  await expect(later.embedder.start()).rejects.toMatchObject({
+    suggestion: expect.stringContaining('models pull dinov2-small'),
+  });
 });

@@ -66,8 +66,7 @@ function createFakeStore(): FakeStore {
 function createFakeEmbedder(): Embedder {
   return {
     model,
-    choose: async () => model,
-    async start() {},
+    start: async () => model,
     embedImages: async (images) => images.map(() => Float32Array.of(1, 0)),
     embedTexts: async () => [],
     async [Symbol.asyncDispose]() {},
@@ -110,7 +109,12 @@ export function createFakeWorld(
     async [Symbol.asyncDispose]() {},
   };
   const prepare = async (): Promise<PreparedImage> => ({ pixels: new Uint8Array(3), size: 1 });
-  const config = parseConfig({ DATA_DIR: '/nowhere', MODEL: 'builtin', ...environment });
+  const config = parseConfig({
+    DATA_DIR: '/nowhere',
+    MODEL: 'builtin',
+    EMBEDDING_THREADS: '1',
+    ...environment,
+  });
   const parts = { config, logger, clock, queue, store, embedder, images, prepare, ...over };
 
   return {

@@ -355,7 +355,7 @@ describe('a worker that is stopped', () => {
     const world = createFakeWorld();
     world.embedder.start = hang;
     const { worker, ended } = await world.start();
-    expect(world.queue.reports.at(-1)).toMatchObject({ state: 'loading', model: 'fake-model' });
+    expect(world.queue.reports.at(-1)).toMatchObject({ state: 'loading', model: 'builtin' });
     worker.stop();
     await world.clock.advance(0);
     expect(ended()).toEqual({ done: 0, failed: 0 });

@@ -30,7 +30,7 @@ local function cancelOne(id)
 end
 
 local function cancelProduct(product, limit, sequence, after)
-  sequence = sequence == '' and nextSequence() or tonumber(sequence)
+  sequence = sequence == '' and nextSequence() or sequence
   local prefix = cjson.encode(product) .. NUL
   local from = after == '' and '[' .. prefix or '(' .. after
   local last = '(' .. prefix:sub(1, -2) .. '\1'
@@ -39,13 +39,19 @@ local function cancelProduct(product, limit, sequence, after)
   for _, member in ipairs(members) do
     local id = member:match('([^%z]*)$')
     local job = load(id)
-    if job and job.state and job.sequence < sequence then
+    if job and job.state and tonumber(job.sequence) < tonumber(sequence) then
       images[#images + 1] = job.image
       if cancelJob(id, job) then cancelled = cancelled + 1 end
     end
   end
-  return { digits(sequence), #members == limit and members[limit] or '', cancelled, images }
+  return { sequence, #members == limit and members[limit] or '', cancelled, images }
 end
 
-if ARGV[1] == 'job' then return cancelOne(ARGV[2]) end
-return cancelProduct(ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5])
+local reply
+if ARGV[1] == 'job' then
+  reply = cancelOne(ARGV[2])
+else
+  reply = cancelProduct(ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5])
+end
+flush()
+return reply

@@ -10,52 +10,36 @@ local PARKED_PER_CALL, HOSTS_PER_CALL = 500, 50
 
 redis.call('ZADD', key.heartbeats, now, worker)
 
-local reply = { 0, -1 }
-local function tell(id, job, data)
-  local n = #reply
-  reply[n + 1], reply[n + 2], reply[n + 3] = id, encode(job), data
-end
-
 local earlier = redis.call('GET', CLAIM)
 if earlier then
+  local reply = { redis.call('ZCARD', key.suspects), -1 }
   for _, id in ipairs(cjson.decode(earlier)) do
     local job, data = load(id), redis.call('HGET', key.data, id)
-    if job and data and job.token == token then tell(id, job, data) end
+    if job and data and job.token == token then append(reply, id, stored[id].text, data) end
   end
-  reply[1] = redis.call('ZCARD', key.suspects)
   return reply
 end
 
-local claimed, bytes, isFull, again = {}, 0, false, promoteDelayed()
+local claimed, data, bytes, isFull, again = {}, {}, 0, false, promoteDelayed()
 
 -- Leases a job, unless it is unreadable. Returns false when the claim can hold no more bytes.
 local function take(id, job)
-  local data = redis.call('HGET', key.data, id)
-  if not data then
+  local payload = redis.call('HGET', key.data, id)
+  if not payload then
     bury(id)
     return true
   end
-  if #claimed > 0 and bytes + #data > maxBytes then
+  if #claimed > 0 and bytes + #payload > maxBytes then
     isFull = true
     return false
   end
   job.state, job.token, job.worker, job.started_at, job.lease_until = 'processing', token, worker, now, now + leaseMs
-  job.line_place, job.place = job.place, micros + #claimed
+  job.line_place, job.place = job.place, digits(micros + #claimed)
   job.waits_for, job.available_at, job.stage = nil, nil, nil
   job.attempts, job.claims = (job.attempts or 0) + 1, (job.claims or 0) + 1
   save(id, job)
-  tell(id, job, data)
-  claimed[#claimed + 1], bytes = id, bytes + #data
+  claimed[#claimed + 1], data[#data + 1], bytes = id, payload, bytes + #payload
   return true
-end
-
--- The record of a job in this set; false after removing an entry that does not belong there.
-local function loadFrom(set, id)
-  local text = redis.call('HGET', key.jobs, id)
-  local job = admit(id, text)
-  if job and placeOf(job) == set then return job end
-  if text and not job then bury(id) else redis.call('ZREM', set, id) end
-  return false
 end
 
 local function takeSuspect()
@@ -72,7 +56,7 @@ local function slowedHost(name)
   if hosts[name] == nil then hosts[name] = loadHost(name) or false end
   local host = hosts[name]
   -- A host that has nothing waiting and has not complained for a while is slow no more.
-  if host and now - host.slowed_at > HOST_QUIET_MS and not redis.call('ZSCORE', key.host_turns, name) then
+  if host and micros - host.slowed_at > HOST_QUIET_MICROS and not redis.call('ZSCORE', key.host_turns, name) then
     redis.call('HDEL', key.hosts, name)
     hosts[name] = false
   end
@@ -133,9 +117,14 @@ end
 local heads = {}
 local function headOf(line)
   local head = heads[line]
-  if not head or head.at > #head.pairs then
+  if not head or head.at > #head.pairs and not head.isLast then
+    flush()
     head = { at = 1, pairs = redis.call('ZRANGE', line, 0, max - 1, 'WITHSCORES') }
+    head.isLast = #head.pairs < max * 2
     heads[line] = head
+    local ids = {}
+    for i = 1, #head.pairs, 2 do ids[#ids + 1] = head.pairs[i] end
+    prefetch(ids)
   end
   return head.pairs[head.at], tonumber(head.pairs[head.at + 1])
 end
@@ -181,6 +170,7 @@ if not redis.call('HGET', key.meta, 'paused') then
     takeFromLines()
   end
 end
+flush()
 if #claimed > 0 then redis.call('SET', CLAIM, cjson.encode(claimed), 'PX', leaseMs) end
 
 local function nextDueMs()
@@ -190,5 +180,6 @@ local function nextDueMs()
   local due = math.min(delayed and math.floor(delayed / 1000) or math.huge, turn and tonumber(turn) or math.huge)
   return due == math.huge and -1 or math.max(0, math.ceil(due - now))
 end
-reply[1], reply[2] = redis.call('ZCARD', key.suspects), nextDueMs()
+local reply = { redis.call('ZCARD', key.suspects), nextDueMs() }
+for i, id in ipairs(claimed) do append(reply, id, stored[id].text, data[i]) end
 return reply

@@ -3,7 +3,7 @@
 --
 -- JOBS holds each job as JSON, DATA its payload, which no script reads. These fields are always there: state, key,
 -- product, image, priority, max_attempts, version, sequence, enqueued_at. The others are absent until they apply.
--- Version, sequence and place have 16 digits, more than cjson writes: in the JSON they are strings, here numbers.
+-- Version, sequence and place have 16 digits, more than cjson writes: they are strings.
 -- `place` orders the jobs of a state: the microsecond at which its turn came or will come, or at which it was claimed
 -- (`line_place` has its place in line then) or ended; absent when that is its sequence. {alias_of, version, sequence, superseded} stands for an id whose data another job took.
 --
@@ -23,21 +23,35 @@ local function digits(number)
   return string.format('%.0f', number)
 end
 
--- Numbers that only grow: the clock's microseconds, or one more than the last.
-local function nextSequence()
-  local sequence = math.max(tonumber(redis.call('HGET', key.meta, 'sequence') or 0) + 1, micros)
-  redis.call('HSET', key.meta, 'sequence', digits(sequence))
-  return sequence
+local function append(list, a, b, c)
+  local n = #list
+  list[n + 1], list[n + 2], list[n + 3] = a, b, c
+end
+
+-- Commands of many values go in parts, of whole pairs: Lua's stack holds some 8,000 values.
+local PART = 4000
+local function send(command, set, values)
+  for first = 1, #values, PART do
+    redis.call(command, set, unpack(values, first, math.min(first + PART - 1, #values)))
+  end
+end
+
+local function collect(command, set, values)
+  local replies = {}
+  for first = 1, #values, PART do
+    local part = redis.call(command, set, unpack(values, first, math.min(first + PART - 1, #values)))
+    for i = 1, #part do replies[#replies + 1] = part[i] end
+  end
+  return replies
 end
 
 -- Records -------------------------------------------------------------------------------------------------------------
 
 local function encode(job)
-  local version, sequence, place, linePlace = job.version, job.sequence, job.place, job.line_place
-  job.version, job.sequence = digits(version), digits(sequence)
-  job.place, job.line_place = place ~= sequence and digits(place) or nil, linePlace and digits(linePlace)
+  local place = job.place
+  if place == job.sequence then job.place = nil end
   local text = cjson.encode(job)
-  job.version, job.sequence, job.place, job.line_place = version, sequence, place, linePlace
+  job.place = place
   return text
 end
 
@@ -45,12 +59,10 @@ end
 local function decode(text)
   local ok, job = pcall(cjson.decode, text)
   if not ok or type(job) ~= 'table' then return nil end
-  job.version, job.sequence = tonumber(job.version), tonumber(job.sequence)
-  job.place, job.line_place = tonumber(job.place) or job.sequence, tonumber(job.line_place)
-  local isAlias = type(job.alias_of) == 'string'
-  local isJob = type(job.state) == 'string' and type(job.key) == 'string' and type(job.product) == 'string'
-    and RANKS[job.priority]
-  return job.version and job.sequence and (isAlias or isJob) and job or nil
+  local isJob = job.state and job.key and job.product and RANKS[job.priority]
+  if not (job.alias_of or isJob) or not tonumber(job.version) or not tonumber(job.sequence) then return nil end
+  job.place = job.place or job.sequence
+  return job
 end
 
 local function hasEnded(job)
@@ -69,81 +81,142 @@ local function placeOf(job)
   return LINES[RANKS[job.priority]], job.place
 end
 
--- IMAGES finds the jobs of a product image that have not ended, and apart from them its dead letters.
+-- How IMAGES finds a job by its product image: while it has not ended, or as a dead letter.
+local function kindOf(job)
+  if job.alias_of or job.state == 'completed' or job.state == 'cancelled' then return nil end
+  return job.state == 'failed' and 'dead' or 'live'
+end
+
 local function imagePrefix(job, kind)
   return cjson.encode(job.product) .. NUL .. job.key .. NUL .. kind .. NUL
 end
 
 -- PARKED_BY_HOST has each host's jobs in the order in which they are claimed.
 local function hostEntry(id, job)
-  return job.host .. NUL .. RANKS[job.priority] .. string.format('%016.0f', job.place) .. NUL .. id
+  return job.host .. NUL .. RANKS[job.priority] .. job.place .. NUL .. id
 end
 
--- All that finds a job: sorted set → { score, member }.
-local function entriesOf(id, job)
+-- Loading and saving --------------------------------------------------------------------------------------------------
+-- What a script changes is kept until flush writes all of it: a script that fails before has changed nothing. What reads
+-- a sorted set that this script may have changed flushes first.
+
+-- By id: the job as this script left it (false: there is none, or it is unreadable), and how it is stored.
+local jobs, stored = {}, {}
+local changedJobs, changedImages, payloads, totals, lastSequence = {}, {}, {}, {}, nil
+
+-- A record as text, and the entries that follow from it.
+local function toStored(id, job, text)
+  if not job then return { text = text } end
   local set, score = placeOf(job)
-  local entries = { [set] = { score, id } }
-  if job.alias_of then return entries end
-  if job.state == 'failed' then
-    entries[key.images] = { 0, imagePrefix(job, 'dead') .. id }
-    if job.inline_bytes then entries[key.failed_inline] = { job.place, id } end
-  elseif not hasEnded(job) then
-    entries[key.images] = { 0, imagePrefix(job, 'live') .. id }
-    if job.waits_for == 'host' then entries[key.parked_by_host] = { 0, hostEntry(id, job) } end
-  end
-  return entries
+  return {
+    text = text, job = job, set = set, score = score, kind = kindOf(job),
+    parked = job.waits_for == 'host' and hostEntry(id, job), code = job.state == 'failed' and job.error.code,
+    inlineBytes = job.state == 'failed' and job.inline_bytes,
+  }
 end
-
--- What is stored of the jobs that this script has loaded or saved.
-local stored, latest = {}, {}
 
 local function admit(id, text)
-  local job = text and decode(text) or nil
-  stored[id] = job and { entries = entriesOf(id, job), failed = job.state == 'failed' and job or nil }
-  return job
+  local job = text and decode(text) or false
+  jobs[id], stored[id] = job, toStored(id, job, text)
+end
+
+-- Reads several jobs at once.
+local function prefetch(ids)
+  local unknown = {}
+  for _, id in ipairs(ids) do
+    if jobs[id] == nil then unknown[#unknown + 1] = id end
+  end
+  local texts = collect('HMGET', key.jobs, unknown)
+  for i, id in ipairs(unknown) do admit(id, texts[i]) end
 end
 
 local function load(id)
-  return admit(id, redis.call('HGET', key.jobs, id))
-end
-
--- Totals of dead letters by code, and of their inline payloads.
-local function countDead(job, by)
-  local code = job.error and job.error.code or 'internal_error'
-  if redis.call('HINCRBY', key.failed_codes, code, by) <= 0 then redis.call('HDEL', key.failed_codes, code) end
-  if job.inline_bytes then redis.call('HINCRBY', key.meta, 'dead_inline_bytes', by * job.inline_bytes) end
-end
-
-local function moveEntries(before, after)
-  for set, entry in pairs(before) do
-    if not after[set] or after[set][2] ~= entry[2] then redis.call('ZREM', set, entry[2]) end
-  end
-  for set, entry in pairs(after) do
-    local was = before[set]
-    if not was or was[2] ~= entry[2] or was[1] ~= entry[1] then redis.call('ZADD', set, entry[1], entry[2]) end
-  end
+  if jobs[id] == nil then admit(id, redis.call('HGET', key.jobs, id)) end
+  return jobs[id] or nil
 end
 
 local function save(id, job)
-  local before = stored[id] or { entries = {} }
-  local after = { entries = entriesOf(id, job), failed = job.state == 'failed' and job or nil }
-  moveEntries(before.entries, after.entries)
-  redis.call('HSET', key.jobs, id, encode(job))
-  if before.failed and not after.failed then countDead(before.failed, -1) end
-  if after.failed and not before.failed then countDead(job, 1) end
-  stored[id], latest[id] = after, job
+  jobs[id], changedJobs[id] = job, true
+  if stored[id].kind ~= 'live' and job.key then changedImages[job.key] = true end
 end
 
 -- Removes a loaded job for good.
 local function remove(id)
-  local before = stored[id]
-  if before then
-    moveEntries(before.entries, {})
-    if before.failed then countDead(before.failed, -1) end
+  jobs[id], changedJobs[id], payloads[id] = false, true, false
+end
+
+local function count(total, by)
+  totals[total] = (totals[total] or 0) + by
+end
+
+-- Numbers that only grow, as text: the clock's microseconds, or one more than the last.
+local function nextSequence()
+  lastSequence = lastSequence or tonumber(redis.call('HGET', key.meta, 'sequence') or 0)
+  lastSequence = math.max(lastSequence + 1, micros)
+  return digits(lastSequence)
+end
+
+-- Moves an entry between sorted sets; nil where there is none.
+local left, entered = {}, {}
+local function move(fromSet, fromMember, toSet, score, toMember)
+  if fromMember then
+    left[fromSet] = left[fromSet] or {}
+    append(left[fromSet], fromMember)
   end
-  redis.call('HDEL', key.jobs, id)
-  redis.call('HDEL', key.data, id)
-  stored[id], latest[id] = nil, nil
+  if toMember then
+    entered[toSet] = entered[toSet] or {}
+    append(entered[toSet], score, toMember)
+  end
+end
+
+local function countDead(code, inlineBytes, by)
+  if code then redis.call('HINCRBY', key.failed_codes, code, by) end
+  if inlineBytes then count('dead_inline_bytes', by * inlineBytes) end
+end
+
+local function imageEntry(id, was)
+  return was.kind and imagePrefix(was.job, was.kind) .. id or nil
+end
+
+local function flush()
+  local texts, removed, packed, unpacked = {}, {}, {}, {}
+  for id in pairs(changedJobs) do
+    local job, was = jobs[id], stored[id]
+    local is = toStored(id, job, job and encode(job))
+    if job then append(texts, id, is.text) else append(removed, id) end
+    if was.set ~= is.set then
+      move(was.set, was.set and id, is.set, is.score, is.set and id)
+    elseif was.score ~= is.score then
+      move(nil, nil, is.set, is.score, id)
+    end
+    if was.kind ~= is.kind then move(key.images, imageEntry(id, was), key.images, 0, imageEntry(id, is)) end
+    if was.parked ~= is.parked then move(key.parked_by_host, was.parked, key.parked_by_host, 0, is.parked) end
+    if was.inlineBytes ~= is.inlineBytes then
+      move(key.failed_inline, was.inlineBytes and id, key.failed_inline, is.score, is.inlineBytes and id)
+    end
+    if was.code ~= is.code or was.inlineBytes ~= is.inlineBytes then
+      countDead(was.code, was.inlineBytes, -1)
+      countDead(is.code, is.inlineBytes, 1)
+    end
+    stored[id] = is
+  end
+  for set, members in pairs(left) do send('ZREM', set, members) end
+  for set, members in pairs(entered) do send('ZADD', set, members) end
+  send('HSET', key.jobs, texts)
+  send('HDEL', key.jobs, removed)
+  for id, payload in pairs(payloads) do
+    if payload then append(packed, id, payload) else append(unpacked, id) end
+  end
+  send('HSET', key.data, packed)
+  send('HDEL', key.data, unpacked)
+  for total, by in pairs(totals) do redis.call('HINCRBY', key.meta, total, by) end
+  if lastSequence then redis.call('HSET', key.meta, 'sequence', digits(lastSequence)) end
+  changedJobs, changedImages, payloads, totals, lastSequence, left, entered = {}, {}, {}, {}, nil, {}, {}
+end
+
+-- Wakes idle workers, which listen to a channel of the name of META. A user without the right to publish only loses that.
+local function wakeWorkers()
+  redis.pcall('PUBLISH', key.meta, '1')
 end
 
 -- Ends and waits ------------------------------------------------------------------------------------------------------
@@ -152,8 +225,8 @@ end
 local function finish(id, job, state)
   job.state, job.ended_at, job.place = state, now, nextSequence()
   job.available_at, job.waits_for, job.token, job.lease_until, job.stage, job.line_place = nil, nil, nil, nil, nil, nil
-  if state ~= 'failed' then redis.call('HDEL', key.data, id) end
-  redis.call('HINCRBY', key.meta, state, 1)
+  if state ~= 'failed' then payloads[id] = false end
+  count(state, 1)
   save(id, job)
 end
 
@@ -163,16 +236,31 @@ local function bury(id)
   if not job then
     for _, set in ipairs(WAITING) do redis.call('ZREM', set, id) end
     redis.call('ZREM', key.processing, id)
-    job = { key = '', product = '', image = '', priority = 'normal', max_attempts = 0, version = 0, sequence = 0,
+    job = { key = '', product = '', image = '', priority = 'normal', max_attempts = 0, version = '0', sequence = '0',
       enqueued_at = now }
   end
   job.error, job.inline_bytes = cjson.decode(ERROR_UNREADABLE), nil
-  redis.call('HDEL', key.data, id)
+  payloads[id] = false
   finish(id, job, 'failed')
 end
 
+-- A job that a sorted set names. An entry that does not belong there goes, and an unreadable record is dead-lettered.
+local function loadFrom(set, id)
+  local job = load(id)
+  if job and placeOf(job) == set then return job end
+  if stored[id].text and not job then bury(id) else redis.call('ZREM', set, id) end
+  return nil
+end
+
 local function isNewer(job, other)
-  return job.version > other.version or job.version == other.version and job.sequence > other.sequence
+  local version, otherVersion = tonumber(job.version), tonumber(other.version)
+  if version == otherVersion then return tonumber(job.sequence) > tonumber(other.sequence) end
+  return version > otherVersion
+end
+
+-- The place of a job that is due at an instant. Of one millisecond they keep their order, and mostly differ.
+local function placeAt(availableAt, job)
+  return digits(availableAt * 1000 + tonumber(job.sequence) % 1000)
 end
 
 -- When a job is due: 0 for one that runs, is in line, or waits for its host or image.
@@ -182,6 +270,7 @@ end
 
 -- The other jobs of the product image that have not ended: a list of { id, job }.
 local function siblingsOf(id, job)
+  if changedImages[job.key] then flush() end
   local prefix = imagePrefix(job, 'live')
   local members = redis.call('ZRANGE', key.images, '[' .. prefix, '(' .. prefix:sub(1, -2) .. '\1', 'BYLEX')
   local siblings = {}
@@ -218,7 +307,7 @@ local function wait(id, job)
     if not isRunning and isNewer(job, other.job) and dueOf(other.job) >= due then replaced[#replaced + 1] = other end
   end
   for _, other in ipairs(replaced) do
-    job.place = math.min(job.place, other.job.place)
+    if tonumber(other.job.place) < tonumber(job.place) then job.place = other.job.place end
     inherit(job, other.job)
     finish(other.id, other.job, 'cancelled')
   end
@@ -268,16 +357,12 @@ local PROMOTED_PER_CALL = 500
 local function promoteDelayed()
   local last = digits(now * 1000 + 999)
   local due = redis.call('ZRANGE', key.delayed, '-inf', last, 'BYSCORE', 'LIMIT', 0, PROMOTED_PER_CALL)
+  prefetch(due)
   for _, id in ipairs(due) do
-    local job = load(id)
-    if not job then
-      bury(id)
-    elseif placeOf(job) == key.delayed then
-      wait(id, job)
-    else
-      redis.call('ZREM', key.delayed, id)
-    end
+    local job = loadFrom(key.delayed, id)
+    if job then wait(id, job) end
   end
+  if #due > 0 then flush() end
   return #due == PROMOTED_PER_CALL
 end
 
@@ -299,7 +384,3 @@ local function positionOf(id, job)
   return rank + 1
 end
 
--- Wakes idle workers, which listen to a channel of the name of META. A user of Redis without the right to publish only loses that.
-local function announceWork()
-  redis.pcall('PUBLISH', key.meta, '1')
-end

@@ -24,17 +24,19 @@ if ARGV[2] == 'ids' then
   for i = 3, #ARGV do ids[#ids + 1] = ARGV[i] end
 else
   local limit = tonumber(ARGV[3])
-  code, after, last = ARGV[4], ARGV[5] == '' and '0' or ARGV[5], ARGV[6] == '' and digits(nextSequence()) or ARGV[6]
+  code, after, last = ARGV[4], ARGV[5] == '' and '0' or ARGV[5], ARGV[6] == '' and nextSequence() or ARGV[6]
   local found = redis.call('ZRANGE', key.failed, '(' .. after, last, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
   for i = 1, #found, 2 do ids[#ids + 1], after = found[i], found[i + 1] end
 end
 
 local changed = 0
+prefetch(ids)
 for _, id in ipairs(ids) do
   local job = load(id)
   if job and job.state == 'failed' and (code == '' or job.error.code == code) then
     changed = changed + act[action](id, job)
   end
 end
-if action == 'redrive' and changed > 0 then announceWork() end
+flush()
+if action == 'redrive' and changed > 0 then wakeWorkers() end
 return { changed, #ids, after, last }

@@ -9,15 +9,13 @@ local pending = maxPending > 0 and countPending() or 0
 -- Gives a new job its sequence and the time at which it is due.
 local function stamp(job)
   local acceptedAt = now - (job.age_ms or 0)
-  job.version = tonumber(job.version)
-  job.sequence = job.age_ms and math.floor(micros - job.age_ms * 1000) or nextSequence()
+  job.sequence = job.age_ms and digits(micros - math.floor(job.age_ms * 1000)) or nextSequence()
   job.place = job.sequence
   job.enqueued_at = math.floor(acceptedAt)
   local availableAt = job.at_ms or job.delay_ms and math.ceil(acceptedAt + job.delay_ms)
   if availableAt and availableAt > now then
     job.available_at = availableAt
-    -- Jobs that are due in the same millisecond keep their order, and mostly have a place of their own.
-    job.place = availableAt * 1000 + job.sequence % 1000
+    job.place = placeAt(availableAt, job)
   end
   job.delay_ms, job.at_ms, job.age_ms = nil, nil, nil
 end
@@ -25,12 +23,12 @@ end
 -- A job without an explicit version is newer than all that were enqueued before it.
 local function isOutdated(job, other)
   if job.version then return isNewer(other, job) end
-  return other.sequence > job.sequence
+  return tonumber(other.sequence) > tonumber(job.sequence)
 end
 
 -- Gives the data of a new job to the first of the waiting ones that it replaces; the others end.
 local function mergeInto(replaced, job)
-  table.sort(replaced, function(a, b) return a.job.place < b.job.place end)
+  table.sort(replaced, function(a, b) return tonumber(a.job.place) < tonumber(b.job.place) end)
   local id, holder = replaced[1].id, replaced[1].job
   for i, other in ipairs(replaced) do
     inherit(job, other.job)
@@ -55,7 +53,7 @@ local function add(id, job, data)
     local dueNoLater = dueOf(other.job) <= due and not (isRunning and other.job.cancel)
     running = running or isRunning
     if not isOutdated(job, other.job) then
-      version = math.max(version, other.job.version)
+      if tonumber(other.job.version) > tonumber(version) then version = other.job.version end
       if not isRunning and dueOf(other.job) >= due then replaced[#replaced + 1] = other end
     elseif dueNoLater and (not newest or isNewer(other.job, newest.job)) then
       newest = other
@@ -78,7 +76,7 @@ local function add(id, job, data)
   local holder = #replaced > 0 and mergeInto(replaced, job) or id
   if running and not job.available_at then job.waits_for = 'image' end
   job.state = (job.available_at or job.waits_for == 'host') and 'delayed' or 'queued'
-  redis.call('HSET', key.data, holder, data)
+  payloads[holder] = data
   save(holder, job)
   if holder == id then return id, 0, 0, job.version end
   save(id, { alias_of = holder, version = job.version, sequence = job.sequence, place = nextSequence() })
@@ -92,9 +90,11 @@ local function recall(id, known)
   return known.alias_of, 1 - superseded, superseded, known.version
 end
 
-local answers = {}
-for at = FIRST, #ARGV, WIDTH do
-  local id = ARGV[at]
+local answers, ids = {}, {}
+for at = FIRST, #ARGV, WIDTH do ids[#ids + 1] = ARGV[at] end
+prefetch(ids)
+for i, id in ipairs(ids) do
+  local at = FIRST + (i - 1) * WIDTH
   local known = load(id)
   local carrier, replaced, superseded, version
   if known then
@@ -103,17 +103,18 @@ for at = FIRST, #ARGV, WIDTH do
     carrier, replaced, superseded, version = add(id, cjson.decode(ARGV[at + 1]), ARGV[at + 2])
   end
   if not carrier and not goOn then break end
-  answers[#answers + 1] = carrier and { carrier, '', -1, replaced, superseded, digits(version) } or 0
+  answers[#answers + 1] = carrier and { carrier, '', -1, replaced, superseded, version } or 0
 end
 
--- Where the jobs are now that all are stored. The job of an alias may be gone: then it has ended.
+flush()
+-- Where the jobs are now that all are stored. The job of an alias may be gone.
 for _, answer in ipairs(answers) do
-  local job = answer ~= 0 and (latest[answer[1]] or load(answer[1]))
+  local job = answer ~= 0 and load(answer[1])
   if job then
     answer[2], answer[3] = job.state, positionOf(answer[1], job)
   elseif answer ~= 0 then
-    answer[2] = 'cancelled'
+    answer[2] = 'failed'
   end
 end
-announceWork()
+wakeWorkers()
 return answers

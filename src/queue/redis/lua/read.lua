@@ -68,7 +68,7 @@ local function runningAfter(cursor, count)
   local found = {}
   for _, id in ipairs(redis.call('ZRANGE', key.processing, 0, -1)) do
     local job = load(id)
-    local entry = job and { id = id, place = -job.place }
+    local entry = job and { id = id, place = -tonumber(job.place) }
     if entry and isAfter(entry.place, id, cursor) then found[#found + 1] = entry end
   end
   table.sort(found, byPlace)

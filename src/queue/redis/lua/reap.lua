@@ -34,21 +34,13 @@ local function countCrash(id, job, leaseUntil)
 end
 
 local function takeBack(id, leaseUntil)
-  local job = load(id)
-  if not job then
-    bury(id)
-  elseif job.state ~= 'processing' then
-    redis.call('ZREM', key.processing, id)
-  else
-    job.attempts = job.attempts - 1
-    if isAlive(job.worker) then
-      endAttempt(job, 'released', leaseUntil)
-      requeue(id, job)
-      if not hasEnded(job) then recovered = recovered + 1 end
-    else
-      countCrash(id, job, leaseUntil)
-    end
-  end
+  local job = loadFrom(key.processing, id)
+  if not job then return end
+  job.attempts = job.attempts - 1
+  if not isAlive(job.worker) then return countCrash(id, job, leaseUntil) end
+  endAttempt(job, 'released', leaseUntil)
+  requeue(id, job)
+  if not hasEnded(job) then recovered = recovered + 1 end
 end
 
 local function takeBackExpired()
@@ -57,73 +49,72 @@ local function takeBackExpired()
   for i = 1, #expired, 2 do takeBack(expired[i], tonumber(expired[i + 1])) end
   more = more or #expired == limit * 2
   redis.call('ZREMRANGEBYSCORE', key.heartbeats, '-inf', now - 10 * (leaseMs + staleMs))
+  flush()
 end
 
--- Drops the first ones of a set that ended before an instant, in microseconds.
-local function dropBefore(set, instant, atMost)
-  local ids = redis.call('ZRANGE', set, '-inf', digits(instant), 'BYSCORE', 'LIMIT', 0, atMost)
+-- Drops the first ones of a set.
+local function drop(set, ids)
+  prefetch(ids)
   for _, id in ipairs(ids) do
-    load(id)
-    remove(id)
-    redis.call('ZREM', set, id)
+    if loadFrom(set, id) then remove(id) end
   end
   more = more or #ids == limit
+  flush()
   return #ids
 end
 
--- The place of the entry that is the last of those to drop, so that a number of them stay.
-local function placeOfExcess(set, excess)
-  return tonumber(redis.call('ZRANGE', set, excess - 1, excess - 1, 'WITHSCORES')[2])
+local function dropOld(set)
+  drop(set, redis.call('ZRANGE', set, '-inf', digits(micros - endedTtlMs * 1000), 'BYSCORE', 'LIMIT', 0, limit))
 end
 
-local function dropEnded()
-  for _, set in ipairs({ key.completed, key.cancelled, key.aliases }) do
-    dropBefore(set, micros - endedTtlMs * 1000, limit)
-  end
-  -- Of too many, the older ones of both sets go, whichever they are in.
-  local counts = { [key.completed] = redis.call('ZCARD', key.completed), [key.cancelled] = redis.call('ZCARD', key.cancelled) }
-  local excess = math.min(limit, counts[key.completed] + counts[key.cancelled] - maxEnded)
-  more = more or excess == limit
-  for _ = 1, excess do
-    local completedAt, cancelledAt = placeOfExcess(key.completed, 1), placeOfExcess(key.cancelled, 1)
-    local isCompleted = completedAt and (not cancelledAt or completedAt < cancelledAt)
-    dropBefore(isCompleted and key.completed or key.cancelled, isCompleted and completedAt or cancelledAt, 1)
-  end
-  local aliases = math.min(limit, redis.call('ZCARD', key.aliases) - maxEnded)
-  if aliases > 0 then dropBefore(key.aliases, placeOfExcess(key.aliases, aliases), aliases) end
+local function dropExcess(set, excess)
+  return excess > 0 and drop(set, redis.call('ZRANGE', set, 0, math.min(excess, limit) - 1)) or 0
 end
 
-local function dropDead()
-  local excess = math.min(limit, redis.call('ZCARD', key.failed) - maxDead)
-  if excess > 0 then
-    redis.call('HINCRBY', key.meta, 'dead_dropped', dropBefore(key.failed, placeOfExcess(key.failed, excess), excess))
+-- Of too many completed and cancelled jobs the oldest go, whichever they are.
+local function dropExcessEnded()
+  local excess = redis.call('ZCARD', key.completed) + redis.call('ZCARD', key.cancelled) - maxEnded
+  for _ = 1, math.min(excess, limit) do
+    local completed = redis.call('ZRANGE', key.completed, 0, 0, 'WITHSCORES')
+    local cancelled = redis.call('ZRANGE', key.cancelled, 0, 0, 'WITHSCORES')
+    local isCompleted = completed[2] and (not cancelled[2] or tonumber(completed[2]) < tonumber(cancelled[2]))
+    drop(isCompleted and key.completed or key.cancelled, { isCompleted and completed[1] or cancelled[1] })
   end
-  -- The oldest inline payloads go; their dead letters stay.
-  for _ = 1, limit do
-    if tonumber(redis.call('HGET', key.meta, 'dead_inline_bytes') or 0) <= maxDeadInlineBytes then return end
-    local id = redis.call('ZRANGE', key.failed_inline, 0, 0)[1]
-    local job = id and load(id)
-    if not job then return end
-    redis.call('HDEL', key.data, id)
-    redis.call('HINCRBY', key.meta, 'dead_inline_bytes', -job.inline_bytes)
-    job.inline_bytes = nil
+  more = more or excess > limit
+end
+
+-- The oldest inline payloads of dead letters go; the dead letters stay.
+local function dropInlinePayloads()
+  local excess = tonumber(redis.call('HGET', key.meta, 'dead_inline_bytes') or 0) - maxDeadInlineBytes
+  for _, id in ipairs(excess > 0 and redis.call('ZRANGE', key.failed_inline, 0, limit - 1) or {}) do
+    local job = load(id)
+    if not job or excess <= 0 then break end
+    excess = excess - job.inline_bytes
+    job.inline_bytes, payloads[id] = nil, false
     save(id, job)
   end
+  flush()
 end
 
 -- Puts a job that is missing from a place back there, and one that waits for a running job that is not there in line.
 local function repair(id, text)
-  local job, repaired = admit(id, text), false
+  admit(id, text)
+  local job, repaired = load(id), false
   if not job then
     bury(id)
     return true
   end
-  for set, entry in pairs(stored[id].entries) do
-    if not redis.call('ZSCORE', set, entry[2]) then
-      redis.call('ZADD', set, entry[1], entry[2])
+  local is = stored[id]
+  local function put(set, score, member)
+    if member and not redis.call('ZSCORE', set, member) then
+      redis.call('ZADD', set, score, member)
       repaired = true
     end
   end
+  put(is.set, is.score, id)
+  put(key.images, 0, imageEntry(id, is))
+  put(key.parked_by_host, 0, is.parked)
+  put(key.failed_inline, is.score, is.inlineBytes and id)
   if job.waits_for == 'image' then
     job.waits_for = nil
     wait(id, job)
@@ -146,8 +137,12 @@ local function repairSome()
 end
 
 takeBackExpired()
-dropEnded()
-dropDead()
+for _, set in ipairs({ key.completed, key.cancelled, key.aliases }) do dropOld(set) end
+dropExcessEnded()
+dropExcess(key.aliases, redis.call('ZCARD', key.aliases) - maxEnded)
+count('dead_dropped', dropExcess(key.failed, redis.call('ZCARD', key.failed) - maxDead))
+dropInlinePayloads()
 local repaired, checked, cursor = repairSome()
-if recovered + repaired > 0 then announceWork() end
+flush()
+if recovered + repaired > 0 then wakeWorkers() end
 return { more and 1 or 0, recovered, poisoned, repaired, checked, cursor }

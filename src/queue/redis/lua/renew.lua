@@ -4,13 +4,15 @@ local WIDTH = 3
 local leaseUntil = now + tonumber(ARGV[2])
 redis.call('ZADD', key.heartbeats, now, ARGV[1])
 
-local answers = {}
+local answers, ids, renewed = {}, {}, {}
+for at = 3, #ARGV, WIDTH do ids[#ids + 1] = ARGV[at] end
+prefetch(ids)
 for at = 3, #ARGV, WIDTH do
   local id, token, stage = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local job = load(id)
   if job and job.state == 'processing' and job.token == token then
     -- The record keeps the first end of the lease; what counts is the sorted set.
-    redis.call('ZADD', key.processing, leaseUntil, id)
+    append(renewed, leaseUntil, id)
     if job.stage ~= stage then
       job.stage = stage
       save(id, job)
@@ -20,4 +22,6 @@ for at = 3, #ARGV, WIDTH do
     answers[#answers + 1] = 0
   end
 end
+flush()
+send('ZADD', key.processing, renewed)
 return answers

@@ -32,7 +32,7 @@ function settle.retry(id, job, failure, delayMs)
   endAttempt(job, 'retried', now, failure)
   -- It goes to the end of the line, once its time has come.
   job.place = nextSequence()
-  if delayMs > 0 then job.available_at, job.place = now + delayMs, (now + delayMs) * 1000 + job.sequence % 1000 end
+  if delayMs > 0 then job.available_at, job.place = now + delayMs, placeAt(now + delayMs, job) end
   requeue(id, job)
   ended = ended + 1
 end
@@ -44,14 +44,14 @@ function settle.release(id, job)
 end
 
 function settle.defer(id, job, failure, delayMs)
+  if job.host then slowDown(job.host, tonumber(job.place), delayMs) end
   job.error, job.deferred_at = failure, job.deferred_at or now
   endAttempt(job, 'deferred', now, failure)
   job.attempts = job.attempts - 1
   if job.host then
-    slowDown(job.host, job, delayMs)
     job.waits_for = 'host'
   elseif delayMs > 0 then
-    job.available_at, job.place = now + delayMs, (now + delayMs) * 1000 + job.sequence % 1000
+    job.available_at, job.place = now + delayMs, placeAt(now + delayMs, job)
   end
   requeue(id, job)
 end
@@ -82,7 +82,9 @@ local function countAttempts()
   end
 end
 
-local answers = {}
+local answers, ids = {}, {}
+for at = 1, #ARGV, WIDTH do ids[#ids + 1] = ARGV[at] end
+prefetch(ids)
 for at = 1, #ARGV, WIDTH do
   local id, token, kind = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local job = load(id)
@@ -90,7 +92,7 @@ for at = 1, #ARGV, WIDTH do
     local processingMs, outcome = tonumber(ARGV[at + 3]), ARGV[at + 5] ~= '' and cjson.decode(ARGV[at + 5]) or nil
     job.settled_token = token
     if processingMs >= 0 then job.processing_ms = processingMs end
-    if anyHost and job.host and (kind == 'complete' or kind == 'fail') then speedUp(job.host, job) end
+    if anyHost and job.host and (kind == 'complete' or kind == 'fail') then speedUp(job.host, tonumber(job.place)) end
     settle[kind](id, job, outcome, tonumber(ARGV[at + 4]))
     answers[#answers + 1] = 1
   else
@@ -98,5 +100,6 @@ for at = 1, #ARGV, WIDTH do
   end
 end
 countAttempts()
-announceWork()
+flush()
+wakeWorkers()
 return answers
