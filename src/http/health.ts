@@ -11,7 +11,7 @@ import type { VectorStore } from '../vectors/port.ts';
 import { alive, health } from './health-schema.ts';
 import type { ModelState, Readiness } from './readiness.ts';
 
-/** The queue as the API process has it: with a spool in front, it also tells how many jobs that holds. */
+/** The queue as the API process has it: with a spool in front, it also knows how many jobs are spooled. */
 export type ApiQueue = JobQueue & { readonly spooledCount?: () => number };
 
 const healthRoute = createRoute({
