@@ -39,7 +39,7 @@ export interface RedisQueueSettings extends QueueSettings {
 }
 
 /** One script call holds Redis for some milliseconds at most: no more jobs or payload than this. */
-const MAX_JOBS = 250;
+const MAX_JOBS = 128;
 const MAX_CHARS = 1_000_000;
 const PARTS_AT_ONCE = 4;
 /** Leases, dead letters or jobs that one script call looks at. */
@@ -90,12 +90,17 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     const [first] = jobs;
     if (first === undefined) return [];
     if (jobs.length === 1 && !accepted) return [await enqueueOne(first)];
-    const stored: EnqueuedJob[] = [];
-    for (const part of split(jobs)) {
-      const answers = await store(part, { goOn: false, limit: accepted ? 0 : maxPending });
-      stored.push(...answers.filter((answer) => answer !== null));
-      if (answers.length < part.length) break;
-    }
+    const limit = accepted ? 0 : maxPending;
+    // Parts that are sent again may overtake each other: not those of the same image, and not past a full queue.
+    const mayOvertake = limit === 0 && new Set(jobs.map(({ key }) => key)).size === jobs.length;
+    let isFull = false;
+    const answers = await pLimit(mayOvertake ? PARTS_AT_ONCE : 1).map(split(jobs), async (part) => {
+      if (isFull) return [];
+      const stored = (await store(part, { goOn: false, limit })).filter((answer) => answer !== null);
+      isFull = stored.length < part.length;
+      return stored;
+    });
+    const stored = answers.flat();
     if (stored.length === 0) throw queueFull();
     return stored;
   }

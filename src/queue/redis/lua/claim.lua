@@ -139,8 +139,8 @@ local function pickLine(turn)
   return picked
 end
 
-local function takeFromLines()
-  local turn, parked = tonumber(redis.call('HGET', key.meta, 'turn') or 0), 0
+local function takeFromLines(turn)
+  local parked = 0
   while #claimed < max and not isFull do
     local line = pickLine(turn + 1)
     if not line then break end
@@ -162,13 +162,12 @@ local function takeFromLines()
   redis.call('HSET', key.meta, 'turn', turn % AGED_TURN)
 end
 
-if not redis.call('HGET', key.meta, 'paused') then
-  if suspect then
-    takeSuspect()
-  else
-    takeFromHosts()
-    takeFromLines()
-  end
+local paused, turn = unpack(redis.call('HMGET', key.meta, 'paused', 'turn'))
+if not paused and suspect then
+  takeSuspect()
+elseif not paused then
+  if anyHost then takeFromHosts() end
+  takeFromLines(tonumber(turn) or 0)
 end
 flush()
 if #claimed > 0 then redis.call('SET', CLAIM, cjson.encode(claimed), 'PX', leaseMs) end

@@ -14,6 +14,12 @@ end
 -- It comes back with its old version and sequence, so that newer jobs of its image and deletions win.
 function act.redrive(id, job)
   if redis.call('HEXISTS', key.data, id) == 0 then return 0 end
+  for _, other in ipairs(siblingsOf(id, job)) do
+    if other.job.state == 'processing' and not other.job.cancel and isNewer(other.job, job) then
+      finish(id, job, 'cancelled')
+      return 0
+    end
+  end
   job.attempts, job.crashes, job.cancel, job.leased_ms, job.deferred_at = nil, nil, nil, nil, nil
   job.place = nextSequence()
   return wait(id, job) and 1 or 0
