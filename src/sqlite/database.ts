@@ -66,11 +66,15 @@ const lastWrites = new WeakMap<DatabaseSync, Promise<unknown>>();
 
 /**
  * Runs the work in one write transaction. While another process holds the write lock, it waits without blocking the
- * event loop, up to 10 s; calls on the same connection run in order. The work may run more than once.
+ * event loop, up to 10 s by default; calls on the same connection run in order. The work may run more than once.
  * @throws what SQLite throws; `isBusy` when the lock wasn't free in time
  */
-export function writeTransaction<T>(database: DatabaseSync, work: () => T): Promise<T> {
-  const deadline = performance.now() + DEADLINE_MS;
+export function writeTransaction<T>(
+  database: DatabaseSync,
+  work: () => T,
+  timeoutMs = DEADLINE_MS,
+): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
   const write = () => retryWhileBusy(() => inTransaction(database, work), deadline);
   const result = (lastWrites.get(database) ?? Promise.resolve()).then(write);
   // After a failure the next one starts in a later turn of the event loop: each may block for a moment.

@@ -28,7 +28,7 @@ export interface SqliteQueueSettings extends QueueSettings {
 }
 
 /** Jobs that one transaction handles: other processes wait for it, and so does this one's event loop. */
-const PART = 250;
+const PART = 100;
 
 /** How often a process looks whether another one has stored work. */
 const WORK_POLL_MS = 25;
