@@ -18,7 +18,8 @@ export function openDatabase(file: string): DatabaseSync {
   mkdirSync(dirname(file), { recursive: true });
   const database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS, allowExtension: true });
   try {
-    switchToWal(database);
+    // SQLite doesn't wait for its busy timeout here: two processes that open a new file at once would collide.
+    blockWhileBusy(() => database.exec('PRAGMA journal_mode = WAL'));
     database.exec('PRAGMA synchronous = FULL');
     return database;
   } catch (error) {
@@ -27,13 +28,12 @@ export function openDatabase(file: string): DatabaseSync {
   }
 }
 
-/** SQLite doesn't wait for its busy timeout here: two processes that open a new file at once would collide. */
-function switchToWal(database: DatabaseSync): void {
+/** Repeats the work while another process holds what it needs. It blocks this one: for opening a file, and no more. */
+export function blockWhileBusy<T>(work: () => T): T {
   const deadline = performance.now() + DEADLINE_MS;
   for (;;) {
     try {
-      database.exec('PRAGMA journal_mode = WAL');
-      return;
+      return work();
     } catch (error) {
       if (!isBusy(error) || performance.now() > deadline) throw error;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
