@@ -31,13 +31,13 @@ describe('the command line', () => {
     [['stats', 'x'], "too many arguments for 'stats'"],
     [['index'], "missing required argument 'path'"],
     [['index', 'x', '--decimal', 'dot'], 'Allowed choices are point, comma.'],
-    [['search'], 'give one of [image], --product and --text'],
-    [['search', 'a.jpg', '--text', 'b'], 'give one of [image], --product and --text'],
+    [['search'], 'needs exactly one of [image], --product and --text'],
+    [['search', 'a.jpg', '--text', 'b'], 'needs exactly one of [image], --product and --text'],
     [['search', 'a.jpg', '-n', '0'], 'It must be a whole number from 1 to 1000.'],
     [['search', 'a.jpg', '--min-price', 'much'], 'It must be a number.'],
     [['dead', 'exprot'], "unknown command 'exprot'\n(Did you mean export?)"],
-    [['dead', 'purge'], 'give one of [job_id...], --code and --all'],
-    [['dead', 'redrive', 'id', '--all'], 'give one of [job_id...], --code and --all'],
+    [['dead', 'purge'], 'needs exactly one of [job_id...], --code and --all'],
+    [['dead', 'redrive', 'id', '--all'], 'needs exactly one of [job_id...], --code and --all'],
     [['models', 'pull'], "missing required argument 'model'"],
   ])('answers %j with a sentence and exit code 2', async (args, sentence) => {
     const { code, out, err } = await run(args);
