@@ -50,7 +50,9 @@ export async function run(args: readonly string[]): Promise<void> {
   // A rewrite of the file at any moment would burden whoever is just measured.
   await using redis = await startRedis(['--auto-aof-rewrite-percentage', '0']);
   const [aof] = (await redis.client.config('GET', 'appendfsync')).slice(1);
-  console.log(`${jobs} jobs per round, ${rounds} rounds, AOF appendfsync ${aof}, one redis-server for both\n`);
+  console.log(
+    `${jobs} jobs per round, ${rounds} rounds, AOF appendfsync ${aof}, one redis-server for both\n`,
+  );
 
   // Both are compiled by then.
   await measureVitrine(redis, Math.min(jobs, WARM_UP));
