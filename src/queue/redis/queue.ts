@@ -55,6 +55,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   const connection = createRedisConnection({ target, commandTimeoutMs, logger, check });
   const run = async (script: Script, args: readonly Argument[], ...more: readonly string[]) =>
     connection.run(script, [...keys.all, ...more], args);
+  const callEvenWhenFull = (command: string, name: string, ...args: readonly Argument[]) =>
+    connection.run(SCRIPTS.evenWhenFull, [toKey(name)], [command, ...args]);
 
   // Enqueue ---------------------------------------------------------------------------------------------------------
 
@@ -191,7 +193,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   }
 
   async function cleanup(): Promise<CleanupReport> {
-    const total = { ...(await reap()), repaired: 0, checked: 0 };
+    const total = { recovered: 0, poisoned: 0, repaired: 0, checked: 0 };
     let cursor = '0';
     do {
       const part = await reapPart(cursor);
@@ -201,7 +203,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
       total.checked += part.checked;
       cursor = part.cursor;
     } while (cursor !== '0');
-    return total;
+    const { recovered, poisoned } = await reap();
+    return { ...total, recovered: total.recovered + recovered, poisoned: total.poisoned + poisoned };
   }
 
   // Reading -----------------------------------------------------------------------------------------------------------
@@ -325,7 +328,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     forgetProduct,
 
     async pause() {
-      await connection.call('HSET', toKey('meta'), 'paused', 1);
+      await callEvenWhenFull('HSET', 'meta', 'paused', 1);
     },
 
     async resume() {
@@ -348,9 +351,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     },
 
     async heartbeat(report) {
-      const key = toKey(`worker:${report.id}`);
-      await connection.call('SET', key, JSON.stringify(report), 'PX', HEARTBEAT_TTL_MS);
-      await connection.call('SADD', toKey('workers'), report.id);
+      await callEvenWhenFull('SET', `worker:${report.id}`, JSON.stringify(report), 'PX', HEARTBEAT_TTL_MS);
+      await callEvenWhenFull('SADD', 'workers', report.id);
     },
 
     async removeWorker(id) {

@@ -52,18 +52,19 @@ const read = (name: string): string => readFileSync(new URL(`./lua/${name}.lua`,
  * drained stays full.
  */
 function script(names: readonly string[], flags = ' flags=allow-oom'): Script {
-  const body = [`#!lua${flags}`, PRELUDE, ...['common', ...names].map(read)].join('\n');
+  const body = [`#!lua${flags}`, PRELUDE, ...names.map(read)].join('\n');
   return { body, sha: createHash('sha1').update(body).digest('hex') };
 }
 
 export const SCRIPTS = {
-  enqueue: script(['enqueue'], ''),
-  claim: script(['hosts', 'claim']),
-  renew: script(['renew']),
-  settle: script(['hosts', 'settle']),
-  reap: script(['reap']),
-  cancel: script(['cancel']),
-  dead: script(['dead']),
-  read: script(['read']),
+  enqueue: script(['common', 'enqueue'], ''),
+  claim: script(['common', 'hosts', 'claim']),
+  renew: script(['common', 'renew']),
+  settle: script(['common', 'hosts', 'settle']),
+  reap: script(['common', 'reap']),
+  cancel: script(['common', 'cancel']),
+  dead: script(['common', 'dead']),
+  read: script(['common', 'read']),
   flush: script(['flush']),
+  evenWhenFull: script(['even-when-full']),
 } as const;
