@@ -190,7 +190,9 @@ describe('the queue file', () => {
     await queue.ping();
   });
 
-  it('has exact positions up to ten thousand, and the end of the line at any length', async () => {
+  it('has exact positions up to ten thousand, and the end of the line at any length', {
+    timeout: 120_000,
+  }, async () => {
     const file = newFile();
     await using queue = open(file);
     const jobs = Array.from({ length: 10_020 }, (_, i) => newJob(`p${i}`));
