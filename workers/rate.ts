@@ -52,8 +52,8 @@ export function createClaimLimit(options: {
   readonly inferences: number;
 }): ClaimLimit {
   const { clock, concurrency, batchSize, inferences } = options;
-  const least = Math.min(concurrency, batchSize) + (inferences - 1) * batchSize;
-  const most = 2 * concurrency + inferences * batchSize;
+  const least = Math.min(concurrency, batchSize) + inferences * batchSize;
+  const most = 2 * concurrency + (inferences + 1) * batchSize;
   const rate = createRate(RATE_WINDOW_SECONDS);
   let meanWorkedMs = 0;
   return {

@@ -81,8 +81,6 @@ export function createWorker(parts: WorkerParts): Worker {
     config.model.threads,
     config.model.intraOpThreads,
   );
-  /** One batch per thread, and one that waits: no thread is idle while there is work. */
-  const inferences = threads + 1;
 
   const draining = new AbortController();
   /** Aborted when the worker ends: what is unsettled then is left to its lease. */
@@ -97,7 +95,7 @@ export function createWorker(parts: WorkerParts): Worker {
   let suspectsFrom = Number.NEGATIVE_INFINITY;
 
   const rate = createRate(30);
-  const limit = createClaimLimit({ clock, concurrency, batchSize, inferences });
+  const limit = createClaimLimit({ clock, concurrency, batchSize, inferences: threads });
   const breaker = createBreaker({ clock, probe: () => store.ping(), firstWaitMs: 500, maxWaitMs: 15_000 });
   const held = createHeldJobs({
     workerId: id,
@@ -110,7 +108,7 @@ export function createWorker(parts: WorkerParts): Worker {
   const pipeline = createPipeline(parts, {
     concurrency,
     batchSize,
-    inferences,
+    inferences: threads,
     softTimeoutMs,
     maxPixels: config.images.maxPixels,
     imageTimeoutMs: config.images.timeoutMs,
