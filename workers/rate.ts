@@ -30,8 +30,8 @@ export function createRate(windowSeconds: number): Rate {
 /** How many jobs a worker holds at most: those that it will begin within a few seconds, judged by its own rate. */
 export interface ClaimLimit {
   readonly max: number;
-  /** @param workedMs how long this job was fetched and prepared */
-  complete(workedMs: number): void;
+  /** Counts an attempt that ended. @param workedMs how long its image was fetched and prepared */
+  addEnded(workedMs: number): void;
 }
 
 const RATE_WINDOW_SECONDS = 5;
@@ -62,7 +62,7 @@ export function createClaimLimit(options: {
       const wanted = Math.ceil((rate.perSecond(clock.monotonic()) * aheadMs) / 1000);
       return Math.min(most, Math.max(least, wanted));
     },
-    complete(workedMs) {
+    addEnded(workedMs) {
       rate.add(clock.monotonic());
       meanWorkedMs += WEIGHT * (workedMs - meanWorkedMs);
     },

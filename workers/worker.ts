@@ -211,10 +211,10 @@ export function createWorker(parts: WorkerParts): Worker {
     if (kind === 'complete') {
       done++;
       rate.add(clock.monotonic());
-      limit.complete(workedMs);
       breaker.succeed();
     }
     if (kind === 'fail') failed++;
+    if (kind === 'complete' || kind === 'fail' || kind === 'retry') limit.addEnded(workedMs);
     if (error === null) logger.debug({ job_id: job.id, end: kind }, 'job settled');
     else if (kind === 'defer') logger.debug({ job_id: job.id, error }, 'job deferred');
     else logger.warn({ job_id: job.id, attempt: job.attempt, next: kind, error }, 'job failed');
