@@ -230,12 +230,11 @@ export function createWorker(parts: WorkerParts): Worker {
     return claimed;
   }
 
-  /** Resolves with how many jobs may be claimed, when that is at least one; with 0 when the drain begins. */
+  /** Resolves with how many jobs may be claimed, when that is at least one or the drain begins. */
   async function whenRoom(): Promise<number> {
     for (;;) {
-      if (draining.signal.aborted) return 0;
       const room = limit.max - held.size;
-      if (room > 0) return room;
+      if (room > 0 || draining.signal.aborted) return room;
       await held.whenDropped(draining.signal);
     }
   }
@@ -246,7 +245,9 @@ export function createWorker(parts: WorkerParts): Worker {
     for (;;) {
       await breaker.whenClosed(signal);
       const room = await whenRoom();
-      if (room === 0) return;
+      if (signal.aborted) return;
+      // Room may come from jobs that were released because the store is away.
+      if (breaker.isOpen) continue;
       const { jobs, suspectsWaiting, nextDueMs } = await claim(room, false);
 
       const suspectsAreDue = jobs.length === 0 || clock.monotonic() >= suspectsFrom;

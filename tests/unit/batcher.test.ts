@@ -82,7 +82,7 @@ describe('createBatcher', () => {
         return fulfilled(items);
       },
     });
-    const outcomes = await Promise.allSettled(['bad', 'beside', 'a', 'b'].map((item) => batcher.add(item)));
+    const outcomes = await Promise.allSettled(['bad', 'with it', 'a', 'b'].map((item) => batcher.add(item)));
     expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'fulfilled', 'fulfilled']);
   });
 });

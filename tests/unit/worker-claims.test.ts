@@ -108,15 +108,15 @@ describe('claims', () => {
       await ping();
       if (away) throw new VitrineError('store_unavailable', 'Away.');
     };
-    world.enqueue(8);
+    world.enqueue(100);
     await world.start();
     await world.clock.advance(20_000);
     expect(kinds(world)).toEqual(['release']);
-    expect(world.queue.settlements).toHaveLength(8);
+    expect(world.queue.settlements).toHaveLength(16);
     expect(world.store.pings).toBeGreaterThan(3);
     away = false;
     await world.clock.advance(20_000);
-    expect(world.queue.settlements.filter(({ kind }) => kind === 'complete')).toHaveLength(8);
+    expect(world.queue.settlements.filter(({ kind }) => kind === 'complete')).toHaveLength(100);
   });
 
   test('wait longer each time the embedding times out, and no attempt is counted', async () => {
