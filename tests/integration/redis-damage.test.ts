@@ -161,7 +161,7 @@ describe.skipIf(reason !== null)('what is stored in Redis', () => {
     ]);
     await queue.purgeDead('all');
     for (const { id } of jobs.slice(3)) await queue.cancel(id);
-    const kept = new Set(['format', 'meta', 'rates', 'durations', 'hosts', 'failed_codes'].map(key));
+    const kept = new Set(['format', 'meta', 'rates', 'durations', 'hosts', 'failed_by_code'].map(key));
     await until('only numbers are left', async () => {
       await queue.reap();
       await claim(queue);

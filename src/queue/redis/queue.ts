@@ -24,6 +24,7 @@ import {
   type Settlement,
   type WorkerReport,
 } from '../port.ts';
+import { toEtaMs, toPercentiles, toQueueFull } from '../shared.ts';
 import { checkRedis } from './checks.ts';
 import { type Argument, createRedisConnection } from './connection.ts';
 import { asList, asText, parseClaimedJob, toEnqueuedJob, toJobView, toJson, toNewRecord } from './record.ts';
@@ -77,7 +78,9 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   const enqueueOne = groupCalls<NewJob, EnqueuedJob>(async (jobs) => {
     const answers = await pLimit(PARTS_AT_ONCE).map(split(jobs), async (part) => {
       try {
-        return (await store(part, { goOn: true, limit: maxPending })).map((answer) => answer ?? queueFull());
+        return (await store(part, { goOn: true, limit: maxPending })).map(
+          (answer) => answer ?? toQueueFull(maxPending),
+        );
       } catch (error) {
         return part.map(() => (error instanceof Error ? error : new Error('no answer', { cause: error })));
       }
@@ -103,7 +106,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
       return stored;
     });
     const stored = answers.flat();
-    if (stored.length === 0) throw queueFull();
+    if (stored.length === 0) throw toQueueFull(maxPending);
     return stored;
   }
 
@@ -212,30 +215,33 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   async function status(id: string): Promise<JobView | null> {
     const reply = await run(SCRIPTS.read, ['job', id]);
     if (reply === null) return null;
-    const [rate, found, record, position] = asList(reply);
-    return toJobView(asText(found), asText(record), position ?? -1, rate === '' ? null : Number(rate));
+    const [found, record, position = -1, rate, paused] = asList(reply);
+    const view = toJobView(asText(found), asText(record), position);
+    return { ...view, etaMs: toEtaMs(view.position, Number(rate), paused === 1) };
   }
 
   async function stats(): Promise<QueueStats> {
-    const numbers = JSON.parse(asText(await run(SCRIPTS.read, ['stats']))) as QueueStats;
-    const { hosts = [], processingMs = null, oldestWaitingMs = null } = numbers as Partial<QueueStats>;
-    return { ...numbers, hosts, processingMs, oldestWaitingMs };
+    const numbers = JSON.parse(asText(await run(SCRIPTS.read, ['stats'])));
+    const {
+      durations,
+      hosts,
+      oldestWaitingMs = null,
+      ...rest
+    } = numbers as QueueStats & {
+      readonly durations: Readonly<Record<string, string>>;
+    };
+    const processingMs = toPercentiles(Object.values(durations).map(Number));
+    return { ...rest, hosts: Object.values(hosts), processingMs, oldestWaitingMs };
   }
 
   async function list({ status, code = '', limit, cursor }: ListRequest): Promise<JobPage> {
+    const reply = await run(SCRIPTS.read, ['list', status, limit, code, ...parseCursor(cursor)]);
+    const [total, place, id, ...values] = asList(reply);
     const jobs: JobView[] = [];
-    let [place, id] = parseCursor(cursor);
-    for (;;) {
-      const reply = await run(SCRIPTS.read, ['list', status, limit - jobs.length, code, place, id]);
-      const [total, nextPlace, nextId, ...values] = asList(reply);
-      for (let at = 0; at < values.length; at += 3) {
-        jobs.push(toJobView(asText(values[at]), asText(values[at + 1]), values[at + 2] ?? -1, null));
-      }
-      [place, id] = [asText(nextPlace), asText(nextId)];
-      if (jobs.length >= limit || place === '') {
-        return { jobs, total: Number(total), nextCursor: place === '' ? null : `${place}_${id}` };
-      }
+    for (let at = 0; at < values.length; at += 3) {
+      jobs.push(toJobView(asText(values[at]), asText(values[at + 1]), values[at + 2] ?? -1));
     }
+    return { jobs, total: Number(total), nextCursor: place === '' ? null : `${place}_${id}` };
   }
 
   // Dead letters and products -----------------------------------------------------------------------------------------
@@ -404,8 +410,4 @@ function split(jobs: readonly NewJob[]): NewJob[][] {
     }
   }
   return parts;
-}
-
-function queueFull(): VitrineError {
-  return new VitrineError('queue_full', 'The queue holds as many jobs as it may.', { retryAfterMs: 10_000 });
 }

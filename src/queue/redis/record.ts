@@ -113,15 +113,9 @@ export function parseClaimedJob(id: string, record: string, payload: string): Cl
   };
 }
 
-/** @param completedPerSecond null when unknown: then no wait is estimated */
-export function toJobView(
-  id: string,
-  record: string,
-  rank: Reply,
-  completedPerSecond: number | null,
-): JobView {
+/** The job without an estimate of its wait. */
+export function toJobView(id: string, record: string, position: Reply): JobView {
   const job = JSON.parse(record) as JobRecord;
-  const position = toPosition(rank);
   return {
     id,
     key: job.key,
@@ -131,9 +125,8 @@ export function toJobView(
     stage: job.state === 'processing' ? (job.stage ?? 'waiting') : null,
     priority: job.priority,
     version: Number(job.version),
-    position,
-    etaMs:
-      position === null || !completedPerSecond ? null : Math.round((position / completedPerSecond) * 1000),
+    position: toPosition(position),
+    etaMs: null,
     attempts: job.attempts ?? 0,
     maxAttempts: job.max_attempts,
     crashes: job.crashes ?? 0,

@@ -55,8 +55,8 @@ local function slowedHost(name)
   if not anyHost or not name then return nil end
   if hosts[name] == nil then hosts[name] = loadHost(name) or false end
   local host = hosts[name]
-  -- A host that has nothing waiting and has not complained for a while is slow no more.
-  if host and micros - host.slowed_at > HOST_QUIET_MICROS and not redis.call('ZSCORE', key.host_turns, name) then
+  -- A host that has nothing waiting and has not complained for a while gets its full speed back.
+  if host and micros - host.slowed_at > HOST_FORGET_AFTER_MS * 1000 and not redis.call('ZSCORE', key.host_turns, name) then
     redis.call('HDEL', key.hosts, name)
     hosts[name] = false
   end

@@ -5,9 +5,10 @@
 -- product, image, priority, max_attempts, version, sequence, enqueued_at. The others are absent until they apply.
 -- Version, sequence and place have 16 digits, more than cjson writes: they are strings.
 -- `place` orders the jobs of a state: the microsecond at which its turn came or will come, or at which it was claimed
--- (`line_place` has its place in line then) or ended; absent when that is its sequence. {alias_of, version, sequence, superseded} stands for an id whose data another job took.
+-- (`line_place` has its place in line then) or ended; absent when that is its sequence.
+-- { alias_of, version, sequence, superseded } stands for an id whose data another job took.
 --
--- Which sorted sets a job is in follows from its record: see placeOf and entriesOf. Everything is changed by save.
+-- Which sorted sets a job is in follows from its record: see toStored.
 
 local clock = redis.call('TIME')
 local micros = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -81,19 +82,9 @@ local function placeOf(job)
   return LINES[RANKS[job.priority]], job.place
 end
 
--- How IMAGES finds a job by its product image: while it has not ended, or as a dead letter.
-local function kindOf(job)
-  if job.alias_of or job.state == 'completed' or job.state == 'cancelled' then return nil end
-  return job.state == 'failed' and 'dead' or 'live'
-end
-
+-- How IMAGES finds the jobs of a product image: those that have not ended, and its dead letters.
 local function imagePrefix(job, kind)
   return cjson.encode(job.product) .. NUL .. job.key .. NUL .. kind .. NUL
-end
-
--- PARKED_BY_HOST has each host's jobs in the order in which they are claimed.
-local function hostEntry(id, job)
-  return job.host .. NUL .. RANKS[job.priority] .. job.place .. NUL .. id
 end
 
 -- Loading and saving --------------------------------------------------------------------------------------------------
@@ -104,15 +95,19 @@ end
 local jobs, stored = {}, {}
 local changedJobs, changedImages, payloads, totals, lastSequence = {}, {}, {}, {}, nil
 
--- A record as text, and the entries that follow from it.
+-- A record as text, and the entries that follow from it: its id in a set by score, and in others by itself.
 local function toStored(id, job, text)
   if not job then return { text = text } end
   local set, score = placeOf(job)
-  return {
-    text = text, job = job, set = set, score = score, kind = kindOf(job),
-    parked = job.waits_for == 'host' and hostEntry(id, job), code = job.state == 'failed' and job.error.code,
-    inlineBytes = job.state == 'failed' and job.inline_bytes,
-  }
+  local is = { text = text, job = job, set = set, score = score }
+  if set == key.failed then
+    is.kind, is.inlineBytes = 'dead', job.inline_bytes
+    is.failed = job.error.code .. NUL .. job.place .. NUL .. id
+  elseif job.key and not hasEnded(job) then
+    is.kind = 'live'
+    if set == key.parked then is.parked = job.host .. NUL .. RANKS[job.priority] .. job.place .. NUL .. id end
+  end
+  return is
 end
 
 local function admit(id, text)
@@ -169,11 +164,6 @@ local function move(fromSet, fromMember, toSet, score, toMember)
   end
 end
 
-local function countDead(code, inlineBytes, by)
-  if code then redis.call('HINCRBY', key.failed_codes, code, by) end
-  if inlineBytes then count('dead_inline_bytes', by * inlineBytes) end
-end
-
 local function imageEntry(id, was)
   return was.kind and imagePrefix(was.job, was.kind) .. id or nil
 end
@@ -191,12 +181,10 @@ local function flush()
     end
     if was.kind ~= is.kind then move(key.images, imageEntry(id, was), key.images, 0, imageEntry(id, is)) end
     if was.parked ~= is.parked then move(key.parked_by_host, was.parked, key.parked_by_host, 0, is.parked) end
+    if was.failed ~= is.failed then move(key.failed_by_code, was.failed, key.failed_by_code, 0, is.failed) end
     if was.inlineBytes ~= is.inlineBytes then
       move(key.failed_inline, was.inlineBytes and id, key.failed_inline, is.score, is.inlineBytes and id)
-    end
-    if was.code ~= is.code or was.inlineBytes ~= is.inlineBytes then
-      countDead(was.code, was.inlineBytes, -1)
-      countDead(is.code, is.inlineBytes, 1)
+      count('dead_inline_bytes', (is.inlineBytes or 0) - (was.inlineBytes or 0))
     end
     stored[id] = is
   end

@@ -25,21 +25,30 @@ function act.redrive(id, job)
   return wait(id, job) and 1 or 0
 end
 
-local ids, after, last, code = {}, '0', '0', ''
+local ids, after, last = {}, '', ''
 if ARGV[2] == 'ids' then
   for i = 3, #ARGV do ids[#ids + 1] = ARGV[i] end
 else
-  local limit = tonumber(ARGV[3])
-  code, after, last = ARGV[4], ARGV[5] == '' and '0' or ARGV[5], ARGV[6] == '' and nextSequence() or ARGV[6]
-  local found = redis.call('ZRANGE', key.failed, '(' .. after, last, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
-  for i = 1, #found, 2 do ids[#ids + 1], after = found[i], found[i + 1] end
+  local limit, code = tonumber(ARGV[3]), ARGV[4]
+  after, last = ARGV[5], ARGV[6] == '' and nextSequence() or ARGV[6]
+  if code == '' then
+    local found = redis.call('ZRANGE', key.failed, '(' .. (after == '' and '0' or after), last, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
+    for i = 1, #found, 2 do ids[#ids + 1], after = found[i], found[i + 1] end
+  else
+    local prefix = code .. NUL
+    local found = redis.call('ZRANGE', key.failed_by_code, '(' .. prefix .. after, '(' .. prefix .. last, 'BYLEX', 'LIMIT', 0, limit)
+    for _, member in ipairs(found) do
+      after = member:sub(#prefix + 1)
+      ids[#ids + 1] = after:match('%z(.*)$')
+    end
+  end
 end
 
 local changed = 0
 prefetch(ids)
 for _, id in ipairs(ids) do
   local job = load(id)
-  if job and job.state == 'failed' and (code == '' or job.error.code == code) then
+  if job and job.state == 'failed' then
     changed = changed + act[action](id, job)
   end
 end

@@ -63,8 +63,8 @@ local function drop(set, ids)
   return #ids
 end
 
-local function dropOld(set)
-  drop(set, redis.call('ZRANGE', set, '-inf', digits(micros - endedTtlMs * 1000), 'BYSCORE', 'LIMIT', 0, limit))
+local function dropOld(set, ttlMs)
+  drop(set, redis.call('ZRANGE', set, '-inf', digits(micros - ttlMs * 1000), 'BYSCORE', 'LIMIT', 0, limit))
 end
 
 local function dropExcess(set, excess)
@@ -114,6 +114,7 @@ local function repair(id, text)
   put(is.set, is.score, id)
   put(key.images, 0, imageEntry(id, is))
   put(key.parked_by_host, 0, is.parked)
+  put(key.failed_by_code, 0, is.failed)
   put(key.failed_inline, is.score, is.inlineBytes and id)
   if job.waits_for == 'image' then
     job.waits_for = nil
@@ -137,7 +138,9 @@ local function repairSome()
 end
 
 takeBackExpired()
-for _, set in ipairs({ key.completed, key.cancelled, key.aliases }) do dropOld(set) end
+dropOld(key.completed, endedTtlMs)
+dropOld(key.cancelled, endedTtlMs)
+dropOld(key.aliases, ENQUEUE_ID_TTL_MS)
 dropExcessEnded()
 dropExcess(key.aliases, redis.call('ZCARD', key.aliases) - maxEnded)
 count('dead_dropped', dropExcess(key.failed, redis.call('ZCARD', key.failed) - maxDead))

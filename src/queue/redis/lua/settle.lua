@@ -67,18 +67,18 @@ function settle.cancel(id, job)
   leave(id, job, 'cancelled')
 end
 
--- Attempts that ended are counted per second, for the last minute, and how long the last thousand successes took.
+-- Attempts that ended are counted per second, for the last minute, and how long the last successes took.
 local function countAttempts()
   if ended == 0 then return end
   local second = math.floor(now / 1000)
-  local field = second % 64
+  local field = second % RATE_WINDOW_S
   local text = redis.call('HGET', key.rates, field)
   local at, done, all = string.match(text or '', '^(%d+):(%d+):(%d+)$')
   if tonumber(at) ~= second then done, all = 0, 0 end
   redis.call('HSET', key.rates, field, second .. ':' .. (done + completed) .. ':' .. (all + ended))
   if #durations > 0 then
     redis.call('LPUSH', key.durations, unpack(durations))
-    redis.call('LTRIM', key.durations, 0, 999)
+    redis.call('LTRIM', key.durations, 0, DURATIONS_KEPT - 1)
   end
 end
 
