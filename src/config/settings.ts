@@ -93,6 +93,13 @@ const list = (values: string): Kind<readonly string[]> => ({
   values: `${values}, separated by commas`,
 });
 
+const hashes: Kind<readonly string[]> = {
+  check: list('hashes').check.refine((hashes) => hashes.every((hash) => /^[0-9a-f]{64}$/i.test(hash)), {
+    error: 'must be SHA-256 hashes in hexadecimal',
+  }),
+  values: 'SHA-256 hashes in hexadecimal, separated by commas',
+};
+
 const folder: Kind<string> = { check: z.string().transform((value) => resolve(value)), values: 'a folder' };
 
 const webAddress: Kind<string> = {
@@ -359,7 +366,14 @@ export const SETTINGS = {
     'images',
     integer(10_000, 1_000_000_000),
     '50000000',
-    'Largest width times height; half of it for progressive JPEG, interlaced PNG, WebP and GIF, and a fifth for AVIF, which are decoded as a whole.',
+    'Largest width times height. Kinds that take more memory may have fewer: progressive JPEG and rotated or interlaced images about half of it, WebP a third, AVIF a seventh. Decoding any image takes at most three bytes for each pixel of this.',
+  ),
+  IMAGE_MIN_SIDE_PIXELS: setting('images', integer(1, 10_000), '16', 'Smallest width and height.'),
+  PLACEHOLDER_HASHES: setting(
+    'images',
+    hashes,
+    '',
+    'Content hashes of pictures that say "no image": they are refused. `sha256sum FILE` prints the hash of a file.',
   ),
 } as const satisfies Record<string, Setting>;
 

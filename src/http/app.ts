@@ -4,6 +4,7 @@ import { methodNotAllowed } from 'hono/method-not-allowed';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import { v7 as uuidv7 } from 'uuid';
+import type { Decoder } from '../../models/decoding/decoder.ts';
 import type { Embedder } from '../../models/embedder.ts';
 import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
@@ -32,12 +33,13 @@ export interface ApiParts {
   readonly store: VectorStore;
   readonly embedder: Embedder;
   readonly images: ImageSource;
+  readonly decoder: Decoder;
 }
 
 /** The whole HTTP API without a socket: `app.request(path)` answers as the server would. */
 export function createApp(context: ApiParts, readiness: Readiness = createReadiness(context)): ApiRouter {
-  const { config, logger, clock, queue, store, embedder, images } = context;
-  const parts: ApiParts = { config, logger, clock, queue, store, embedder, images };
+  const { config, logger, clock, queue, store, embedder, images, decoder } = context;
+  const parts: ApiParts = { config, logger, clock, queue, store, embedder, images, decoder };
   const app = createRouter();
   const onError = createErrorHandler(logger);
   app.use(requestId({ limitLength: 128, generator: () => uuidv7() }));

@@ -1,6 +1,6 @@
 import pLimit, { type LimitFunction } from 'p-limit';
+import type { Decoder } from '../../models/decoding/decoder.ts';
 import type { Embedder } from '../../models/embedder.ts';
-import { prepareImage } from '../../models/prepare-image.ts';
 import { TEXT_MODEL_IDS } from '../../models/registry.ts';
 import { DEFAULT_IMAGE_ID, type ImageRef } from '../catalog/product-image.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
@@ -8,8 +8,6 @@ import type { ImageSource } from '../images/port.ts';
 import { toImageHost } from '../queue/job.ts';
 import type { StoredPoint, VectorStore } from '../vectors/port.ts';
 
-/** Images that are decoded at the same time: each takes memory and a processor. */
-const MAX_DECODING = 4;
 /** Images that are fetched, or held until they can be decoded; slow servers must not keep the quick ones waiting. */
 const MAX_FETCHING = 32;
 const MAX_FETCHING_PER_HOST = 8;
@@ -17,9 +15,8 @@ const MAX_FETCHING_PER_HOST = 8;
 export interface QueryParts {
   readonly embedder: Embedder;
   readonly images: Pick<ImageSource, 'fetch'>;
+  readonly decoder: Pick<Decoder, 'prepare'>;
   readonly store: Pick<VectorStore, 'getProduct'>;
-  /** Width times height of a query's image. */
-  readonly maxPixels: number;
 }
 
 /** Turns what is searched with into a vector of the collection's space. */
@@ -32,16 +29,12 @@ export interface QueryVectors {
   ofText(text: string): Promise<Float32Array>;
 }
 
-export function createQueryVectors({ embedder, images, store, maxPixels }: QueryParts): QueryVectors {
-  const decoding = pLimit(MAX_DECODING);
+export function createQueryVectors({ embedder, images, decoder, store }: QueryParts): QueryVectors {
   const fetching = pLimit(MAX_FETCHING);
   const fetchingFrom = createHostLimits(MAX_FETCHING_PER_HOST);
 
   async function embed(bytes: Uint8Array, signal: AbortSignal): Promise<Float32Array> {
-    const prepared = await decoding(() => {
-      signal.throwIfAborted();
-      return prepareImage(bytes, embedder.model.preprocessing, { maxPixels });
-    });
+    const prepared = await decoder.prepare(bytes, embedder.model.preprocessing, { signal });
     return toOnly(await embedder.embedImages([prepared]));
   }
 
