@@ -57,30 +57,38 @@ function toCoefficients(bytes: Uint8Array, at: number): number {
   return factors.reduce((sum, factor) => sum + (factor.across * factor.down) / (across * down), 0);
 }
 
-/** Chunks of a PNG that its pixels depend on, besides the critical ones (their names begin with a capital letter). */
+/** Chunks of a PNG that its pixels depend on, besides the critical ones. */
 const PNG_CHUNKS = new Set(['tRNS', 'gAMA', 'cHRM', 'sBIT', 'sRGB', 'iCCP', 'cICP', 'bKGD', 'eXIf']);
+/** The bit that makes the first letter of a chunk's name a small one: nothing critical. */
+const ANCILLARY = 0x20;
 
 /**
- * A PNG with the chunks that its pixels depend on and no others. Texts are left out: each of them may be inflated to 8 MB
- * by libpng, and nobody reads them. Returns the same bytes when there is nothing to leave out.
+ * A PNG with the chunks that its pixels depend on and no others. Texts are left out: libpng would inflate each of them to
+ * as much as 8 MB, and nobody reads them. Returns the same bytes when there is nothing to leave out.
  */
 export function toEssentialPng(bytes: Uint8Array): Uint8Array {
-  const kept: Uint8Array[] = [];
+  let essential: Buffer | null = null;
+  let length = 0;
   let keptFrom = 0;
+  const keep = (until: number) => {
+    essential ??= Buffer.alloc(bytes.length);
+    essential.set(bytes.subarray(keptFrom, until), length);
+    length += until - keptFrom;
+  };
   let at = 8;
   while (at + 12 <= bytes.length) {
     const end = at + 12 + toUint32(bytes, at, BIG);
-    const name = toLatin1(bytes, at + 4, at + 8);
     if (end > bytes.length) break;
-    if (!/^[A-Z]/.test(name) && !PNG_CHUNKS.has(name)) {
-      kept.push(bytes.subarray(keptFrom, at));
+    const isAncillary = ((bytes[at + 4] ?? 0) & ANCILLARY) !== 0;
+    if (isAncillary && !PNG_CHUNKS.has(toLatin1(bytes, at + 4, at + 8))) {
+      keep(at);
       keptFrom = end;
     }
     at = end;
-    if (name === 'IEND') break;
   }
   if (keptFrom === 0) return bytes;
-  return Buffer.concat([...kept, bytes.subarray(keptFrom)]);
+  keep(bytes.length);
+  return (essential ?? Buffer.alloc(0)).subarray(0, length);
 }
 
 /** Frames of a GIF (GIF89a specification). Stops counting when they are more than `max`. */
