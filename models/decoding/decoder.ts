@@ -4,7 +4,7 @@ import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { Logger } from '../../src/observability/logger.ts';
 import type { PreparedImage, Preprocessing } from '../embedder.ts';
 import type { DecodeReply, DecodeRequest } from './decoder-process.ts';
-import { BUDGET_PER_PIXEL, type ImageLimits, ORDINARY_BYTES } from './image-checks.ts';
+import { type ImageLimits, ORDINARY_BYTES, toBudgetBytes } from './image-checks.ts';
 import { type DecoderProcess, ProcessLost, startProcess } from './process.ts';
 
 export interface DecoderSettings extends ImageLimits {
@@ -71,7 +71,7 @@ export function createDecoder(settings: DecoderSettings): Decoder {
 
   function start(forHeavy: boolean): DecoderProcess {
     if (isDisposed) throw new VitrineError('image_decoder_crashed', 'The decoder was stopped.');
-    const budgetBytes = forHeavy ? settings.maxPixels * BUDGET_PER_PIXEL : ordinaryCount * ORDINARY_BYTES;
+    const budgetBytes = forHeavy ? toBudgetBytes(settings) : ordinaryCount * ORDINARY_BYTES;
     const { maxPixels, minSidePixels, placeholderHashes } = settings;
     const started = startProcess({
       entry,

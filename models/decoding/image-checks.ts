@@ -22,11 +22,10 @@ const MAX_FRAMES = 5_000;
 const MAX_PAGES = 200;
 /** The largest profiles of printers have 3 MB. */
 const MAX_PROFILE_BYTES = 4_000_000;
-/**
- * What may stand in memory while an image is decoded, per pixel of the limit: 140 MB at the default of 50 million. Kinds
- * that take more per pixel may have fewer pixels.
- */
-export const BUDGET_PER_PIXEL = 2.8;
+/** What may stand in memory while an image is decoded, however few pixels are allowed. */
+const LEAST_BUDGET_BYTES = 140_000_000;
+/** The same for each pixel of a higher limit. */
+const BUDGET_PER_PIXEL = 2.8;
 /** Images that take no more are decoded many at a time in one process. */
 export const ORDINARY_BYTES = 40_000_000;
 /** No format takes more than a third of a second for so many. */
@@ -34,7 +33,7 @@ const ORDINARY_PIXELS = 16_000_000;
 const ORDINARY_SCANS = 20;
 
 export interface ImageLimits {
-  /** Width times height of kinds that take little memory. */
+  /** Width times height. Kinds that take much memory may have fewer. */
   readonly maxPixels: number;
   /** Of both sides. */
   readonly minSidePixels: number;
@@ -105,12 +104,12 @@ export function checkHeader(metadata: Metadata, file: CheckedFile, limits: Image
   const { width, height } = metadata.autoOrient;
   const pixels = width * height;
   checkSides(width, height, limits.minSidePixels);
-  const perPixel = toBytesPerPixel(metadata, file.jpeg);
-  const maxPixels = Math.round(limits.maxPixels * Math.min(1, BUDGET_PER_PIXEL / perPixel));
-  if (pixels > maxPixels) {
+  const bytes = toDecodedBytes(metadata, file);
+  const maxBytes = toBudgetBytes(limits);
+  if (pixels > limits.maxPixels || bytes > maxBytes) {
     throw new VitrineError(
       'image_too_many_pixels',
-      `The image has ${width} × ${height} pixels; the limit for ${toKind(metadata, file)} is ${maxPixels} in all.`,
+      `The image has ${width} × ${height} pixels. For ${toKind(metadata, file)} that takes ${toMb(bytes)} MB; ${limits.maxPixels} pixels and ${toMb(maxBytes)} MB are allowed.`,
     );
   }
   const scans = file.jpeg?.scans ?? 1;
@@ -120,11 +119,16 @@ export function checkHeader(metadata: Metadata, file: CheckedFile, limits: Image
     width,
     height,
     isOrdinary:
-      pixels * perPixel <= ORDINARY_BYTES &&
+      bytes <= ORDINARY_BYTES &&
       pixels <= ORDINARY_PIXELS &&
       scans <= ORDINARY_SCANS &&
       file.jpeg?.isCommon !== false,
   };
+}
+
+/** What decoding any allowed image takes at most. */
+export function toBudgetBytes({ maxPixels }: Pick<ImageLimits, 'maxPixels'>): number {
+  return Math.max(LEAST_BUDGET_BYTES, maxPixels * BUDGET_PER_PIXEL);
 }
 
 function checkSides(width: number, height: number, minSidePixels: number): void {
@@ -156,28 +160,46 @@ const BYTES_PER_SAMPLE: Readonly<Record<string, number>> = {
   dpcomplex: 16,
 };
 
+/** libvips keeps so many lines between the decoder and the resize; of a wide image that is the whole. */
+const LINES = 1_650;
+/** libaom keeps a border around each image. */
+const AVIF_BORDER = 64;
+/** What any image takes. */
+const LEAST_BYTES = 8_000_000;
+
 /**
- * What stands in memory while an image is decoded, per pixel: at most this, measured by `npm run bench --
- * decode-memory`. A rotated image stands there as a whole before it is turned; libvips keeps a third more than that.
+ * What stands in memory while an image is decoded: a little more than what `npm run bench -- decode-memory` measures.
+ * JPEGs are shrunk by their decoder, so that little of them does, unless they come in several scans or are rotated.
  */
-function toBytesPerPixel(metadata: Metadata, jpeg: JpegHeader | null): number {
-  const whole = 1.35 * metadata.channels * (BYTES_PER_SAMPLE[metadata.depth] ?? 16);
-  const rotated = (metadata.orientation ?? 1) > 1 ? whole : 0;
+export function toDecodedBytes(metadata: Metadata, { bytes, jpeg }: CheckedFile): number {
+  const { width, height } = metadata.autoOrient;
+  const pixels = width * height;
+  const perPixel = metadata.channels * (BYTES_PER_SAMPLE[metadata.depth] ?? 16);
+  const whole = pixels * perPixel;
+  const isRotated = (metadata.orientation ?? 1) > 1;
+  const toLines = (length: number, count: number) => Math.min(count, LINES) * length * perPixel;
+  // A rotated image stands there as a whole, and in lines before it is turned and afterwards.
+  const lines = isRotated ? Math.max(toLines(width, height), toLines(height, width)) : toLines(width, height);
+  const resized = LEAST_BYTES + bytes.length + lines + (isRotated ? whole : 0);
   switch (metadata.format) {
-    case 'jpeg':
+    case 'jpeg': {
       // The coefficients of all scans are kept, two bytes each.
-      return 0.6 + rotated + (jpeg !== null && jpeg.scans > 1 ? 2 * jpeg.coefficientsPerPixel : 0);
+      const coefficients = jpeg !== null && jpeg.scans > 1 ? 2 * jpeg.coefficientsPerPixel * pixels : 0;
+      return coefficients + (isRotated ? resized : LEAST_BYTES + bytes.length + 0.1 * pixels);
+    }
     case 'png':
-      return (metadata.isProgressive ? whole : whole / 2) + rotated;
+      return resized + (metadata.isProgressive ? whole : 0);
     case 'webp':
-      return 6 + metadata.channels + rotated;
+      return resized + 7.2 * pixels;
     case 'gif':
-      return 6;
-    case 'heif':
-      return metadata.depth === 'uchar' ? 20 : 27;
+      return resized + 4 * pixels;
+    case 'heif': {
+      const bordered = (width + 2 * AVIF_BORDER) * (height + 2 * AVIF_BORDER);
+      return resized + (metadata.depth === 'uchar' ? 16.2 : 20.2) * bordered;
+    }
     default:
       // A strip of a TIFF may be the whole image.
-      return whole + rotated;
+      return resized + whole;
   }
 }
 
@@ -190,14 +212,17 @@ const NAMES: Readonly<Record<ImageFormat, string>> = {
   tiff: 'TIFF',
 };
 
+/** In the plural, as "rotated progressive JPEGs". */
 function toKind({ isProgressive, orientation = 1 }: Metadata, { format, jpeg }: CheckedFile): string {
   const isInPasses = isProgressive || (jpeg !== null && jpeg.scans > 1);
-  return [
+  const words = [
     ...(orientation > 1 ? ['rotated'] : []),
     ...(isInPasses ? [format === 'png' ? 'interlaced' : 'progressive'] : []),
-    NAMES[format],
-  ].join(' ');
+  ];
+  return [...words, `${NAMES[format]}s`].join(' ');
 }
+
+const toMb = (bytes: number) => Math.ceil(bytes / 1e6);
 
 function limitCount(count: number, max: number, what: string): void {
   if (count <= max) return;

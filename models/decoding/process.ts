@@ -72,7 +72,12 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
   // Those who wait for it are told; nobody may be waiting.
   ready.promise.catch(() => undefined);
 
-  const kill = () => void child.kill('SIGKILL');
+  function kill(): void {
+    // Who waits for its end sees it.
+    child.ref();
+    child.kill('SIGKILL');
+  }
+
   const startTimer = setTimeout(kill, START_MS).unref();
 
   function settle(id: number, answer: (call: Call) => void): void {

@@ -366,7 +366,7 @@ export const SETTINGS = {
     'images',
     integer(10_000, 1_000_000_000),
     '50000000',
-    'Largest width times height. Kinds that take more memory may have fewer: progressive JPEG and rotated or interlaced images about half of it, WebP a third, AVIF a seventh. Decoding any image takes at most three bytes for each pixel of this.',
+    'Largest width times height. Decoding may also take no more than 140 MB, or 2.8 bytes for each of these pixels if that is more: at the default, progressive JPEGs may have about 40 million pixels, rotated ones 30, WebP 14 and AVIF 7.',
   ),
   IMAGE_MIN_SIDE_PIXELS: setting('images', integer(1, 10_000), '16', 'Smallest width and height.'),
   PLACEHOLDER_HASHES: setting(
