@@ -61,7 +61,7 @@ export function createDecoder(settings: DecoderSettings): Decoder {
   const { logger, ordinaryMs = ORDINARY_MS, deadlineMs = DEADLINE_MS } = settings;
   const entry = settings.entry ?? new URL('./decoder-process.ts', import.meta.url);
   const processors = availableParallelism();
-  const ordinaryCount = Math.max(2, processors);
+  const ordinaryCount = Math.max(4, processors);
   const ordinaryLimit = pLimit(ordinaryCount);
   const heavyLimit = pLimit(Math.min(4, Math.max(1, Math.floor(processors / 2))));
   const alive = new Set<DecoderProcess>();
