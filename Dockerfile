@@ -10,6 +10,8 @@ RUN rm -rf node_modules/onnxruntime-web \
     ! -path "*/linux/$(node -p process.arch)" -exec rm -rf {} +
 
 FROM node:24-slim
+# glibc would otherwise keep freed blocks of large images.
+ENV MALLOC_MMAP_THRESHOLD_=1000000
 ENV NODE_ENV=production \
   HOST=0.0.0.0 \
   DATA_DIR=/data \
