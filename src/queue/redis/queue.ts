@@ -246,25 +246,23 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
 
   // Dead letters and products -----------------------------------------------------------------------------------------
 
+  /** Oldest first. */
+  async function selectDead(selection: DeadSelection): Promise<readonly string[]> {
+    if (selection === 'all')
+      return asList(await connection.call('ZRANGE', toKey('failed'), 0, -1)).map(asText);
+    if ('ids' in selection) return selection.ids;
+    const range = [`[${selection.code}\0`, `(${selection.code}\x01`, 'BYLEX'];
+    const entries = asList(await connection.call('ZRANGE', toKey('failed_by_code'), ...range));
+    return entries.map((entry) => asText(entry).split('\0')[2] ?? '');
+  }
+
   async function emptyDead(action: 'redrive' | 'purge', selection: DeadSelection): Promise<number> {
-    let total = 0;
-    if (selection !== 'all' && 'ids' in selection) {
-      for (let first = 0; first < selection.ids.length; first += PART) {
-        const ids = selection.ids.slice(first, first + PART);
-        const [changed] = asList(await run(SCRIPTS.dead, [action, 'ids', ...ids]));
-        total += Number(changed);
-      }
-      return total;
+    const ids = await selectDead(selection);
+    let changed = 0;
+    for (let first = 0; first < ids.length; first += PART) {
+      changed += Number(await run(SCRIPTS.dead, [action, ...ids.slice(first, first + PART)]));
     }
-    const code = selection === 'all' ? '' : selection.code;
-    let [after, last] = ['', ''];
-    for (;;) {
-      const reply = asList(await run(SCRIPTS.dead, [action, 'all', PART, code, after, last]));
-      const [changed, looked] = reply.map(Number);
-      [after, last] = [asText(reply[2]), asText(reply[3])];
-      total += changed ?? 0;
-      if (looked === 0) return total;
-    }
+    return changed;
   }
 
   async function forgetProduct(productId: string): Promise<ForgottenProduct> {
