@@ -337,7 +337,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
 
     async resume() {
       await connection.call('HDEL', toKey('meta'), 'paused');
-      await connection.call('PUBLISH', toKey('meta'), '1');
+      // Idle workers see it later when this fails.
+      await connection.call('PUBLISH', toKey('meta'), '1').catch(() => undefined);
     },
 
     cleanup,

@@ -88,11 +88,13 @@ local function imagePrefix(job, kind)
 end
 
 -- Loading and saving --------------------------------------------------------------------------------------------------
--- What a script changes is kept until flush writes all of it: a script that fails before has changed nothing. What reads
--- a sorted set that this script may have changed flushes first.
+-- What a script changes is kept until flush writes it together, which is faster, and leaves nothing half done when the
+-- script fails before. What reads a sorted set that this script may have changed flushes first.
 
 -- By id: the job as this script left it (false: there is none, or it is unreadable), and how it is stored.
 local jobs, stored = {}, {}
+-- Whether this script made a job wait: it may be claimable, or due at some time.
+local mayHaveWork = false
 local changedJobs, changedImages, payloads, totals, lastSequence = {}, {}, {}, {}, nil
 
 -- A record as text, and the entries that follow from it: its id in a set by score, and in others by itself.
@@ -202,7 +204,8 @@ local function flush()
   changedJobs, changedImages, payloads, totals, lastSequence, left, entered = {}, {}, {}, {}, nil, {}, {}
 end
 
--- Wakes idle workers, which listen to a channel of the name of META. A user without the right to publish only loses that.
+-- Wakes idle workers, which listen to the channel of the name of META. A user of Redis without the right to publish
+-- loses only that.
 local function wakeWorkers()
   redis.pcall('PUBLISH', key.meta, '1')
 end
@@ -212,7 +215,8 @@ end
 -- Ends a job that waits or runs.
 local function finish(id, job, state)
   job.state, job.ended_at, job.place = state, now, nextSequence()
-  job.available_at, job.waits_for, job.token, job.lease_until, job.stage, job.line_place = nil, nil, nil, nil, nil, nil
+  job.available_at, job.waits_for = nil, nil
+  job.token, job.lease_until, job.stage, job.line_place = nil, nil, nil, nil
   if state ~= 'failed' then payloads[id] = false end
   count(state, 1)
   save(id, job)
@@ -274,6 +278,12 @@ local function siblingsOf(id, job)
   return siblings
 end
 
+-- Lets a job wait for its image's running one, whose record says so: then nobody else looks for a follow-up.
+local function follow(job, running)
+  job.waits_for, running.job.followed = 'image', true
+  save(running.id, running.job)
+end
+
 -- What stays of a waiting job that a newer one replaces: its priority and its crashes.
 local function inherit(job, replaced)
   if RANKS[replaced.priority] < RANKS[job.priority] then job.priority = replaced.priority end
@@ -284,14 +294,14 @@ end
 -- the job ends as cancelled when a newer one is due no later, and cancels older ones that are due no sooner.
 -- Returns whether it waits.
 local function wait(id, job)
-  local due, running, replaced = dueOf(job), false, {}
+  local due, running, replaced = dueOf(job), nil, {}
   for _, other in ipairs(siblingsOf(id, job)) do
     local isRunning = other.job.state == 'processing'
     if isNewer(other.job, job) and dueOf(other.job) <= due and not (isRunning and other.job.cancel) then
       finish(id, job, 'cancelled')
       return false
     end
-    running = running or isRunning
+    running = isRunning and other or running
     if not isRunning and isNewer(job, other.job) and dueOf(other.job) >= due then replaced[#replaced + 1] = other end
   end
   for _, other in ipairs(replaced) do
@@ -304,15 +314,18 @@ local function wait(id, job)
     job.state, job.waits_for = 'delayed', nil
   else
     job.available_at = nil
-    if running then job.waits_for = 'image' end
+    if running then follow(job, running) end
     job.state = job.waits_for == 'host' and 'delayed' or 'queued'
   end
+  mayHaveWork = true
   save(id, job)
   return true
 end
 
 -- The running job of an image has ended: its follow-up gets in line. After a crash the others are suspects too.
 local function freeFollowUp(id, job, crashes)
+  if not job.followed and not crashes then return end
+  job.followed, mayHaveWork = nil, true
   for _, other in ipairs(siblingsOf(id, job)) do
     if other.job.waits_for == 'image' or crashes then
       if other.job.waits_for == 'image' then other.job.waits_for = nil end
@@ -331,7 +344,7 @@ local function endAttempt(job, outcome, endedAt, failure)
   if #history > MAX_HISTORY then table.remove(history, 1) end
   job.history = history
   job.leased_ms = (job.leased_ms or 0) + math.max(0, endedAt - job.started_at)
-  job.place, job.line_place = job.line_place, nil
+  job.place, job.line_place = job.line_place or job.place, nil
 end
 
 -- A running job has to wait again.

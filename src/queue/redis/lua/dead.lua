@@ -27,5 +27,5 @@ for _, id in ipairs(ids) do
   if job and job.state == 'failed' and act[ARGV[1]](id, job) then changed = changed + 1 end
 end
 flush()
-if ARGV[1] == 'redrive' then wakeWorkers() end
+if mayHaveWork then wakeWorkers() end
 return changed

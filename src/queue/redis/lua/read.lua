@@ -1,7 +1,7 @@
 -- Reads jobs and numbers.
 -- ARGV: 'job' and an id; reply: { id, record, position, completed per second, 1 while paused }, or nothing.
--- ARGV: 'list', a status, a limit, an error code or '', place and id of the last job seen or ''; reply: { total, place and id
--- to go on after or '' at the end, then id, record, position of each }.
+-- ARGV: 'list', a status, a limit, an error code or '', place and id of the last job seen (both '' at first); reply:
+-- { total, place and id to go on after or '' at the end, then id, record, position of each }.
 -- ARGV: 'stats'; reply: one JSON object, in which an empty list is {}.
 local SETS = {
   queued = { LINES[1], LINES[2], LINES[3], key.suspects, key.followups },
@@ -106,7 +106,8 @@ local function list(status, limit, code, place, id)
   end
   local hasMore = #found > limit
   found[limit + 1] = nil
-  local reply = { totalOf(status, code), hasMore and digits(found[limit].place) or '', hasMore and found[limit].id or '' }
+  local reply = { totalOf(status, code), '', '' }
+  if hasMore then reply[2], reply[3] = digits(found[limit].place), found[limit].id end
   for _, entry in ipairs(found) do
     local job = load(entry.id)
     if job then append(reply, entry.id, stored[entry.id].text, positionOf(entry.id, job)) end

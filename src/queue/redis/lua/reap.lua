@@ -1,6 +1,6 @@
--- Takes back expired leases, drops what is kept too long, and repairs some jobs; bounded, to be called until there is no
--- more. ARGV: greatest number of jobs for each of these, lease ms, stale heartbeat ms, outage ms, ended ttl ms, max ended,
--- max dead, max dead inline bytes, cursor of the repair ('': go on where the last call ended).
+-- Takes back expired leases, drops what is kept too long, and repairs some jobs; bounded, to be called until there is
+-- no more. ARGV: greatest number of jobs for each of these, lease ms, stale heartbeat ms, outage ms, ended ttl ms, max
+-- ended, max dead, max dead inline bytes, cursor of the repair ('': go on where the last call ended).
 -- Reply: { 1 when there is more to take or drop, recovered, poisoned, repaired, checked, next cursor }.
 local limit, leaseMs, staleMs, outageMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local endedTtlMs, maxEnded = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -147,5 +147,5 @@ count('dead_dropped', dropExcess(key.failed, redis.call('ZCARD', key.failed) - m
 dropInlinePayloads()
 local repaired, checked, cursor = repairSome()
 flush()
-if recovered + repaired > 0 then wakeWorkers() end
+if mayHaveWork or repaired > 0 then wakeWorkers() end
 return { more and 1 or 0, recovered, poisoned, repaired, checked, cursor }

@@ -76,10 +76,8 @@ local function countAttempts()
   local at, done, all = string.match(text or '', '^(%d+):(%d+):(%d+)$')
   if tonumber(at) ~= second then done, all = 0, 0 end
   redis.call('HSET', key.rates, field, second .. ':' .. (done + completed) .. ':' .. (all + ended))
-  if #durations > 0 then
-    redis.call('LPUSH', key.durations, unpack(durations))
-    redis.call('LTRIM', key.durations, 0, DURATIONS_KEPT - 1)
-  end
+  send('LPUSH', key.durations, durations)
+  redis.call('LTRIM', key.durations, 0, DURATIONS_KEPT - 1)
 end
 
 local answers, ids = {}, {}
@@ -101,5 +99,5 @@ for at = 1, #ARGV, WIDTH do
 end
 countAttempts()
 flush()
-wakeWorkers()
+if mayHaveWork then wakeWorkers() end
 return answers
