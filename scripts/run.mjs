@@ -14,7 +14,7 @@ const pinnedNode = join(
   process.platform === 'win32' ? 'node.exe' : 'node',
 );
 
-/** True when node_modules holds every locked package in its locked version, whoever installed it. */
+/** True when node_modules holds every locked package in its locked version. */
 function isInstalled() {
   const installedLock = join(root, 'node_modules', '.package-lock.json');
   if (!existsSync(installedLock) || !existsSync(pinnedNode)) return false;

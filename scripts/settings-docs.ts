@@ -28,7 +28,7 @@ export function toEnvExample(): string {
     return `# ${TOPICS[topic]}${note}\n${lines.join('\n')}\n`;
   });
   return `# Copy this file to .env and uncomment what differs from the default. docs/configuration.md says what each setting
-# means. A value with special characters stands in single quotes. Written by scripts/settings-docs.ts.
+# means. Put a value with special characters in single quotes. Written by scripts/settings-docs.ts.
 
 ${sections.join('\n')}`;
 }

@@ -24,7 +24,7 @@ export interface Context extends AsyncDisposable {
   readonly images: ImageSource;
 }
 
-/** Parts that stand in for those the configuration would choose. They stay their owner's: the context doesn't close them. */
+/** Parts to use instead of those the configuration would choose. The context doesn't close them. */
 export type ContextOverrides = Partial<Omit<Context, 'config' | typeof Symbol.asyncDispose>>;
 
 export interface ContextOptions {

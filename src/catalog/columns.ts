@@ -1,6 +1,6 @@
 /**
- * The columns of a feed and the other names under which exports of shop systems have them. Names are compared
- * in lower case, with everything but letters and digits left out: `Product ID` is `product_id`.
+ * The columns of a feed, and the other names that exports of shop systems use for them. Names are compared in lower
+ * case and by their letters and digits only: `Product ID` is `product_id`.
  */
 const ALIASES = {
   product_id: ['id', 'sku', 'product', 'item_id', 'article', 'article_number', 'handle'],
@@ -28,8 +28,8 @@ for (const [column, aliases] of Object.entries(ALIASES)) {
 }
 
 /**
- * Which column each header names; null where it names none, or one that an earlier header names already. A column's own name
- * goes before its aliases: with `id` and `product_id` both there, `id` is none.
+ * Which column each header names; null for none, or for one that an earlier header names already. A column's own name
+ * wins over its aliases: with both `id` and `product_id`, `id` names none.
  */
 export function toColumns(headers: readonly string[]): readonly (Column | null)[] {
   const exact = new Set(headers.filter((header) => Object.hasOwn(ALIASES, header)));

@@ -46,7 +46,7 @@ export async function openCatalog(path: string, { decimal }: CatalogOptions = {}
   }
   if (isImageName(absolute)) return withoutRepeats(folder, () => readOneImage(absolute));
   throw new VitrineError('invalid_request', `${path} is neither a catalog nor an image.`, {
-    suggestion: 'Give a .csv, .tsv or .jsonl file, a folder of images, or one image.',
+    suggestion: 'Use a .csv, .tsv or .jsonl file, a folder of images, or one image.',
   });
 }
 
@@ -92,7 +92,7 @@ function withoutRepeats(folder: string, read: () => AsyncGenerator<FeedEntry>): 
           seen.set(key, entry.where);
           yield entry;
         } else {
-          const fault = `product ${productId} has an image ${imageId} already (${first}); give each picture its own image_id.`;
+          const fault = `product ${productId} has an image ${imageId} already (${first}); each picture needs its own image_id.`;
           yield { where: entry.where, fault };
         }
       }

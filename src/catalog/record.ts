@@ -5,7 +5,7 @@ import type { FeedEntry } from './feed.ts';
 import { type DecimalMark, type Price, toPrice } from './price.ts';
 import { DEFAULT_IMAGE_ID, type ImageRef, type ProductFields, type ProductImage } from './product-image.ts';
 
-/** The values of one feed line by column. CSV gives strings; JSON may give numbers, lists and objects. */
+/** The values of one feed line by column. In CSV all are strings; in JSON they may be numbers, lists and objects. */
 export type FeedRecord = { readonly [Name in Column]?: unknown };
 
 /** One line of a feed whose columns are known. */

@@ -103,7 +103,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
     )
     .action(async (image, options, command) => {
       const given = [image, options.product, options.text].filter((value) => value !== undefined);
-      if (given.length !== 1) command.error('error: give one of [image], --product and --text');
+      if (given.length !== 1) command.error('error: needs exactly one of [image], --product and --text');
       const { searchCommand } = await import('./search.ts');
       await end(searchCommand(image, options, terminal));
     });
@@ -218,7 +218,7 @@ function addDeadCommands(vitrine: Command, terminal: Terminal, end: End): void {
       .addOption(jsonOption())
       .action(async (ids, options, command) => {
         const given = [ids.length > 0, options.code !== undefined, options.all].filter(Boolean);
-        if (given.length !== 1) command.error('error: give one of [job_id...], --code and --all');
+        if (given.length !== 1) command.error('error: needs exactly one of [job_id...], --code and --all');
         const { redriveDead, purgeDead } = await import('./dead.ts');
         await end((name === 'redrive' ? redriveDead : purgeDead)(ids, options, terminal));
       });

@@ -92,6 +92,8 @@ async function readImageField(image: string): Promise<{ image_url: string } | { 
     });
   });
   if (bytes.length === 0)
-    throw new VitrineError('invalid_request', `${image} is empty.`, { suggestion: 'Give an image.' });
+    throw new VitrineError('invalid_request', `${image} is empty.`, {
+      suggestion: 'Name a file with an image.',
+    });
   return { image_base64: bytes.toString('base64') };
 }

@@ -50,7 +50,7 @@ export function createApp(context: ApiParts, readiness: Readiness = createReadin
       c.res = onError(thrown, c);
     }
   });
-  // No HSTS: who terminates TLS in front decides that for the whole host.
+  // No HSTS: the proxy that terminates TLS decides that for the whole host.
   app.use(secureHeaders({ strictTransportSecurity: false }));
   app.use(limitContent);
   app.use(

@@ -11,7 +11,7 @@ import type { VectorStore } from '../vectors/port.ts';
 import { alive, health } from './health-schema.ts';
 import type { ModelState, Readiness } from './readiness.ts';
 
-/** The queue as the API process has it: with a spool in front, it also tells how many jobs that holds. */
+/** The queue as the API process has it: with a spool in front, it also knows how many jobs are spooled. */
 export type ApiQueue = JobQueue & { readonly spooledCount?: () => number };
 
 const healthRoute = createRoute({
@@ -55,7 +55,7 @@ type StoreHealth = z.input<typeof health>['dependencies']['store'];
 type ModelHealth = z.input<typeof health>['dependencies']['model'];
 
 /** What doesn't answer by then counts as down, so that /health itself answers within a second. */
-const DEADLINE_MS = 800;
+const DEADLINE_MS = 700;
 
 export interface HealthParts {
   readonly clock: Clock;

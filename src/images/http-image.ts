@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import type { Readable } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
 import { Agent, buildConnector, type Dispatcher, request } from 'undici';
+import { toRetryAfterMs } from '../errors/retry-after.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import type { AddressGuard } from './address-guard.ts';
 import { readLimited, tooLarge } from './read-limited.ts';
@@ -149,7 +150,7 @@ function decoded({ headers, body }: Dispatcher.ResponseData): Readable {
   return body.pipe(stream);
 }
 
-/** Closes the connection; the error by which the stream tells so is of no interest. */
+/** Closes the connection; the error that the stream then emits is of no interest. */
 function discard(body: Readable): void {
   body.on('error', () => undefined).destroy();
 }
@@ -167,7 +168,8 @@ function toStatusError({ statusCode, headers }: Dispatcher.ResponseData, url: UR
   if (statusCode === 401 || statusCode === 403 || statusCode === 407 || statusCode === 451) {
     return new VitrineError('image_access_denied', detail);
   }
-  const retryAfterMs = toRetryAfterMs(headers['retry-after'], Date.now());
+  const askedMs = toRetryAfterMs(headers['retry-after'], Date.now());
+  const retryAfterMs = askedMs === undefined ? undefined : Math.min(askedMs, MAX_RETRY_AFTER_MS);
   if (statusCode === 429 || (statusCode === 503 && retryAfterMs !== undefined)) {
     return new VitrineError('image_host_busy', detail, {
       retryAfterMs: Math.max(MIN_BUSY_MS, retryAfterMs ?? 0),
@@ -178,13 +180,6 @@ function toStatusError({ statusCode, headers }: Dispatcher.ResponseData, url: UR
   }
   if (statusCode >= 400) return new VitrineError('image_not_found', detail);
   return new VitrineError('image_server_error', `${detail} It sent neither an image nor an address.`);
-}
-
-/** RFC 9110, section 10.2.3: seconds, or a date. Milliseconds to wait, at most an hour; undefined when unreadable. */
-export function toRetryAfterMs(header: string | string[] | undefined, nowMs: number): number | undefined {
-  if (typeof header !== 'string') return undefined;
-  const waitMs = /^\s*\d+\s*$/.test(header) ? Number(header) * 1000 : Date.parse(header) - nowMs;
-  return Number.isNaN(waitMs) ? undefined : Math.min(Math.max(waitMs, 0), MAX_RETRY_AFTER_MS);
 }
 
 function toFetchError(error: unknown, url: URL): VitrineError {
@@ -202,7 +197,6 @@ function toFetchError(error: unknown, url: URL): VitrineError {
   if (code === 'ENOTFOUND') {
     return new VitrineError('image_host_unknown', `There is no host ${url.hostname}.`, { cause: error });
   }
-  const reason =
-    code === 'ECONNREFUSED' ? 'refused the connection' : 'broke off or could not be reached';
+  const reason = code === 'ECONNREFUSED' ? 'refused the connection' : 'broke off or could not be reached';
   return new VitrineError('image_fetch_failed', `${url.host} ${reason}.`, { cause: error });
 }

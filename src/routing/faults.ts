@@ -39,7 +39,7 @@ export function toFaults(issues: readonly Issue[], known: readonly string[]): re
 function toMessage(issue: Issue): string {
   switch (issue.code) {
     case 'invalid_type':
-      // Zod keeps the faulty value out of its issues; only its message tells a missing field from a wrong one.
+      // Zod keeps the faulty value out of its issues; only its message shows whether a field is missing or wrong.
       return issue.message.endsWith('received undefined')
         ? 'is required'
         : `must be ${toNoun(issue.expected)}`;

@@ -9,7 +9,7 @@ export interface Form {
 
 type Reader = (value: string) => unknown;
 
-// What doesn't read as its kind stays as it is: the schema then tells what it should have been.
+// What doesn't read as its kind stays as it is: the schema then says what it should have been.
 const asNumber: Reader = (value) =>
   value.trim() === '' || Number.isNaN(Number(value)) ? value : Number(value);
 const asBoolean: Reader = (value) => (value === 'true' ? true : value === 'false' ? false : value);

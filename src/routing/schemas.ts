@@ -55,7 +55,7 @@ export const imageFields = {
 
 const MAX_METADATA_BYTES = 16_384;
 
-/** What a catalog says of a product. */
+/** What a catalog says about a product. */
 export const productFields = {
   name: z.string().max(1000).optional().openapi({ example: 'Brass lamp' }),
   description: z.string().max(20_000).optional(),
@@ -81,7 +81,7 @@ export const productFields = {
     .openapi({ description: `Any JSON object of at most ${MAX_METADATA_BYTES} bytes.` }),
 };
 
-/** `when`: told together with the other faults of the request, unless it isn't an object at all. */
+/** `when`: reported together with the other faults of the request, unless it isn't an object at all. */
 const ofObjects = ({ value }: { value: unknown }): boolean =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 
 /** How long a statement blocks this thread while another process writes. */
@@ -18,7 +18,8 @@ export function openDatabase(file: string): DatabaseSync {
   mkdirSync(dirname(file), { recursive: true });
   const database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS, allowExtension: true });
   try {
-    switchToWal(database);
+    // SQLite doesn't wait for its busy timeout here: two processes that open a new file at once would collide.
+    blockWhileBusy(() => database.exec('PRAGMA journal_mode = WAL'));
     database.exec('PRAGMA synchronous = FULL');
     return database;
   } catch (error) {
@@ -27,13 +28,12 @@ export function openDatabase(file: string): DatabaseSync {
   }
 }
 
-/** SQLite doesn't wait for its busy timeout here: two processes that open a new file at once would collide. */
-function switchToWal(database: DatabaseSync): void {
+/** Repeats the work while another process holds what it needs. It blocks this one: for opening a file, and no more. */
+export function blockWhileBusy<T>(work: () => T): T {
   const deadline = performance.now() + DEADLINE_MS;
   for (;;) {
     try {
-      database.exec('PRAGMA journal_mode = WAL');
-      return;
+      return work();
     } catch (error) {
       if (!isBusy(error) || performance.now() > deadline) throw error;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
@@ -66,11 +66,15 @@ const lastWrites = new WeakMap<DatabaseSync, Promise<unknown>>();
 
 /**
  * Runs the work in one write transaction. While another process holds the write lock, it waits without blocking the
- * event loop, up to 10 s; calls on the same connection run in order. The work may run more than once.
+ * event loop, up to 10 s by default; calls on the same connection run in order. The work may run more than once.
  * @throws what SQLite throws; `isBusy` when the lock wasn't free in time
  */
-export function writeTransaction<T>(database: DatabaseSync, work: () => T): Promise<T> {
-  const deadline = performance.now() + DEADLINE_MS;
+export function writeTransaction<T>(
+  database: DatabaseSync,
+  work: () => T,
+  timeoutMs = DEADLINE_MS,
+): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
   const write = () => retryWhileBusy(() => inTransaction(database, work), deadline);
   const result = (lastWrites.get(database) ?? Promise.resolve()).then(write);
   // After a failure the next one starts in a later turn of the event loop: each may block for a moment.
@@ -107,4 +111,34 @@ function runBetween<T>(database: DatabaseSync, begin: string, work: () => T): T 
     if (database.isTransaction) database.exec('ROLLBACK');
     throw error;
   }
+}
+
+export interface Statements {
+  get<Row>(sql: string, ...values: StatementValues): Row | undefined;
+  all<Row>(sql: string, ...values: StatementValues): Row[];
+  /** @returns how many rows changed */
+  run(sql: string, ...values: StatementValues): number;
+}
+
+type StatementValues = readonly (SQLInputValue | Record<string, SQLInputValue>)[];
+
+/** Runs statements by their text, and prepares each once. Named parameters come in an object. */
+export function createStatements(database: DatabaseSync): Statements {
+  const prepared = new Map<string, StatementSync>();
+  function prepare(sql: string): StatementSync {
+    const known = prepared.get(sql);
+    if (known !== undefined) return known;
+    const statement = database.prepare(sql);
+    statement.setAllowUnknownNamedParameters(true);
+    prepared.set(sql, statement);
+    return statement;
+  }
+  // SQLite knows values by position and by name; TypeScript's overloads know one of them per call.
+  const spread = (values: StatementValues) => values as SQLInputValue[];
+  return {
+    get: <Row>(sql: string, ...values: StatementValues) =>
+      prepare(sql).get(...spread(values)) as Row | undefined,
+    all: <Row>(sql: string, ...values: StatementValues) => prepare(sql).all(...spread(values)) as Row[],
+    run: (sql, ...values) => Number(prepare(sql).run(...spread(values)).changes),
+  };
 }

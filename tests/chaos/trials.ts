@@ -45,7 +45,7 @@ export async function tryLimitedHost(parts: TrialParts, limitedHost: string): Pr
   const { queue, tally, progress } = parts;
   progress('trial: an image host that allows a few requests per second');
   tally.count('image host: a few requests per second');
-  const ids = await enqueueMany(parts, 'limited', 40, (index) => ({
+  const ids = await enqueueMany(parts, 'limited', 24, (index) => ({
     image_url: `${limitedHost}/${index}.png`,
   }));
   await expectAllCompleted(parts, 'limited', ids);

@@ -163,7 +163,7 @@ describe('health', () => {
     });
   });
 
-  test('tells when the collection is of another model', async () => {
+  test('says when the collection is of another model', async () => {
     const { model } = context.embedder;
     const other = { ...context.embedder, model: { ...model, fingerprint: 'another' } };
     await context.store.ensureCollection(model);

@@ -26,7 +26,7 @@ const job = (productId: string, changes: object = {}) => ({
 });
 
 describe('POST /queue/enqueue', () => {
-  test('stores a job and tells where its state is', async () => {
+  test('stores a job and returns the address of its state', async () => {
     const { status, body, headers } = await api.post('/queue/enqueue', job('one', { priority: 'high' }));
     expect(status).toBe(202);
     expect(body).toMatchObject({ status: 'queued', position: 1, replaced: false, superseded: false });
@@ -321,7 +321,7 @@ describe('GET /queue/status/{job_id}', () => {
     expect(await api.post(`/queue/jobs/${madeAgo(1000)}/cancel`)).toMatchObject({ status: 404 });
   });
 
-  test('tells unknown ids from wrong ones', async () => {
+  test('answers an unknown id with 404 and a wrong one with 400', async () => {
     expect(await api.get('/queue/status/0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b')).toMatchObject({
       status: 404,
       body: { code: 'job_not_found' },

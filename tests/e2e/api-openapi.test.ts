@@ -64,7 +64,7 @@ describe('the OpenAPI document', () => {
     ).toEqual([...new Set(served)].toSorted());
   });
 
-  test('gives each operation a summary, a group, a success and problem documents', () => {
+  test('has for each operation a summary, a group, a success and problem documents', () => {
     for (const { name, operation } of operations()) {
       expect(operation.summary, name).toBeTruthy();
       expect(operation.tags, name).toHaveLength(1);

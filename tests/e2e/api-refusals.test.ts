@@ -61,19 +61,19 @@ describe('every failure is a problem document', () => {
 
   test('what a dependency throws, with Retry-After where it is known', async () => {
     const stats = async (): Promise<never> => {
-      throw new VitrineError('queue_unavailable', 'Redis is away.', { retryAfterMs: 1500 });
+      throw new VitrineError('queue_unavailable', 'Redis is down.', { retryAfterMs: 1500 });
     };
     const { status, headers, body } = await ask('/queue/stats', {}, { queue: { ...context.queue, stats } });
     expect({ status, body }).toMatchObject({ status: 503, body: { code: 'queue_unavailable' } });
     expect(headers.get('retry-after')).toBe('2');
-    const away = async (): Promise<never> => {
-      throw new VitrineError('queue_unavailable', 'Redis is away.');
+    const down = async (): Promise<never> => {
+      throw new VitrineError('queue_unavailable', 'Redis is down.');
     };
-    const unknown = await ask('/queue/stats', {}, { queue: { ...context.queue, stats: away } });
+    const unknown = await ask('/queue/stats', {}, { queue: { ...context.queue, stats: down } });
     expect(unknown.headers.get('retry-after')).toBe('5');
   });
 
-  test('what nobody foresaw, without a word of the inside', async () => {
+  test('an unforeseen error, without its message or stack', async () => {
     const stats = async (): Promise<never> => {
       throw new TypeError('cannot read redis://user:hunter2@host/');
     };
@@ -83,7 +83,7 @@ describe('every failure is a problem document', () => {
   });
 });
 
-test('the log has a line a request, without the query, and without passwords of failures', async () => {
+test('the log has one line per request, without the query, and without passwords of failures', async () => {
   const lines: Record<string, unknown>[] = [];
   const ours = createLogger({ level: 'silent', file: undefined });
   // The same serializers, for they take the passwords out; only the destination is the test's.
@@ -94,7 +94,7 @@ test('the log has a line a request, without the query, and without passwords of 
   const write = (line: string) => lines.push(JSON.parse(line) as Record<string, unknown>);
   const logger = pino({ serializers: serializers! }, { write });
   const stats = async (): Promise<never> => {
-    throw new Error('redis://user:hunter2@host/ is away');
+    throw new Error('redis://user:hunter2@host/ is down');
   };
   await ask('/queue/stats?key=secret', {}, { logger, queue: { ...context.queue, stats } });
   expect(lines).toMatchObject([

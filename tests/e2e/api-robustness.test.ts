@@ -82,7 +82,7 @@ describe('whatever is sent', () => {
 });
 
 describe('over a socket', () => {
-  /** Writes the text and gives all that comes back until the server closes. */
+  /** Writes the text and returns all that is received until the server closes. */
   async function exchange(text: string): Promise<string> {
     const { hostname, port } = new URL(server.url);
     const socket = connect(Number(port), hostname).setEncoding('utf8');

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { expect, test } from 'vitest';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import { startServer } from '../../src/http/server.ts';
@@ -62,6 +62,37 @@ test('listens before it connects to anything, and is never ready on a collection
     expect((await fetch(`${server.url}/livez`)).status).toBe(200);
   } finally {
     await server.stop();
+  }
+});
+
+test('answers at once although Redis and Qdrant accept connections and say nothing', async () => {
+  const connected: Socket[] = [];
+  const silent = createServer((socket) => void connected.push(socket));
+  silent.listen(0, '127.0.0.1');
+  await once(silent, 'listening');
+  const { port } = silent.address() as { port: number };
+  await using folder = await createTempFolder();
+  await using program = startProgram('src/main.ts', {
+    PORT: '0',
+    DATA_DIR: folder.path,
+    MODEL: 'builtin',
+    REDIS_URL: `redis://127.0.0.1:${port}`,
+    QDRANT_URL: `http://127.0.0.1:${port}`,
+  });
+  try {
+    const url = await until('the address', () => /"url":"([^"]+)"/.exec(program.output)?.[1], 10_000);
+    expect((await fetch(`${url}/livez`)).status).toBe(200);
+    const from = performance.now();
+    const health = await fetch(`${url}/health`);
+    expect(performance.now() - from).toBeLessThan(1000);
+    expect(await health.json()).toMatchObject({
+      status: 'degraded',
+      dependencies: { queue: { state: 'down', pending: null, spooled: 0 }, store: { state: 'down' } },
+    });
+    expect((await fetch(`${url}/readyz`)).status).toBe(503);
+  } finally {
+    for (const socket of connected) socket.destroy();
+    silent.close();
   }
 });
 

@@ -65,14 +65,14 @@ test('a catalog with a bad image ends with 1 and says why; the good ones can be 
 test.each([
   [['--catalog', 'no-such.csv'], 1, 'There is nothing at no-such.csv.'],
   [['--frobnicate'], 2, "Unknown option '--frobnicate'"],
-])('%j is told in a sentence', async (args, code, sentence) => {
+])('%j fails in a sentence', async (args, code, sentence) => {
   await using program = start({}, '--once', ...args);
   expect(await program.ended).toBe(code);
   expect(program.output).toContain(sentence);
   expect(program.output).not.toContain('at file:');
 });
 
-test('a port that is taken is told, with what to do', async () => {
+test('a port that is taken is reported, with what to do', async () => {
   await using server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;

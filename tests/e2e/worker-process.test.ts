@@ -1,9 +1,14 @@
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Context } from '../../src/context.ts';
 import { createTestContext } from '../support/context.ts';
 import { drawImage, newInlineJob } from '../support/images.ts';
+import { newJob } from '../support/jobs.ts';
 import { type Program, startProgram } from '../support/program.ts';
 import { until } from '../support/until.ts';
 
@@ -14,6 +19,9 @@ describe('the worker process', () => {
     const environment = { DATA_DIR: context.config.dataDir, MODEL: 'builtin', ...more };
     return stack.use(startProgram('workers/main.ts', environment, args));
   };
+
+  const untilReady = (worker: Program) =>
+    until('that it is ready', () => (worker.output.includes('worker ready') ? true : undefined));
 
   beforeEach(async () => {
     stack = new AsyncDisposableStack();
@@ -44,11 +52,53 @@ describe('the worker process', () => {
   test('on SIGTERM it finishes, leaves the list of workers at once, and ends with 0', async () => {
     const worker = start();
     await until('its heartbeat', async () =>
-      (await context.registry.list()).length === 1 ? true : undefined,
+      (await context.queue.workers()).length === 1 ? true : undefined,
     );
-    await until('that it is ready', () => (worker.output.includes('worker ready') ? true : undefined));
+    await untilReady(worker);
     expect(await worker.stop()).toBe(0);
-    expect(await context.registry.list()).toEqual([]);
+    expect(await context.queue.workers()).toEqual([]);
+  });
+
+  test('a second signal of another kind ends it at once', async () => {
+    const server = createServer();
+    stack.defer(() => void server.close());
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    await context.queue.enqueue([newJob('p', { url: `http://127.0.0.1:${port}/never.jpg` })]);
+    const worker = start([], { IMAGE_ALLOW_HOSTS: '127.0.0.1' });
+    await once(server, 'request');
+    worker.child.kill('SIGTERM');
+    await until('the drain', async () =>
+      (await context.queue.workers())[0]?.state === 'draining' ? true : undefined,
+    );
+    worker.child.kill('SIGINT');
+    expect(await worker.ended).toBeNull();
+    expect(worker.child.signalCode).toBe('SIGINT');
+  });
+
+  test('on SIGTERM while it waits for a Qdrant that is down it ends with 0', async () => {
+    const worker = start([], { QDRANT_URL: 'http://127.0.0.1:1' });
+    await until('a try', () => (worker.output.includes('Qdrant failed') ? true : undefined));
+    expect(await worker.stop()).toBe(0);
+  });
+
+  test('with eight reads that never return it hands back its jobs and ends with 1', async () => {
+    const fifo = join(context.config.dataDir, 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    const jobs = Array.from({ length: 20 }, (_, n) => newJob(`p-${n}`, { maxAttempts: 8 }));
+    await context.queue.enqueue(jobs);
+    const environment = { DATA_DIR: context.config.dataDir, MODEL: 'builtin', IMAGE_TIMEOUT_MS: '100' };
+    const worker = stack.use(startProgram('tests/support/stuck-worker.ts', environment, [fifo]));
+    expect(await worker.ended).toBe(1);
+    expect(worker.output).toContain('worker_stuck');
+
+    const views = await Promise.all(jobs.map(({ id }) => context.queue.status(id)));
+    const tried = views.filter((view) => view?.attempts === 1);
+    expect(tried).toHaveLength(8);
+    for (const view of tried)
+      expect(view).toMatchObject({ status: 'delayed', lastError: { code: 'image_fetch_timeout' } });
+    for (const view of views.filter((other) => !tried.includes(other)))
+      expect(view).toMatchObject({ status: 'queued', attempts: 0, crashes: 0 });
   });
 
   test('a wrong option ends with 2, a wrong setting with 1, both in a plain sentence', async () => {

@@ -72,8 +72,3 @@ it('fails in plain sentences', async () => {
   expect((await models(['pull', 'gpt'])).err).toContain('clip-vit-base-patch32');
   expect((await models(['verify', 'nope'])).err).toContain('neither a known name nor a folder');
 });
-
-it('says what is missing or misspelled', async () => {
-  expect(await models(['pull'])).toMatchObject({ code: 2, err: expect.stringContaining("argument 'model'") });
-  expect(await models(['puhl'])).toMatchObject({ code: 2, err: expect.stringContaining('pull') });
-});

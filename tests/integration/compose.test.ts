@@ -71,7 +71,7 @@ describe('docker-compose.yml', () => {
     }
   });
 
-  it('gives the queue a Redis that keeps every job', () => {
+  it('runs a Redis that keeps every job', () => {
     expect(redis?.image).toMatch(/^redis:[7-9]\./);
     const command = redis?.command ?? [];
     const optionOf = (name: string): string | undefined => command[command.indexOf(name) + 1];
@@ -109,7 +109,7 @@ describe('docker-compose.yml', () => {
     expect(worker?.healthcheck).toEqual({ disable: true });
   });
 
-  it('gives a stopping worker longer than it takes', () => {
+  it('lets a stopping worker take longer than its grace period', () => {
     const seconds = Number(example['STOP_GRACE_PERIOD']?.replace(/s$/, ''));
     expect(seconds * 1000).toBeGreaterThan(parseConfig({}).worker.shutdownGraceMs);
     expect(worker?.stop_grace_period).toContain('STOP_GRACE_PERIOD');

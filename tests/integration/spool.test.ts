@@ -294,6 +294,12 @@ describe('a spool', () => {
     expect(await medianMs()).toBeLessThan(beforeMs * 4 + 5);
   });
 
+  test('waits at its opening for a process that creates the same file', async () => {
+    const holder = stack.use(startProgram('tests/support/lock-holder.ts', {}, [file, '300']));
+    await until('the lock', () => (holder.output.includes('locked') ? true : undefined));
+    await spool(open(), toJobs(1));
+  });
+
   test('says what to do when its file cannot be opened', async () => {
     await writeFile(file, 'no database'.repeat(100));
     expect(open).toThrow(expect.objectContaining({ code: 'invalid_configuration' }));

@@ -1,14 +1,16 @@
-import { createServer } from 'node:http';
+import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
+import type { ImageRef } from '../../src/catalog/product-image.ts';
 import type { Context } from '../../src/context.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import { systemClock } from '../../src/observability/system-clock.ts';
-import type { JobView, NewJob } from '../../src/queue/port.ts';
+import type { JobQueue, JobView, NewJob } from '../../src/queue/port.ts';
 import type { VectorStore } from '../../src/vectors/port.ts';
 import { createWorker, type Worker } from '../../workers/worker.ts';
 import { createTestContext } from '../support/context.ts';
 import { drawImage, newInlineJob } from '../support/images.ts';
+import { newJob } from '../support/jobs.ts';
 import { until } from '../support/until.ts';
 
 let stack = new AsyncDisposableStack();
@@ -49,8 +51,29 @@ async function enqueueImages(context: Context, count: number): Promise<readonly 
   return jobs;
 }
 
+/** The context with images from elsewhere. */
+function withImages(outer: Context, fetch: () => Promise<Uint8Array>): Context {
+  return Object.create(outer, { images: { value: { ...outer.images, fetch } } });
+}
+
+/** A server of images on loopback, until the test ends. */
+async function startServer(answer: (response: ServerResponse, count: number) => void) {
+  let count = 0;
+  const server = createServer((_, response) => answer(response, ++count));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  stack.defer(() => void server.close());
+  const { port } = server.address() as AddressInfo;
+  return { url: `http://127.0.0.1:${port}/a.jpg`, requests: () => count };
+}
+
+async function enqueueUrl(context: Context, url: string): Promise<NewJob> {
+  const job = newJob('p', { url });
+  await context.queue.enqueue([job]);
+  return job;
+}
+
 describe('a worker', () => {
-  test('brings every image into the store, and says where', async () => {
+  test('writes every image into the store, and says where', async () => {
     const context = await openContext();
     const jobs = await enqueueImages(context, 40);
     const counts = await createWorker(context).run({ once: true });
@@ -74,7 +97,7 @@ describe('a worker', () => {
     expect(best).toMatchObject({ id: stored!.id, score: expect.closeTo(1, 3) });
   });
 
-  test('sends a damaged image to the dead letter at once, the images beside it go on', async () => {
+  test('sends a damaged image to the dead letter at once, the others go on', async () => {
     const context = await openContext();
     const damaged = newInlineJob('damaged', (await drawImage(1)).subarray(0, 60));
     await context.queue.enqueue([damaged]);
@@ -88,26 +111,85 @@ describe('a worker', () => {
   });
 
   test('tries a failing server again, and gives up after the last attempt', async () => {
-    let asked = 0;
-    const server = createServer((_, response) => {
-      asked++;
-      response.writeHead(500).end();
-    });
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    stack.defer(() => void server.close());
-    const { port } = server.address() as AddressInfo;
+    const { url, requests } = await startServer((response) => response.writeHead(500).end());
     const context = await openContext({ IMAGE_ALLOW_HOSTS: '127.0.0.1' });
-    const job = newInlineJob('p', new Uint8Array());
-    const image = { kind: 'url' as const, url: `http://127.0.0.1:${port}/a.jpg` };
-    await context.queue.enqueue([{ ...job, data: { ...job.data, image } }]);
+    const job = await enqueueUrl(context, url);
     start(context);
 
     const view = await untilEnded(context, job.id);
     expect(view).toMatchObject({ status: 'failed', attempts: 3, lastError: { code: 'image_server_error' } });
-    expect(asked).toBe(3);
+    expect(requests()).toBe(3);
   });
 
-  test('gives jobs back uncounted while the store is away, and completes them when it is back', async () => {
+  test('waits for a host that asks to slow down, without counting an attempt', async () => {
+    const png = await drawImage(1);
+    const { url, requests } = await startServer((response, count) => {
+      if (count < 3) response.writeHead(429).end();
+      else response.end(png);
+    });
+    const context = await openContext({ IMAGE_ALLOW_HOSTS: '127.0.0.1' });
+    const job = await enqueueUrl(context, url);
+    start(context);
+
+    const view = await untilEnded(context, job.id);
+    expect(view).toMatchObject({ status: 'completed', attempts: 1, result: { outcome: 'indexed' } });
+    expect(view.history.map(({ outcome }) => outcome)).toEqual(['deferred', 'deferred', 'completed']);
+    expect(requests()).toBe(3);
+  });
+
+  test('says which of its jobs the store did not take, since a newer one was there', async () => {
+    const context = await openContext();
+    const outcomes = [];
+    for (const version of [5, 4, null]) {
+      const job = { ...newInlineJob('p', await drawImage(1)), version };
+      await context.queue.enqueue([job]);
+      await createWorker(context).run({ once: true });
+      outcomes.push((await context.queue.status(job.id))?.result?.outcome);
+    }
+    expect(outcomes).toEqual(['indexed', 'superseded', 'indexed']);
+  });
+
+  test('does not fetch an image again whose point it had written before its settlement was lost', async () => {
+    const outer = await openContext({ LEASE_MS: '1000' });
+    let settles = 0;
+    let fetches = 0;
+    const queue: JobQueue = {
+      ...outer.queue,
+      async settle(settlements) {
+        if (++settles === 1) throw new Error('The reply is lost for good.');
+        return outer.queue.settle(settlements);
+      },
+    };
+    const images = {
+      ...outer.images,
+      fetch(image: ImageRef, signal: AbortSignal) {
+        fetches++;
+        return outer.images.fetch(image, signal);
+      },
+    };
+    const context = { ...outer, queue, images, embedder: outer.embedder };
+    const [job] = await enqueueImages(context, 1);
+    start(context);
+    expect(await untilEnded(context, job!.id)).toMatchObject({
+      status: 'completed',
+      crashes: 0,
+      attempts: 1,
+      result: { outcome: 'unchanged' },
+    });
+    expect(fetches).toBe(1);
+  });
+
+  test('shows which stage a job is in', async () => {
+    const outer = await openContext({ LEASE_MS: '1000', SHUTDOWN_GRACE_MS: '0' });
+    const context = withImages(outer, () => new Promise<never>(() => undefined));
+    const [job] = await enqueueImages(context, 1);
+    start(context);
+    await until('a renewal with the stage', async () =>
+      (await context.queue.status(job!.id))?.stage === 'fetching' ? true : undefined,
+    );
+  });
+
+  test('hands jobs back uncounted while the store is away, and completes them when it is back', async () => {
     const outer = await openContext();
     let down = true;
     let refused = 0;
@@ -134,42 +216,35 @@ describe('a worker', () => {
     }
   });
 
-  test('stopped without a grace period, gives back what it holds and leaves no heartbeat', async () => {
+  test('stopped without a grace period, hands back what it holds and leaves no heartbeat', async () => {
     const outer = await openContext({ SHUTDOWN_GRACE_MS: '0' });
     const arrived = Promise.withResolvers<void>();
-    const embedder = {
-      ...outer.embedder,
-      model: outer.embedder.model,
-      embedImages: () => {
-        arrived.resolve();
-        return new Promise<never>(() => undefined);
-      },
-    };
-    const context = { ...outer, embedder };
+    const context = withImages(outer, () => {
+      arrived.resolve();
+      return new Promise<never>(() => undefined);
+    });
     const jobs = await enqueueImages(context, 3);
     const worker = createWorker(context);
     const ended = worker.run();
     await arrived.promise;
-    expect(await context.registry.list()).toMatchObject([
-      { id: worker.id, state: 'working', model: 'builtin' },
-    ]);
+    await until('a heartbeat of a working worker', async () =>
+      (await context.queue.workers())[0]?.state === 'working' ? true : undefined,
+    );
+    expect(await context.queue.workers()).toMatchObject([{ id: worker.id, model: 'builtin' }]);
     worker.stop();
     await ended;
 
-    expect(await context.registry.list()).toEqual([]);
+    expect(await context.queue.workers()).toEqual([]);
     for (const job of jobs) {
       expect(await context.queue.status(job.id)).toMatchObject({ status: 'queued', attempts: 0, crashes: 0 });
     }
   });
 
   test('ends a job that hangs at its soft limit, and at its hard limit for good', async () => {
-    const outer = await openContext();
-    const embedder = {
-      ...outer.embedder,
-      model: outer.embedder.model,
-      embedImages: () => new Promise<never>(() => undefined),
-    };
-    const context = { ...outer, embedder };
+    const context = withImages(
+      await openContext({ SHUTDOWN_GRACE_MS: '0' }),
+      () => new Promise<never>(() => undefined),
+    );
     const soft = newInlineJob('soft', await drawImage(1));
     const hard = newInlineJob('hard', await drawImage(2));
     await context.queue.enqueue([
@@ -190,41 +265,43 @@ describe('a worker', () => {
   });
 
   test('keeps its heartbeat and its leases during a long inference', async () => {
-    // Every wait a five-hundredth as long: a heartbeat and a renewal each 20 ms.
+    // Every wait is 500 times shorter: a heartbeat and a renewal every 20 ms.
     const clock = {
       ...systemClock,
       sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(ms / 500, signal),
     };
-    const outer = await openContext({ BATCH_SIZE: '256', LEASE_MS: '30000' }, { clock });
-    await outer.embedder.start();
-    let beats = 0;
+    const limits = {
+      JOB_SOFT_TIMEOUT_MS: '3600000',
+      JOB_HARD_TIMEOUT_MS: '604800000',
+      IMAGE_TIMEOUT_MS: '600000',
+    };
+    const outer = await openContext({ BATCH_SIZE: '256', LEASE_MS: '30000', ...limits }, { clock });
+    const model = await outer.embedder.start();
+    let heartbeats = 0;
     let renewals = 0;
-    let during: { beats: number; renewals: number } | undefined;
+    let during: { heartbeats: number; renewals: number } | undefined;
     const context: Context = {
       ...outer,
-      registry: {
-        ...outer.registry,
-        beat: (report, ttlMs) => {
-          beats++;
-          return outer.registry.beat(report, ttlMs);
-        },
-      },
       queue: {
         ...outer.queue,
-        renew: (leases, leaseMs) => {
+        heartbeat: (report) => {
+          heartbeats++;
+          return outer.queue.heartbeat(report);
+        },
+        renew: (workerId, leases) => {
           renewals++;
-          return outer.queue.renew(leases, leaseMs);
+          return outer.queue.renew(workerId, leases);
         },
       },
       embedder: {
         ...outer.embedder,
-        model: outer.embedder.model,
+        model,
         async embedImages(images) {
-          const before = { beats, renewals };
+          const before = { heartbeats, renewals };
           // One call to the thread with the same images over and over: much longer than those waits.
           const repeated = Array.from({ length: 200 }, (_, index) => images[index % images.length]!);
           const vectors = await outer.embedder.embedImages(repeated);
-          during = { beats: beats - before.beats, renewals: renewals - before.renewals };
+          during = { heartbeats: heartbeats - before.heartbeats, renewals: renewals - before.renewals };
           return vectors.slice(0, images.length);
         },
       },
@@ -232,7 +309,7 @@ describe('a worker', () => {
     const [job] = await enqueueImages(context, 1);
     start(context);
     expect(await untilEnded(context, job!.id)).toMatchObject({ status: 'completed', crashes: 0 });
-    expect(during?.beats).toBeGreaterThan(1);
+    expect(during?.heartbeats).toBeGreaterThan(1);
     expect(during?.renewals).toBeGreaterThan(1);
   });
 });

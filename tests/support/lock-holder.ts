@@ -1,6 +1,7 @@
-// Takes the lock that it is given, and keeps it until it is killed.
+// Takes the lock of the file that it is given, and keeps it for some time, or until it is killed.
 import { tryLock } from '../../src/queue/spool/spool.ts';
 
-const lock = tryLock(process.argv[2] ?? '');
+const [file = '', keepMs = '60000'] = process.argv.slice(2);
+const lock = tryLock(file);
 console.log(lock === null ? 'taken by another' : 'locked');
-setInterval(() => lock, 1_000);
+setTimeout(() => lock?.[Symbol.dispose](), Number(keepMs));

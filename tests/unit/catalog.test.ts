@@ -28,7 +28,7 @@ const faults = (entries: readonly FeedEntry[]) =>
   entries.filter(isFault).map(({ where, fault }) => `${where}: ${fault}`);
 
 describe('a CSV catalog', () => {
-  test('gives every column to the product image, with paths from the file’s own folder', async () => {
+  test('reads every column into the product image, with paths from the file’s own folder', async () => {
     const entries = await read(
       'sub/catalog.csv',
       'product_id,image_id,name,description,category,brand,price,currency,tags,image_path,metadata\n' +
@@ -92,7 +92,7 @@ describe('a CSV catalog', () => {
       'line 4: price must be a number such as 19.90.',
       'line 5: it has neither image_path nor image_url.',
       'line 6: it has 4 values, the header has 3.',
-      'line 7: product A has an image main already (line 2); give each picture its own image_id.',
+      'line 7: product A has an image main already (line 2); each picture needs its own image_id.',
     ]);
   });
 
@@ -216,7 +216,7 @@ describe('a folder of images', () => {
       ['top', undefined],
     ]);
     expect(faults(entries)).toEqual([
-      'mug/a.webp: product a has an image main already (lamp/a.jpg); give each picture its own image_id.',
+      'mug/a.webp: product a has an image main already (lamp/a.jpg); each picture needs its own image_id.',
     ]);
   });
 

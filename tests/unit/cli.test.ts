@@ -1,119 +1,237 @@
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import type { z } from '@hono/zod-openapi';
 import { describe, expect, test } from 'vitest';
-import { defineCommand, print, UsageError } from '../../src/cli/command.ts';
-import { COMMANDS } from '../../src/cli/commands.ts';
-import { toNearest } from '../../src/cli/nearest.ts';
+import type { FeedEntry } from '../../src/catalog/feed.ts';
+import { type Client, type ClientRequest, withRetries } from '../../src/cli/client.ts';
+import { createCommands } from '../../src/cli/commands.ts';
+import { indexCatalog } from '../../src/cli/index/index-catalog.ts';
 import { runCli } from '../../src/cli/run-cli.ts';
 import { toTable } from '../../src/cli/table.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import { createTempFolder } from '../support/context.ts';
 import { createTestTerminal } from '../support/terminal.ts';
 
-const echo = defineCommand({
-  name: 'echo',
-  summary: 'Say it',
-  arguments: 'WORD',
-  count: [1, 1],
-  options: {
-    loud: { type: 'boolean', default: false, help: 'louder' },
-    times: { type: 'string', short: 'n', hint: 'N', default: '1', help: 'how often' },
-  },
-  examples: ['vitrine echo hi'],
-  async run({ loud, times }, [word = ''], terminal) {
-    if (word === 'broken')
-      throw new VitrineError('queue_unavailable', 'Redis is away.', { suggestion: 'Start it.' });
-    if (word === 'bad') throw new UsageError('That word is bad.');
-    for (let i = 0; i < Number(times); i++) print(terminal, loud ? word.toUpperCase() : word);
-    return 0;
-  },
-});
-
-async function run(...args: readonly string[]) {
-  const terminal = createTestTerminal();
-  const code = await runCli([echo], args, terminal);
+async function run(args: readonly string[], environment: Readonly<Record<string, string>> = { PORT: '1' }) {
+  const terminal = createTestTerminal(environment);
+  const code = await runCli(args, terminal);
   return { code, out: terminal.out(), err: terminal.err() };
 }
 
 describe('the command line', () => {
-  test('runs a command with its options and arguments', async () => {
-    expect(await run('echo', 'hi', '--loud', '-n', '2')).toEqual({ code: 0, out: 'HI\nHI\n', err: '' });
-  });
-
-  test('takes everything after -- as an argument', async () => {
-    expect(await run('echo', '--', '--help')).toMatchObject({ code: 0, out: '--help\n' });
-  });
-
   test.each([
-    [['ecko', 'x'], 'There is no command "ecko". Did you mean `vitrine echo`?'],
-    [['qqqqqq'], 'There is no command "qqqqqq".'],
-    [['--frobnicate'], 'There is no option "--frobnicate".'],
-    [['echo', 'x', '--lout'], 'vitrine echo has no option --lout. Did you mean --loud?'],
-    [['echo', 'x', '--zzz'], 'vitrine echo has no option --zzz.\n'],
-    [['echo', 'x', '--times'], "Option '-n, --times <value>' argument missing."],
-    [['echo'], 'vitrine echo needs WORD.'],
-    [['echo', 'a', 'b'], 'vitrine echo does not take "b".'],
-    [['echo', 'bad'], 'That word is bad.'],
+    [['serach', 'x'], "unknown command 'serach'\n(Did you mean search?)"],
+    [['qqqqqq'], "unknown command 'qqqqqq'\n"],
+    [['--frobnicate'], "unknown option '--frobnicate'\n"],
+    [['stats', '--serve', 'x'], "unknown option '--serve'\n(Did you mean --server?)"],
+    [['stats', '--server'], "option '--server <url>' argument missing"],
+    [['stats', 'x'], "too many arguments for 'stats'"],
+    [['index'], "missing required argument 'path'"],
+    [['index', 'x', '--decimal', 'dot'], 'Allowed choices are point, comma.'],
+    [['search'], 'needs exactly one of [image], --product and --text'],
+    [['search', 'a.jpg', '--text', 'b'], 'needs exactly one of [image], --product and --text'],
+    [['search', 'a.jpg', '-n', '0'], 'It must be a whole number from 1 to 1000.'],
+    [['search', 'a.jpg', '--min-price', 'much'], 'It must be a number.'],
+    [['dead', 'exprot'], "unknown command 'exprot'\n(Did you mean export?)"],
+    [['dead', 'purge'], 'needs exactly one of [job_id...], --code and --all'],
+    [['dead', 'redrive', 'id', '--all'], 'needs exactly one of [job_id...], --code and --all'],
+    [['models', 'pull'], "missing required argument 'model'"],
   ])('answers %j with a sentence and exit code 2', async (args, sentence) => {
-    const { code, out, err } = await run(...args);
+    const { code, out, err } = await run(args);
     expect(code).toBe(2);
     expect(out).toBe('');
     expect(err).toContain(sentence);
-    expect(err).toContain('--help');
+    expect(err).toContain('vitrine --help');
   });
 
-  test('tells a failure in its sentence with the suggestion, without a stack, and exit code 1', async () => {
-    const { code, err } = await run('echo', 'broken');
+  test('without arguments shows its help', async () => {
+    const { code, out } = await run([]);
+    expect(code).toBe(0);
+    expect(out).toContain('Usage: vitrine');
+    expect(await run(['--help'])).toEqual({ code: 0, out, err: '' });
+  });
+
+  test('shows help for every command, with examples, in lines that fit', async () => {
+    const { commands } = createCommands(createTestTerminal(), () => {});
+    expect(commands.length).toBeGreaterThan(10);
+    for (const command of commands) {
+      const { code, out } = await run([command.name(), '--help']);
+      expect(code).toBe(0);
+      expect(out).toContain(`Usage: vitrine ${command.name()}`);
+      expect(out).toMatch(new RegExp(`Examples:\n  vitrine ${command.name()}`));
+      for (const line of out.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
+    }
+  });
+
+  test('prints a failure in its sentence with the suggestion, without a stack or colours, and exit code 1', async () => {
+    expect(await run(['index', 'no-such.csv'])).toEqual({
+      code: 1,
+      out: '',
+      err: 'There is nothing at no-such.csv.\nCheck the path; a relative one starts from the current folder. (invalid_request)\n',
+    });
+  });
+
+  test.each([
+    ['stats'],
+    ['workers'],
+    ['pause'],
+    ['resume'],
+    ['cancel', 'id'],
+    ['retry', 'id'],
+    ['search', '--product', 'id'],
+    ['dead', 'list'],
+    ['dead', 'redrive', '--all'],
+    ['dead', 'purge', '--code', 'job_poison'],
+    ['dead', 'export'],
+  ])('%s %s says that no server answers, and opens nothing', async (...args) => {
+    await using folder = await createTempFolder();
+    const dataDir = join(folder.path, 'data');
+    const { code, out, err } = await run(args, { PORT: '1', DATA_DIR: dataDir });
     expect(code).toBe(1);
-    expect(err).toBe('Redis is away.\nStart it. (queue_unavailable)\n');
+    expect(out).toBe('');
+    expect(err).toBe(
+      'No Vitrine server answers at http://127.0.0.1:1.\nStart one with `vitrine serve`, or name another one with --server. (server_unreachable)\n',
+    );
+    expect(existsSync(dataDir)).toBe(false);
   });
 
-  test('shows every option of a command in its help', async () => {
-    const { code, out } = await run('echo', '--help');
-    expect(code).toBe(0);
-    for (const part of [
-      'Usage: vitrine echo WORD',
-      '--loud',
-      '-n, --times N',
-      'how often',
-      'vitrine echo hi',
-    ])
-      expect(out).toContain(part);
-    expect((await run('help', 'echo')).out).toBe(out);
-  });
-
-  test('leaves a command in the middle when it is interrupted, unless that one drains by itself', async () => {
+  test('leaves a command that waits for an answer when it is interrupted', async () => {
+    await using server = createServer((request, response) => {
+      if (request.url === '/livez') response.end('{"status":"ok"}');
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
     const stop = new AbortController();
-    const slow = { ...echo, name: 'slow', run: () => Promise.withResolvers<number>().promise };
-    const draining = { ...slow, name: 'draining', drains: true, run: async () => 0 };
-    const terminal = { ...createTestTerminal(), signal: stop.signal };
-    const left = runCli([slow], ['slow'], terminal);
+    const terminal = { ...createTestTerminal({ PORT: String(port) }), signal: stop.signal };
+    const running = runCli(['stats'], terminal);
+    await once(server, 'request');
     stop.abort();
-    expect(await left).toBe(130);
-    expect(await runCli([draining], ['draining'], terminal)).toBe(0);
-  });
-
-  test('lists the commands without one, and writes no colours into a pipe', async () => {
-    const { code, out } = await run();
-    expect(code).toBe(0);
-    expect(out).toContain('echo  Say it');
-    expect((await run('nope')).err).not.toContain('\u001b');
+    expect(await running).toBe(130);
+    server.closeAllConnections();
   });
 });
 
-describe('every command of Vitrine', () => {
-  test.each(COMMANDS.map((command) => [command.name, command] as const))(
-    '%s has whole help',
-    (name, { help, summary }) => {
-      expect(help).toContain(`Usage: vitrine ${name}`);
-      expect(summary).toMatch(/^[A-Z].*[^.]$/);
-      expect(help.split('Examples:\n')[1]).toMatch(new RegExp(`^  vitrine ${name}`));
-      for (const line of help.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
+test.each([
+  [['dead', 'purge', 'a', 'b'], 'DELETE /queue/dead', { ids: ['a', 'b'] }],
+  [['dead', 'purge', '--code', 'job_poison'], 'DELETE /queue/dead', { code: 'job_poison' }],
+  [['dead', 'purge', '--all'], 'DELETE /queue/dead', { all: true }],
+  [['dead', 'redrive', 'a'], 'POST /queue/dead/redrive', { ids: ['a'] }],
+])('%j sends its selection in the body', async (args, route, expected) => {
+  const requests: { readonly route: string; readonly body: unknown }[] = [];
+  await using server = createServer(async (request, response) => {
+    if (request.url === '/livez') return response.end('{"status":"ok"}');
+    const body = Buffer.concat(await Array.fromAsync(request)).toString();
+    requests.push({ route: `${request.method} ${request.url}`, body: JSON.parse(body) });
+    return response.end('{"removed":2,"redriven":2}');
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  expect(await run(args, { PORT: String(port) })).toMatchObject({ code: 0 });
+  expect(requests).toEqual([{ route, body: expected }]);
+  server.closeAllConnections();
+});
+
+/** A server's answers, by the path of the request. */
+function createFakeClient(answer: (path: string, request: ClientRequest) => unknown): Client {
+  return {
+    address: 'http://fake',
+    async call<S extends z.ZodType>(_schema: S, path: string, request: ClientRequest = {}) {
+      return answer(path, request) as z.infer<S>;
     },
-  );
+    open: () => Promise.reject(new Error('not used')),
+  };
+}
+
+function createCatalog(base64: string, count: number) {
+  return {
+    folder: '/catalog',
+    async *entries(): AsyncGenerator<FeedEntry> {
+      for (let n = 1; n <= count; n++) {
+        const image = { kind: 'inline', base64 } as const;
+        yield { where: `line ${n}`, image: { productId: `P${n}`, imageId: 'main', image, product: {} } };
+      }
+    },
+  };
+}
+
+const acceptAll = (request: ClientRequest, toId: () => string) => {
+  const jobs = request.body as readonly unknown[];
+  return { accepted: jobs.length, job_ids: jobs.map(toId), rejected: [] };
+};
+
+describe('indexing a catalog', () => {
+  const signal = new AbortController().signal;
+
+  test('ends when only jobs that are retried much later are left, and counts them', async () => {
+    let id = 0;
+    const availableAt = new Date(Date.now() + 600_000).toISOString();
+    const client = createFakeClient((path, request) => {
+      if (path === '/queue/enqueue/batch') return acceptAll(request, () => `${id++}`);
+      return path === '/queue/status/0'
+        ? { status: 'completed' }
+        : { status: 'delayed', available_at: availableAt };
+    });
+    const catalog = createCatalog('x', 3);
+    const progress = await indexCatalog({ catalog, client, sharedFolders: [], signal, onProgress() {} });
+    expect(progress).toMatchObject({ total: 3, completed: 1, failures: [], retriedLater: 2 });
+  });
+
+  test('sends inline images while earlier ones are worked on, with a bound on their bytes', async () => {
+    const open = new Set<string>();
+    const openAtSend: number[] = [];
+    let endedAt = 0;
+    let id = 0;
+    const client = createFakeClient((path, request) => {
+      if (path === '/queue/enqueue/batch') {
+        openAtSend.push(open.size);
+        return acceptAll(request, () => {
+          open.add(`${id}`);
+          return `${id++}`;
+        });
+      }
+      // One job ends at a time, in order.
+      const asked = path.replace('/queue/status/', '');
+      const [first] = open;
+      if (asked !== first || performance.now() - endedAt < 20) return { status: 'queued' };
+      endedAt = performance.now();
+      open.delete(asked);
+      return { status: 'completed' };
+    });
+    const catalog = createCatalog('x'.repeat(7_900_000), 16);
+    const progress = await indexCatalog({ catalog, client, sharedFolders: [], signal, onProgress() {} });
+    expect(progress).toMatchObject({ total: 16, completed: 16, failures: [] });
+    expect(Math.max(...openAtSend)).toBeLessThanOrEqual(8);
+    expect(openAtSend.slice(9).every((count) => count > 0)).toBe(true);
+  });
 });
 
-test('the nearest word is the one with few typing errors, or none', () => {
-  expect(toNearest('serch', ['serve', 'search', 'stats'])).toBe('search');
-  expect(toNearest('wrokers', ['worker', 'workers'])).toBe('workers');
-  expect(toNearest('banana', ['serve', 'search'])).toBeNull();
+describe('a client with retries', () => {
+  test('repeats a call that may succeed later, and no other', async () => {
+    const codes = ['server_unreachable', 'queue_unavailable'] as const;
+    let calls = 0;
+    const flaky = createFakeClient(() => {
+      const code = codes[calls++];
+      if (code !== undefined) throw new VitrineError(code, 'Not now.');
+      return { paused: true };
+    });
+    const { signal } = new AbortController();
+    const schema = {} as z.ZodType;
+    expect(await withRetries(flaky, signal).call(schema, '/x')).toEqual({ paused: true });
+    expect(calls).toBe(3);
+
+    let refusals = 0;
+    const refusing = createFakeClient(() => {
+      refusals += 1;
+      throw new VitrineError('job_not_found', 'There is none.');
+    });
+    await expect(withRetries(refusing, signal).call(schema, '/x')).rejects.toMatchObject({
+      code: 'job_not_found',
+    });
+    expect(refusals).toBe(1);
+  });
 });
 
 test('a table cuts long values, aligns numbers and lets no control characters through', () => {

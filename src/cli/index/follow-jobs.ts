@@ -13,7 +13,7 @@ export interface EndedJob {
 
 export interface JobToFollow {
   readonly id: string;
-  /** Where it stands in the catalog, for people. */
+  /** Where it is in the catalog, for people. */
   readonly where: string;
   readonly inlineBytes: number;
 }
@@ -32,7 +32,7 @@ export interface JobFollower {
   poll(): Promise<readonly EndedJob[]>;
 }
 
-/** A job whose next attempt is further away is not waited for. */
+/** A job whose next attempt is later than this is not waited for. */
 export const LATER_MS = 60_000;
 
 /** Requests at the same time: more would only wait in the server. */

@@ -15,7 +15,7 @@ export interface IndexProgress {
   readonly completed: number;
   /** Entries that were rejected and jobs that did not complete. */
   readonly failures: readonly EndedJob[];
-  /** Jobs whose next attempt is too far away to wait for it. */
+  /** Jobs whose next attempt is too late to wait for. */
   readonly retriedLater: number;
   /** Why nothing moves; null while something does. */
   readonly obstacle: string | null;

@@ -1,7 +1,13 @@
 import { DatabaseSync } from 'node:sqlite';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Clock } from '../../observability/clock.ts';
-import { inTransaction, isBusy, openDatabase } from '../../sqlite/database.ts';
+import {
+  blockWhileBusy,
+  inTransaction,
+  isBusy,
+  openDatabase,
+  writeTransaction,
+} from '../../sqlite/database.ts';
 import type { JobError } from '../job.ts';
 import type { NewJob } from '../port.ts';
 
@@ -55,7 +61,7 @@ PRAGMA user_version = ${FORMAT}`;
  */
 export function openSpool(file: string, maxBytes: number, clock: Clock) {
   const database = openDatabase(file);
-  inTransaction(database, () => createTables(database));
+  blockWhileBusy(() => inTransaction(database, () => createTables(database)));
   const prepare = (sql: string) => database.prepare(sql);
   const selectTotals = prepare('SELECT open, bytes FROM totals');
   const readTotals = () => selectTotals.get() as { readonly open: number; readonly bytes: number };
@@ -65,7 +71,7 @@ export function openSpool(file: string, maxBytes: number, clock: Clock) {
     count = readTotals().open;
   };
   async function change<T>(work: () => T): Promise<T> {
-    const result = inTransaction(database, work);
+    const result = await writeTransaction(database, work);
     refresh();
     return result;
   }

@@ -1,40 +1,27 @@
-import type { DatabaseSync } from 'node:sqlite';
 import { AGED_TURN, type JobData, PRIORITIES } from '../job.ts';
 import { CLAIM_MAX_BYTES, type Claim, type ClaimedJob, type ClaimRequest } from '../port.ts';
 import { HOST_PACE } from '../shared.ts';
-import type { Jobs } from './jobs.ts';
-import { IN_LINE, type JobRow } from './schema.ts';
+import { type Jobs, parseJson } from './jobs.ts';
+import type { JobRow } from './schema.ts';
 import type { Host, Transitions } from './transitions.ts';
 
 /** Jobs of paused hosts that one claim moves out of the lines. */
 const MAX_PARKED = 500;
 
 /** Hands out jobs. Runs in a transaction. */
-export function createClaim(database: DatabaseSync, jobs: Jobs, transitions: Transitions, leaseMs: number) {
-  const sql = {
-    head: database.prepare(
-      `SELECT * FROM jobs WHERE ${IN_LINE} AND place = ? ORDER BY turn, sequence LIMIT 1`,
-    ),
-    parked: database.prepare(
-      `SELECT * FROM jobs WHERE place = 'host' AND host = ? AND (crashes > 0) = ? ORDER BY turn, sequence LIMIT 1`,
-    ),
-    dueHosts: database.prepare('SELECT * FROM hosts WHERE nextAt <= ? ORDER BY nextAt'),
-    nextDue: database.prepare("SELECT min(availableAt) AS at FROM jobs WHERE place = 'time'"),
-    nextHost: database.prepare(
-      "SELECT min(nextAt) AS at FROM hosts WHERE EXISTS (SELECT 1 FROM jobs WHERE place = 'host' AND host = hosts.host)",
-    ),
-    claimed: database.prepare('SELECT jobs FROM claims WHERE id = ?'),
-    remember: database.prepare('INSERT INTO claims VALUES (?, ?, ?)'),
-  };
-  const headOf = (line: string) => sql.head.get(line) as unknown as JobRow | undefined;
+export function createClaim(jobs: Jobs, transitions: Transitions, leaseMs: number) {
   const parkedOf = (host: string, suspect: boolean) =>
-    sql.parked.get(host, suspect ? 1 : 0) as unknown as JobRow | undefined;
-  const dueHosts = (now: number) => sql.dueHosts.all(now) as unknown as Host[];
+    jobs.get<JobRow>(
+      `SELECT * FROM jobs WHERE place = 'host' AND host = ? AND (crashes > 0) = ? ORDER BY turn, sequence LIMIT 1`,
+      ...[host, suspect ? 1 : 0],
+    );
+  const dueHosts = (now: number) =>
+    jobs.all<Host>('SELECT * FROM hosts WHERE nextAt <= ? ORDER BY nextAt', now);
 
   /** The job whose turn it is: by priority, but every so many turns the one that has waited longest. */
   function pick(suspect: boolean): JobRow | undefined {
-    if (suspect) return headOf('suspects');
-    const heads = PRIORITIES.map(headOf).filter((job) => job !== undefined);
+    if (suspect) return jobs.head('suspects');
+    const heads = PRIORITIES.map(jobs.head).filter((job) => job !== undefined);
     if ((jobs.meta('claimed') + 1) % AGED_TURN !== 0) return heads[0];
     return heads.toSorted((a, b) => a.turn - b.turn)[0];
   }
@@ -49,7 +36,7 @@ export function createClaim(database: DatabaseSync, jobs: Jobs, transitions: Tra
 
     /** @returns whether it was claimed: an unreadable one goes to the dead letters instead */
     function lease(job: JobRow): boolean {
-      const data = parsePayload(jobs.payload(job.id));
+      const data = parseJson<JobData>(jobs.payload(job.id));
       if (data === undefined) {
         transitions.failUnreadable(job, now);
         return false;
@@ -68,13 +55,14 @@ export function createClaim(database: DatabaseSync, jobs: Jobs, transitions: Tra
     /** Jobs of hosts that asked to slow down, as fast as each host's pace allows. */
     function takeParked(): void {
       for (const host of dueHosts(now)) {
-        host.nextAt = Math.max(host.nextAt, now - HOST_PACE.burstMs);
-        for (;;) {
-          const job = host.nextAt <= now ? parkedOf(host.host, suspect) : undefined;
+        const firstAt = Math.max(host.nextAt, now - HOST_PACE.burstMs);
+        let nextAt = firstAt;
+        while (nextAt <= now) {
+          const job = parkedOf(host.host, suspect);
           if (job === undefined || !hasRoomFor(job)) break;
-          if (lease(job)) host.nextAt += 1_000 / host.perSecond;
+          if (lease(job)) nextAt += 1_000 / host.perSecond;
         }
-        transitions.saveHost(host);
+        if (nextAt > firstAt) transitions.saveHost({ ...host, nextAt });
       }
     }
 
@@ -95,20 +83,22 @@ export function createClaim(database: DatabaseSync, jobs: Jobs, transitions: Tra
   function held(ids: readonly string[], claimId: string, now: number): ClaimedJob[] {
     return ids.flatMap((id) => {
       const job = jobs.find(id);
-      const data = parsePayload(jobs.payload(id));
+      const data = parseJson<JobData>(jobs.payload(id));
       return job?.token === claimId && data !== undefined ? [toClaimedJob(job, data, now)] : [];
     });
   }
 
   function nextDueMs(now: number): number | null {
-    const instants = [sql.nextDue, sql.nextHost]
-      .map((query) => (query.get() as { at: number | null }).at)
-      .filter((at) => at !== null);
-    return instants.length === 0 ? null : Math.max(0, Math.ceil(Math.min(...instants) - now));
+    const next = jobs.get<{ at: number | null }>(
+      `SELECT min(at) AS at FROM (
+         SELECT min(availableAt) AS at FROM jobs WHERE place = 'time' UNION ALL SELECT min(nextAt) FROM hosts
+         WHERE EXISTS (SELECT 1 FROM jobs WHERE place = 'host' AND host = hosts.host))`,
+    );
+    return next === undefined || next.at === null ? null : Math.max(0, Math.ceil(next.at - now));
   }
 
   return function claim(request: ClaimRequest, now: number): Claim {
-    const first = sql.claimed.get(request.claimId) as { jobs: string } | undefined;
+    const first = jobs.get<{ jobs: string }>('SELECT jobs FROM claims WHERE id = ?', request.claimId);
     const paused = jobs.meta('paused') === 1;
     const answer = { taken: [] as ClaimedJob[], isMoreToMove: false };
     if (first !== undefined) answer.taken = held(JSON.parse(first.jobs) as string[], request.claimId, now);
@@ -116,7 +106,8 @@ export function createClaim(database: DatabaseSync, jobs: Jobs, transitions: Tra
       transitions.promote(now);
       Object.assign(answer, take(request, now));
       const ids = answer.taken.map(({ id }) => id);
-      if (ids.length > 0) sql.remember.run(request.claimId, JSON.stringify(ids), now);
+      if (ids.length > 0)
+        jobs.run('INSERT INTO claims VALUES (?, ?, ?)', request.claimId, JSON.stringify(ids), now);
     }
     const parkedSuspects = dueHosts(now).filter(({ host }) => parkedOf(host, true) !== undefined);
     return {
@@ -125,14 +116,6 @@ export function createClaim(database: DatabaseSync, jobs: Jobs, transitions: Tra
       nextDueMs: paused ? null : answer.isMoreToMove ? 0 : nextDueMs(now),
     };
   };
-}
-
-function parsePayload(json: string | undefined): JobData | undefined {
-  try {
-    return json === undefined ? undefined : (JSON.parse(json) as JobData);
-  } catch {
-    return undefined;
-  }
 }
 
 function toClaimedJob(job: JobRow, data: JobData, now: number): ClaimedJob {

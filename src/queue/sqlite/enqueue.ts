@@ -1,10 +1,18 @@
-import type { DatabaseSync } from 'node:sqlite';
 import type { VitrineError } from '../../errors/vitrine-error.ts';
 import { toImageHost } from '../job.ts';
 import type { EnqueuedJob, NewJob } from '../port.ts';
 import { higherOf, isNewer, toQueueFull } from '../shared.ts';
-import { countPending, type Jobs, MAX_COUNTED, toDue, toLine, toPosition, toStatus } from './jobs.ts';
-import { IN_LINE, type JobRow } from './schema.ts';
+import {
+  type Counts,
+  countDelayed,
+  countQueued,
+  type Jobs,
+  toDue,
+  toLine,
+  toPosition,
+  toStatus,
+} from './jobs.ts';
+import type { JobRow } from './schema.ts';
 import type { Transitions } from './transitions.ts';
 
 export interface AbsorbedRow {
@@ -17,19 +25,9 @@ export interface AbsorbedRow {
 
 type Answer = Pick<EnqueuedJob, 'id' | 'replaced' | 'superseded' | 'version'>;
 
-/** From this many answers on, positions are read from the lines instead of counted one by one. */
-const MANY = 20;
-
 /** Stores new jobs; see the port for what becomes of others of the same image. Runs in a transaction. */
-export function createEnqueue(database: DatabaseSync, jobs: Jobs, transitions: Transitions) {
-  const sql = {
-    absorb: database.prepare('INSERT INTO absorbed VALUES (?, ?, ?, ?, ?, ?)'),
-    absorbed: database.prepare('SELECT * FROM absorbed WHERE id = ?'),
-    line: database.prepare(
-      `SELECT id FROM jobs WHERE ${IN_LINE} AND place = ? ORDER BY turn, sequence LIMIT ${MAX_COUNTED + 1}`,
-    ),
-  };
-  const findAbsorbed = (id: string) => sql.absorbed.get(id) as AbsorbedRow | undefined;
+export function createEnqueue(jobs: Jobs, transitions: Transitions) {
+  const findAbsorbed = (id: string) => jobs.get<AbsorbedRow>('SELECT * FROM absorbed WHERE id = ?', id);
 
   function firstAnswer(id: string): Answer | undefined {
     const job = jobs.find(id);
@@ -42,7 +40,8 @@ export function createEnqueue(database: DatabaseSync, jobs: Jobs, transitions: T
 
   function absorb(id: string, target: JobRow, replaced: boolean, now: number): Answer {
     const { version, sequence } = target;
-    sql.absorb.run(id, target.id, version, sequence, replaced ? 1 : 0, now);
+    const row = [id, target.id, version, sequence, replaced ? 1 : 0, now];
+    jobs.run('INSERT INTO absorbed VALUES (?, ?, ?, ?, ?, ?)', ...row);
     return { id: target.id, replaced, superseded: !replaced, version };
   }
 
@@ -51,9 +50,8 @@ export function createEnqueue(database: DatabaseSync, jobs: Jobs, transitions: T
     const known = firstAnswer(job.id);
     if (known !== undefined) return known;
 
-    const siblings = jobs.live(job.key);
-    const running = siblings.find(({ status }) => status === 'processing');
-    const waiting = siblings.filter((other) => other !== running);
+    const { running, waiting } = jobs.siblings(job.key);
+    const siblings = running === undefined ? waiting : [running, ...waiting];
     const sequence = jobs.nextSequence() - Math.round((job.ageMs ?? 0) * 1_000);
     const version = job.version ?? Math.max(sequence, ...siblings.map((other) => other.version));
     const record = toRecord(job, { version, sequence }, now);
@@ -123,12 +121,6 @@ export function createEnqueue(database: DatabaseSync, jobs: Jobs, transitions: T
       behind[line] -= 1;
       positions.set(job.id, toPosition(line, behind[line], byPlace));
     }
-    if (found.size - positions.size > MANY) {
-      for (const line of ['high', 'normal', 'low', 'suspects'] as const) {
-        const rows = sql.line.all(line) as unknown as { id: string }[];
-        for (const [ahead, { id }] of rows.entries()) positions.set(id, toPosition(line, ahead, byPlace));
-      }
-    }
     return answers.map((answer) => {
       const job = found.get(answer.id);
       // It was purged, or dropped.
@@ -140,6 +132,9 @@ export function createEnqueue(database: DatabaseSync, jobs: Jobs, transitions: T
 
   return { enqueue, findAbsorbed };
 }
+
+const countPending = (byPlace: Counts): number =>
+  countQueued(byPlace) + countDelayed(byPlace) + byPlace.processing;
 
 function toRecord(job: NewJob, order: { version: number; sequence: number }, now: number): JobRow {
   const { id, key, priority, maxAttempts, notBefore, ageMs = 0 } = job;

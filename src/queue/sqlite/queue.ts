@@ -1,4 +1,3 @@
-import type { DatabaseSync } from 'node:sqlite';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Logger } from '../../observability/logger.ts';
 import { isBusy, openDatabase, readSnapshot, toSqliteCode, writeTransaction } from '../../sqlite/database.ts';
@@ -17,9 +16,9 @@ import {
 import { createClaim } from './claim.ts';
 import { createEnqueue } from './enqueue.ts';
 import { createJobs } from './jobs.ts';
+import { createReap } from './reap.ts';
 import { ensureSchema, FLUSH, FORGETTABLE, type JobRow } from './schema.ts';
 import { createTransitions } from './transitions.ts';
-import { createUpkeep } from './upkeep.ts';
 import { createViews } from './views.ts';
 
 export interface SqliteQueueSettings extends QueueSettings {
@@ -29,7 +28,7 @@ export interface SqliteQueueSettings extends QueueSettings {
 }
 
 /** Jobs that one transaction handles: other processes wait for it, and so does this one's event loop. */
-const PART = 250;
+const PART = 100;
 
 /** How often a process looks whether another one has stored work. */
 const WORK_POLL_MS = 25;
@@ -45,17 +44,18 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
   /** How many jobs had ever come when a claim last found none. */
   let arrivedAtEmptyClaim = -1;
 
-  /** @throws VitrineError whatever happens: `queue_unavailable`, unless SQLite refused the statement itself */
+  const open = () => {
+    opened ??= openParts(settings).catch((error: unknown) => {
+      opened = undefined;
+      throw error;
+    });
+    return opened;
+  };
+
   async function using<T>(work: (parts: Parts) => Promise<T>): Promise<T> {
+    if (isClosed) throw new VitrineError('queue_unavailable', 'The queue is closed.');
     try {
-      if (isClosed) throw new VitrineError('queue_unavailable', 'The queue is closed.');
-      opened ??= openParts(settings);
-      return await work(
-        await opened.catch((error: unknown) => {
-          opened = undefined;
-          throw error;
-        }),
-      );
+      return await work(await open());
     } catch (error) {
       throw toQueueError(error);
     }
@@ -93,7 +93,7 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
   async function reap(): Promise<ReapResult> {
     const total = { recovered: 0, poisoned: 0 };
     for (;;) {
-      const part = await write(({ upkeep }, now) => upkeep.reapPart(PART, now));
+      const part = await write((parts, now) => parts.reap.part(PART, now));
       total.recovered += part.recovered;
       total.poisoned += part.poisoned;
       if (!part.isMore) return total;
@@ -105,32 +105,13 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
     selection: DeadSelection,
     act: (parts: Parts, job: JobRow, now: number) => boolean,
   ): Promise<number> {
-    const actOn = (parts: Parts, ids: readonly string[], now: number) =>
-      ids.filter((id) => {
-        const job = parts.jobs.find(id);
-        return job?.status === 'failed' && act(parts, job, now);
-      }).length;
+    const ids = await read((parts) => selectDead(parts, selection));
     let changed = 0;
-    if (typeof selection === 'object' && 'ids' in selection) {
-      for (let from = 0; from < selection.ids.length; from += PART) {
-        const ids = selection.ids.slice(from, from + PART);
-        changed += await write((parts, now) => actOn(parts, ids, now));
-      }
-      return changed;
-    }
-    const code = selection === 'all' ? null : selection.code;
-    // What dies from now on is left.
-    const until = await read(({ jobs }) => jobs.meta('sequence'));
-    for (let after: number | undefined = 0; after !== undefined; ) {
-      const from: number = after;
-      after = await write((parts, now) => {
-        const rows = parts.sql.dead.all({ from, until, code, limit: PART }) as unknown as JobRow[];
-        changed += actOn(
-          parts,
-          rows.map(({ id }) => id),
-          now,
-        );
-        return rows.at(-1)?.since;
+    for (let from = 0; from < ids.length; from += PART) {
+      const part = ids.slice(from, from + PART);
+      changed += await write((parts, now) => {
+        const dead = (id: string) => [parts.jobs.find(id)].filter((job) => job?.status === 'failed');
+        return part.flatMap(dead).filter((job) => job !== undefined && act(parts, job, now)).length;
       });
     }
     return changed;
@@ -156,8 +137,8 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
     async claim(request) {
       const claim = await write((parts, now) => {
         const result = parts.claim(request, now);
-        if (result.jobs.length > 0) parts.sql.beat.run(request.workerId, now);
-        return { ...result, arrived: parts.countArrived() };
+        if (result.jobs.length > 0) beat(parts, request.workerId, now);
+        return { ...result, arrived: countArrived(parts) };
       });
       const { arrived, ...result } = claim;
       if (result.jobs.length === 0) arrivedAtEmptyClaim = arrived;
@@ -169,14 +150,15 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
       for (;;) {
         const leftMs = deadline - performance.now();
         if (signal.aborted || isClosed || leftMs <= 0) return;
-        if ((await read((parts) => parts.countArrived())) !== arrivedAtEmptyClaim) return;
+        if ((await read(countArrived)) !== arrivedAtEmptyClaim) return;
         if (!signal.aborted) await sleep(Math.min(WORK_POLL_MS, Math.ceil(leftMs)), signal);
       }
     },
 
     renew: (workerId, leases) =>
-      write(({ jobs, sql }, now) => {
-        sql.beat.run(workerId, now);
+      write((parts, now) => {
+        const { jobs } = parts;
+        beat(parts, workerId, now);
         return leases.map(({ id, token, stage }): Renewal => {
           const job = jobs.find(id);
           if (job?.status !== 'processing' || job.token !== token) return 'lost';
@@ -219,8 +201,11 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
       }),
 
     forgetProduct: (productId) =>
-      write(({ jobs, transitions, sql }, now) => {
-        const found = sql.ofProduct.all(productId) as unknown as JobRow[];
+      write(({ jobs, transitions }, now) => {
+        const found = jobs.all<JobRow>(
+          `SELECT * FROM jobs WHERE productId = ? AND ${FORGETTABLE} ORDER BY key`,
+          productId,
+        );
         const waiting = found.filter(({ status }) => status !== 'processing');
         for (const job of waiting) transitions.finish(job, 'cancelled', now);
         for (const job of found) if (job.status === 'processing') transitions.cancel(job, now);
@@ -233,47 +218,51 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
 
     pause: () => write(({ jobs }) => jobs.setMeta('paused', 1)),
     resume: () =>
-      write(({ jobs, sql }) => {
+      write(({ jobs }) => {
         jobs.setMeta('paused', 0);
-        sql.arrive.run();
+        jobs.run("UPDATE counts SET arrived = arrived + 1 WHERE place = 'normal'");
       }),
 
     async cleanup() {
       const reaped = await reap();
-      return write(({ sql, upkeep }, now) => ({
+      return write((parts, now) => ({
         ...reaped,
-        repaired: upkeep.repair(now),
-        checked: toCount(sql.known.get()),
+        repaired: parts.reap.repair(now),
+        checked: countAll(parts),
       }));
     },
 
     flush: () =>
-      write(({ database, sql }) => {
-        const known = toCount(sql.known.get());
-        database.exec(FLUSH);
+      write((parts) => {
+        const known = countAll(parts);
+        parts.database.exec(FLUSH);
         return known;
       }),
 
     remember: (key, value, ttlMs) =>
-      write(({ sql, recall }, now) => {
-        const first = recall(key, now);
-        if (first === null) sql.remember.run(key, value, now + Math.ceil(ttlMs));
+      write((parts, now) => {
+        const first = recall(parts, key, now);
+        const until = now + Math.ceil(ttlMs);
+        if (first === null)
+          parts.jobs.run('INSERT OR REPLACE INTO remembered VALUES (?, ?, ?)', key, value, until);
         return first;
       }),
-    recall: (key) => read(({ recall }, now) => recall(key, now)),
+    recall: (key) => read((parts, now) => recall(parts, key, now)),
 
     heartbeat: (report) =>
-      write(({ sql }, now) => void sql.report.run(report.id, JSON.stringify(report), now)),
-    removeWorker: (id) => write(({ sql }) => void sql.removeWorker.run(id)),
+      write(({ jobs }, now) => {
+        jobs.run('INSERT OR REPLACE INTO workers VALUES (?, ?, ?)', report.id, JSON.stringify(report), now);
+      }),
+    removeWorker: (id) => write(({ jobs }) => void jobs.run('DELETE FROM workers WHERE id = ?', id)),
     workers: () =>
-      read(({ sql }, now) =>
-        (sql.workers.all(now - HEARTBEAT_TTL_MS) as unknown as { report: string; seenAt: number }[]).map(
-          ({ report, seenAt }) => ({
-            ...(JSON.parse(report) as WorkerReport),
-            lastSeenMs: Math.max(0, now - seenAt),
-          }),
-        ),
-      ),
+      read(({ jobs }, now) => {
+        const listed = 'SELECT report, seenAt FROM workers WHERE seenAt > ? ORDER BY id';
+        const rows = jobs.all<{ report: string; seenAt: number }>(listed, now - HEARTBEAT_TTL_MS);
+        return rows.map(({ report, seenAt }) => ({
+          ...(JSON.parse(report) as WorkerReport),
+          lastSeenMs: Math.max(0, now - seenAt),
+        }));
+      }),
 
     ping: () => read(({ jobs }) => void jobs.counts()),
 
@@ -295,49 +284,49 @@ interface EnqueueCall {
 type Parts = Awaited<ReturnType<typeof openParts>>;
 
 async function openParts(settings: SqliteQueueSettings) {
-  const database = openDatabase(settings.file);
+  const { file, logger, lease } = settings;
+  const database = openDatabase(file);
   try {
     await ensureSchema(database);
   } catch (error) {
     database.close();
     throw error;
   }
-  settings.logger.debug({ file: settings.file }, 'queue file opened');
+  logger.debug({ file }, 'queue file opened');
   const jobs = createJobs(database);
-  const transitions = createTransitions(database, jobs);
-  const sql = toStatements(database);
-  return {
-    ...{ database, jobs, transitions, sql },
-    ...createEnqueue(database, jobs, transitions),
-    claim: createClaim(database, jobs, transitions, settings.lease.leaseMs),
-    upkeep: createUpkeep(database, jobs, transitions, settings),
-    views: createViews(database, jobs),
-    countArrived: () => toCount(sql.arrived.get()),
-    recall: (key: string, now: number) =>
-      (sql.recall.get(key, now) as { value: string } | undefined)?.value ?? null,
-  };
+  const transitions = createTransitions(jobs);
+  const enqueue = createEnqueue(jobs, transitions);
+  const claim = createClaim(jobs, transitions, lease.leaseMs);
+  const [reap, views] = [createReap(jobs, transitions, settings), createViews(jobs)];
+  return { database, jobs, transitions, ...enqueue, claim, reap, views };
 }
 
-const toStatements = (database: DatabaseSync) => ({
-  arrived: database.prepare(
+/** How many jobs that may be claimed, now or later, have ever come. */
+const countArrived = ({ jobs }: Parts): number =>
+  jobs.get<{ n: number }>(
     "SELECT sum(arrived) AS n FROM counts WHERE place IN ('high', 'normal', 'low', 'suspects', 'time', 'host')",
-  ),
-  arrive: database.prepare("UPDATE counts SET arrived = arrived + 1 WHERE place = 'normal'"),
-  beat: database.prepare('INSERT OR REPLACE INTO heartbeats VALUES (?, ?)'),
-  dead: database.prepare(
-    `SELECT id, since FROM jobs WHERE status = 'failed' AND since > :from AND since <= :until
-     AND (:code IS NULL OR errorCode = :code) ORDER BY since LIMIT :limit`,
-  ),
-  ofProduct: database.prepare(`SELECT * FROM jobs WHERE productId = ? AND ${FORGETTABLE} ORDER BY key`),
-  known: database.prepare('SELECT count(*) AS n FROM jobs'),
-  recall: database.prepare('SELECT value FROM remembered WHERE key = ? AND until > ?'),
-  remember: database.prepare('INSERT OR REPLACE INTO remembered VALUES (?, ?, ?)'),
-  report: database.prepare('INSERT OR REPLACE INTO workers VALUES (?, ?, ?)'),
-  removeWorker: database.prepare('DELETE FROM workers WHERE id = ?'),
-  workers: database.prepare('SELECT report, seenAt FROM workers WHERE seenAt > ? ORDER BY id'),
-});
+  )?.n ?? 0;
 
-const toCount = (row: unknown): number => (row as { n: number }).n;
+const countAll = ({ jobs }: Parts): number =>
+  jobs.get<{ n: number }>('SELECT count(*) AS n FROM jobs')?.n ?? 0;
+
+function selectDead({ jobs }: Parts, selection: DeadSelection): readonly string[] {
+  if (typeof selection === 'object' && 'ids' in selection) return selection.ids;
+  const code = selection === 'all' ? null : selection.code;
+  return jobs
+    .all<JobRow>(
+      "SELECT id FROM jobs WHERE status = 'failed' AND (:code IS NULL OR errorCode = :code) ORDER BY since",
+      { code },
+    )
+    .map(({ id }) => id);
+}
+
+const recall = ({ jobs }: Parts, key: string, now: number): string | null =>
+  jobs.get<{ value: string }>('SELECT value FROM remembered WHERE key = ? AND until > ?', key, now)?.value ??
+  null;
+
+const beat = ({ jobs }: Parts, workerId: string, now: number) =>
+  void jobs.run('INSERT OR REPLACE INTO heartbeats VALUES (?, ?)', workerId, now);
 
 /** SQLITE_CANTOPEN and the like are outages; a statement that SQLite refuses stays refused (sqlite.org/rescode.html). */
 const REFUSED: readonly (number | undefined)[] = [1, 18, 19, 20, 21, 25, undefined];

@@ -8,7 +8,7 @@ const FORMAT = 2;
 /** What a waiting job waits for, other than a worker. */
 export type WaitsFor = 'time' | 'host' | 'sibling';
 
-/** Where a job is. It follows from its state alone: SQLite derives it (see `place` in COLUMNS). */
+/** Where a job is. It follows from its state alone: a generated column derives it. */
 export type Place = Priority | 'suspects' | WaitsFor | Exclude<JobStatus, 'queued' | 'delayed'>;
 
 /** A row of `jobs`. Instants in epoch milliseconds, flags 0 or 1. */
@@ -53,65 +53,30 @@ export interface JobRow {
   /** Of the payload; `inlineBytes` is 0 when the image is elsewhere, or was dropped. */
   bytes: number;
   inlineBytes: number;
-  readonly place?: Place;
 }
 
-const COLUMNS: Record<keyof JobRow, string> = {
-  id: 'TEXT PRIMARY KEY',
-  key: 'TEXT NOT NULL',
-  productId: 'TEXT NOT NULL',
-  imageId: 'TEXT NOT NULL',
-  status:
-    "TEXT NOT NULL CHECK (status IN ('queued', 'delayed', 'processing', 'completed', 'failed', 'cancelled'))",
-  waitsFor: "TEXT CHECK (waitsFor IN ('time', 'host', 'sibling'))",
-  priority: "TEXT NOT NULL CHECK (priority IN ('high', 'normal', 'low'))",
-  version: 'INTEGER NOT NULL',
-  sequence: 'INTEGER NOT NULL',
-  turn: 'INTEGER NOT NULL',
-  since: 'INTEGER NOT NULL',
-  host: 'TEXT',
-  attempts: 'INTEGER NOT NULL',
-  maxAttempts: 'INTEGER NOT NULL',
-  crashes: 'INTEGER NOT NULL',
-  deliveries: 'INTEGER NOT NULL',
-  enqueuedAt: 'INTEGER NOT NULL',
-  availableAt: 'INTEGER',
-  startedAt: 'INTEGER',
-  endedAt: 'INTEGER',
-  leaseUntil: 'INTEGER',
-  leasedMs: 'INTEGER NOT NULL',
-  deferredAt: 'INTEGER',
-  token: 'TEXT',
-  settledToken: 'TEXT',
-  workerId: 'TEXT',
-  stage: 'TEXT',
-  cancelRequested: 'INTEGER NOT NULL',
-  processingMs: 'INTEGER',
-  error: 'TEXT',
-  result: 'TEXT',
-  history: 'TEXT NOT NULL',
-  bytes: 'INTEGER NOT NULL',
-  inlineBytes: 'INTEGER NOT NULL',
-  place: `TEXT NOT NULL AS (CASE
-    WHEN status NOT IN ('queued', 'delayed') THEN status
-    WHEN waitsFor IS NOT NULL THEN waitsFor
-    WHEN crashes > 0 THEN 'suspects'
-    ELSE priority END) STORED`,
-};
-
-/** All but `place`, which is derived. */
-export const STORED_COLUMNS = Object.keys(COLUMNS).filter((name) => name !== 'place');
-
 // Conditions that the partial indexes and the queries share, word by word.
-export const IN_LINE = "place IN ('high', 'normal', 'low', 'suspects')";
+export const IN_LINE = "place IN ('high', 'normal', 'low', 'suspects', 'sibling')";
 export const LIVE = "status IN ('queued', 'delayed', 'processing')";
 export const FORGETTABLE = "status IN ('queued', 'delayed', 'processing', 'failed')";
 
 const SCHEMA = `
   CREATE TABLE jobs (
-    ${Object.entries(COLUMNS)
-      .map(([name, type]) => `${name} ${type}`)
-      .join(', ')},
+    id TEXT PRIMARY KEY, key TEXT NOT NULL, productId TEXT NOT NULL, imageId TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('queued', 'delayed', 'processing', 'completed', 'failed', 'cancelled')),
+    waitsFor TEXT CHECK (waitsFor IN ('time', 'host', 'sibling')),
+    priority TEXT NOT NULL CHECK (priority IN ('high', 'normal', 'low')),
+    version INTEGER NOT NULL, sequence INTEGER NOT NULL, turn INTEGER NOT NULL, since INTEGER NOT NULL,
+    host TEXT, attempts INTEGER NOT NULL, maxAttempts INTEGER NOT NULL, crashes INTEGER NOT NULL,
+    deliveries INTEGER NOT NULL, enqueuedAt INTEGER NOT NULL, availableAt INTEGER, startedAt INTEGER,
+    endedAt INTEGER, leaseUntil INTEGER, leasedMs INTEGER NOT NULL, deferredAt INTEGER, token TEXT,
+    settledToken TEXT, workerId TEXT, stage TEXT, cancelRequested INTEGER NOT NULL, processingMs INTEGER,
+    error TEXT, result TEXT, history TEXT NOT NULL, bytes INTEGER NOT NULL, inlineBytes INTEGER NOT NULL,
+    place TEXT NOT NULL AS (CASE
+      WHEN status NOT IN ('queued', 'delayed') THEN status
+      WHEN waitsFor IS NOT NULL THEN waitsFor
+      WHEN crashes > 0 THEN 'suspects'
+      ELSE priority END) STORED,
     errorCode TEXT AS (error ->> '$.code')
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX jobsInLine ON jobs (place, turn, sequence) WHERE ${IN_LINE};
@@ -123,7 +88,7 @@ const SCHEMA = `
   CREATE INDEX jobsDeadInline ON jobs (since, inlineBytes) WHERE status = 'failed' AND inlineBytes > 0;
   CREATE INDEX jobsOfProduct ON jobs (productId) WHERE ${FORGETTABLE};
   CREATE INDEX jobsOfImage ON jobs (key) WHERE ${LIVE};
-  CREATE UNIQUE INDEX oneDuePerImage ON jobs (key) WHERE ${IN_LINE} OR place IN ('host', 'sibling');
+  CREATE UNIQUE INDEX oneDuePerImage ON jobs (key) WHERE ${IN_LINE} OR place = 'host';
   CREATE UNIQUE INDEX oneRunningPerImage ON jobs (key) WHERE place = 'processing';
 
   -- In a table of their own, so that a large inline image is not rewritten with each change of state.

@@ -1,8 +1,7 @@
-import type { DatabaseSync } from 'node:sqlite';
 import { type JobError, type JobStatus, MAX_CRASHES, MAX_HISTORY } from '../job.ts';
 import type { AttemptRecord, Settlement } from '../port.ts';
 import { DURATIONS_KEPT, HOST_PACE, higherOf, isNewer, RATE_WINDOW_S, toJobError } from '../shared.ts';
-import { type Jobs, toDue } from './jobs.ts';
+import { type Jobs, parseJson, toDue } from './jobs.ts';
 import type { JobRow } from './schema.ts';
 
 const MAX_PROMOTED = 500;
@@ -16,24 +15,13 @@ export interface Host {
 }
 
 /** How jobs pass from one state to another. Each runs inside a transaction, at one instant `now`. */
-export function createTransitions(database: DatabaseSync, jobs: Jobs) {
-  const sql = {
-    due: database.prepare(
-      "SELECT * FROM jobs WHERE place = 'time' AND availableAt <= ? ORDER BY availableAt, sequence LIMIT ?",
-    ),
-    host: database.prepare('SELECT * FROM hosts WHERE host = ?'),
-    saveHost: database.prepare('INSERT OR REPLACE INTO hosts VALUES (?, ?, ?, ?)'),
-    rate: database.prepare(
-      `INSERT INTO rates VALUES (:second, :completed, 1)
-       ON CONFLICT DO UPDATE SET completed = completed + :completed, ended = ended + 1`,
-    ),
-    trimRates: database.prepare('DELETE FROM rates WHERE second <= ?'),
-    duration: database.prepare('INSERT OR REPLACE INTO durations VALUES (?, ?)'),
-  };
+export function createTransitions(jobs: Jobs) {
   const findHost = (host: string | null) =>
-    host === null ? undefined : (sql.host.get(host) as unknown as Host | undefined);
-  const saveHost = ({ host, perSecond, nextAt, deferredAt }: Host) =>
-    void sql.saveHost.run(host, perSecond, nextAt, deferredAt);
+    host === null ? undefined : jobs.get<Host>('SELECT * FROM hosts WHERE host = ?', host);
+  const saveHost = (host: Host) =>
+    void jobs.run('INSERT OR REPLACE INTO hosts VALUES (:host, :perSecond, :nextAt, :deferredAt)', {
+      ...host,
+    });
 
   function setStatus(job: JobRow, status: JobStatus): void {
     if (job.status !== status) job.since = jobs.nextSequence();
@@ -68,9 +56,9 @@ export function createTransitions(database: DatabaseSync, jobs: Jobs) {
    */
   function wait(job: JobRow, now: number): boolean {
     const due = toDue(job, now);
-    const others = jobs.live(job.key).filter(({ id }) => id !== job.id);
-    const running = others.find(({ status }) => status === 'processing');
-    const waiting = others.filter((other) => other !== running);
+    const siblings = jobs.siblings(job.key);
+    const running = siblings.running?.id === job.id ? undefined : siblings.running;
+    const waiting = siblings.waiting.filter(({ id }) => id !== job.id);
     if (waiting.some((other) => isNewer(other, job) && toDue(other, now) <= due)) {
       finish(job, 'cancelled', now);
       return false;
@@ -88,7 +76,7 @@ export function createTransitions(database: DatabaseSync, jobs: Jobs) {
 
   /** The running job of the image has left: its follow-up may be claimed. */
   function releaseFollowUp(key: string, now: number): void {
-    const followUp = jobs.live(key).find(({ waitsFor }) => waitsFor === 'sibling');
+    const followUp = jobs.siblings(key).waiting.find(({ waitsFor }) => waitsFor === 'sibling');
     if (followUp === undefined) return;
     place(followUp, undefined, now);
     jobs.save(followUp);
@@ -119,7 +107,7 @@ export function createTransitions(database: DatabaseSync, jobs: Jobs) {
   /** Ends the lease and notes the attempt. */
   function record(job: JobRow, outcome: AttemptRecord['outcome'], now: number, error?: JobError): void {
     const startedAt = job.startedAt ?? now;
-    const history = parseHistory(job.history);
+    const history = parseJson<AttemptRecord[]>(job.history) ?? [];
     const attempt = { startedAt, endedAt: now, workerId: job.workerId ?? '', outcome };
     history.push(error === undefined ? attempt : { ...attempt, error });
     job.history = JSON.stringify(history.slice(-MAX_HISTORY));
@@ -130,9 +118,14 @@ export function createTransitions(database: DatabaseSync, jobs: Jobs) {
 
   function countAttempt(completed: boolean, processingMs: number, now: number): void {
     const second = Math.floor(now / 1_000);
-    sql.rate.run({ second, completed: completed ? 1 : 0 });
-    sql.trimRates.run(second - RATE_WINDOW_S);
-    if (completed) sql.duration.run(jobs.meta('completed') % DURATIONS_KEPT, processingMs);
+    jobs.run(
+      `INSERT INTO rates VALUES (:second, :completed, 1)
+       ON CONFLICT DO UPDATE SET completed = completed + :completed, ended = ended + 1`,
+      { second, completed: completed ? 1 : 0 },
+    );
+    jobs.run('DELETE FROM rates WHERE second <= ?', second - RATE_WINDOW_S);
+    const slot = jobs.meta('completed') % DURATIONS_KEPT;
+    if (completed) jobs.run('INSERT OR REPLACE INTO durations VALUES (?, ?)', slot, processingMs);
   }
 
   /** Of several deferrals of jobs that ran at the same time, the first makes the host slower. */
@@ -217,7 +210,7 @@ export function createTransitions(database: DatabaseSync, jobs: Jobs) {
       job.error = JSON.stringify(toJobError('job_poison', `The job ended ${MAX_CRASHES} workers.`));
       end(job, 'failed', now);
     } else if (requeue(job, now)) return 'recovered';
-    for (const other of jobs.live(job.key)) {
+    for (const other of jobs.siblings(job.key).waiting) {
       other.crashes = Math.max(other.crashes, job.crashes);
       jobs.save(other);
     }
@@ -233,9 +226,14 @@ export function createTransitions(database: DatabaseSync, jobs: Jobs) {
     expire,
     setStatus,
 
-    /** Delayed jobs whose time has come get in line; returns whether there may be more. */
+    /** Delayed jobs whose time has come get in line. */
     promote(now: number): void {
-      for (const { id } of sql.due.all(now, MAX_PROMOTED) as unknown as JobRow[]) {
+      const due = jobs.all<JobRow>(
+        `SELECT * FROM jobs WHERE place = 'time' AND availableAt <= ?
+         ORDER BY availableAt, sequence LIMIT ${MAX_PROMOTED}`,
+        now,
+      );
+      for (const { id } of due) {
         // One before it may have ended it.
         const job = jobs.find(id);
         if (job?.waitsFor !== 'time' || job.availableAt === null) continue;
@@ -271,7 +269,7 @@ export function createTransitions(database: DatabaseSync, jobs: Jobs) {
     /** A dead letter waits again, with its old version: newer jobs of its image win. */
     redrive(job: JobRow, now: number): boolean {
       if (jobs.payload(job.id) === undefined) return false;
-      const running = jobs.live(job.key).find(({ status }) => status === 'processing');
+      const { running } = jobs.siblings(job.key);
       if (running?.cancelRequested === 0 && isNewer(running, job)) {
         finish(job, 'cancelled', now);
         return false;
@@ -284,11 +282,3 @@ export function createTransitions(database: DatabaseSync, jobs: Jobs) {
 }
 
 export type Transitions = ReturnType<typeof createTransitions>;
-
-export function parseHistory(json: string): AttemptRecord[] {
-  try {
-    return JSON.parse(json) as AttemptRecord[];
-  } catch {
-    return [];
-  }
-}

@@ -1,6 +1,5 @@
-import type { DatabaseSync } from 'node:sqlite';
 import { type JobError, type JobResult, PRIORITIES, type Priority } from '../job.ts';
-import type { HostPause, JobPage, JobView, ListRequest, QueueStats } from '../port.ts';
+import type { AttemptRecord, JobPage, JobView, ListRequest, QueueStats } from '../port.ts';
 import {
   MAX_LISTED_HOSTS,
   parseCursor,
@@ -9,39 +8,36 @@ import {
   toEtaMs,
   toPercentiles,
 } from '../shared.ts';
-import { countDelayed, type Jobs, toStatus } from './jobs.ts';
+import { countDelayed, countQueued, type Jobs, parseJson, toStatus } from './jobs.ts';
 import { IN_LINE, type JobRow } from './schema.ts';
-import { parseHistory } from './transitions.ts';
+import type { Host } from './transitions.ts';
 
-const DUE = "place = 'time' AND availableAt <= :now";
-const NOT_DUE = "status = 'delayed' AND (place = 'host' OR availableAt > :now)";
+type PriorityCounts = Record<Priority, number>;
 
 /** What people see of the queue. Only reads; delayed jobs whose time has come are shown as queued. */
-export function createViews(database: DatabaseSync, jobs: Jobs) {
-  const sql = {
-    rates: database.prepare(
-      'SELECT total(completed) AS completed, total(ended) AS ended FROM rates WHERE second > ? AND second <= ?',
-    ),
-    durations: database.prepare('SELECT ms FROM durations'),
-    due: database.prepare(`SELECT priority, count(*) AS n FROM jobs WHERE ${DUE} GROUP BY priority`),
-    aside: database.prepare(
-      "SELECT priority, count(*) AS n FROM jobs WHERE (place = 'sibling' OR place = 'suspects') GROUP BY priority",
-    ),
-    recentlyDead: database.prepare("SELECT count(*) AS n FROM jobs WHERE status = 'failed' AND since >= ?"),
-    oldest: database.prepare(`SELECT min(turn) AS turn FROM jobs WHERE ${IN_LINE} AND place = ?`),
-    hosts: database.prepare(
-      `SELECT *, (SELECT count(*) FROM jobs WHERE place = 'host' AND host = hosts.host) AS waiting
-       FROM hosts ORDER BY waiting DESC, host LIMIT ${MAX_LISTED_HOSTS}`,
-    ),
-    deadOfCode: database.prepare("SELECT count(*) AS n FROM jobs WHERE status = 'failed' AND errorCode = ?"),
-  };
+export function createViews(jobs: Jobs) {
+  function countByPriority(condition: string, now: number): PriorityCounts {
+    const rows = jobs.all<{ priority: Priority; n: number }>(
+      `SELECT priority, count(*) AS n FROM jobs WHERE ${condition} GROUP BY priority`,
+      { now },
+    );
+    const counts: PriorityCounts = { high: 0, normal: 0, low: 0 };
+    for (const { priority, n } of rows) counts[priority] = n;
+    return counts;
+  }
+
+  /** Delayed jobs whose time has come, and that no claim has moved yet. */
+  const countDue = (now: number) => countByPriority("place = 'time' AND availableAt <= :now", now);
 
   function readRates(now: number): { completed: number; ended: number } {
     const second = Math.floor(now / 1_000);
-    return sql.rates.get(second - RATE_WINDOW_S, second) as { completed: number; ended: number };
+    const sums = jobs.get<{ completed: number; ended: number }>(
+      'SELECT total(completed) AS completed, total(ended) AS ended FROM rates WHERE second > ? AND second <= ?',
+      ...[second - RATE_WINDOW_S, second],
+    );
+    return sums ?? { completed: 0, ended: 0 };
   }
 
-  /** @param position null outside lists too: counting one for each job of a page would take too long */
   function toView(job: JobRow, now: number, position: number | null, etaMs: number | null): JobView {
     const { id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes } = job;
     const { enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, stage } = job;
@@ -49,26 +45,20 @@ export function createViews(database: DatabaseSync, jobs: Jobs) {
       ...{ id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage },
       ...{ enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, position, etaMs },
       status: toStatus(job, now),
-      lastError: job.error === null ? null : (JSON.parse(job.error) as JobError),
-      result: job.result === null ? null : (JSON.parse(job.result) as JobResult),
+      lastError: parseJson<JobError>(job.error) ?? null,
+      result: parseJson<JobResult>(job.result) ?? null,
       cancelRequested: job.cancelRequested === 1,
-      history: parseHistory(job.history),
+      history: parseJson<AttemptRecord[]>(job.history) ?? [],
     };
   }
-  const countBy = (rows: unknown, priority: Priority) =>
-    (rows as { priority: Priority; n: number }[]).find((row) => row.priority === priority)?.n ?? 0;
-  const countDue = (now: number) =>
-    PRIORITIES.reduce((sum, priority) => sum + countBy(sql.due.all({ now }), priority), 0);
 
   function countListed({ status, code }: ListRequest, now: number): number {
     const byPlace = jobs.counts();
-    if (status === 'queued') {
-      const { high, normal, low, suspects, sibling } = byPlace;
-      return high + normal + low + suspects + sibling + countDue(now);
-    }
-    if (status === 'delayed') return countDelayed(byPlace) - countDue(now);
-    if (status === 'failed' && code !== undefined) return (sql.deadOfCode.get(code) as { n: number }).n;
-    return byPlace[status];
+    if (status === 'queued') return countQueued(byPlace) + sum(countDue(now));
+    if (status === 'delayed') return countDelayed(byPlace) - sum(countDue(now));
+    if (code === undefined) return byPlace[status];
+    const ofCode = 'SELECT count(*) AS n FROM jobs WHERE status = ? AND errorCode = ?';
+    return jobs.get<{ n: number }>(ofCode, status, code)?.n ?? 0;
   }
 
   return {
@@ -79,29 +69,26 @@ export function createViews(database: DatabaseSync, jobs: Jobs) {
     },
 
     list(request: ListRequest, now: number): JobPage {
-      const { status, code, limit } = request;
-      const cursor = parseCursor(request.cursor);
-      const [after, order] = status === 'processing' ? ['>', 'ASC'] : ['<', 'DESC'];
-      const select = (condition: string) =>
-        `SELECT * FROM (SELECT * FROM jobs WHERE ${condition} AND (:cursor IS NULL OR since ${after} :cursor)
+      const { status, code = null, limit } = request;
+      const isOldestFirst = status === 'processing';
+      const [after, order] = isOldestFirst ? ['>', 'ASC'] : ['<', 'DESC'];
+      const cursor = parseCursor(request.cursor) ?? (isOldestFirst ? 0 : Number.MAX_SAFE_INTEGER);
+      const selectPage = (condition: string) =>
+        `SELECT * FROM (SELECT * FROM jobs WHERE ${condition} AND since ${after} :cursor
          ORDER BY since ${order} LIMIT :limit)`;
-      const parts =
-        status === 'queued'
-          ? ["status = 'queued'", DUE]
-          : status === 'delayed'
-            ? [NOT_DUE]
-            : [`status = '${status}' ${code === undefined ? '' : 'AND errorCode = :code'}`];
-      const query = `${parts.map(select).join(' UNION ALL ')} ORDER BY since ${order} LIMIT :limit`;
-      const statement = database.prepare(query);
-      statement.setAllowUnknownNamedParameters(true);
-      const rows = statement.all({
-        now,
-        cursor,
-        code: code ?? null,
-        limit: limit + 1,
-      }) as unknown as JobRow[];
+      const ofStatus = selectPage(`status = :status ${code === null ? '' : 'AND errorCode = :code'}`);
+      const query = {
+        queued: `${ofStatus} UNION ALL ${selectPage("place = 'time' AND availableAt <= :now")}`,
+        delayed: selectPage("status = :status AND (place = 'host' OR availableAt > :now)"),
+      };
+      const rows = jobs.all<JobRow>(
+        `${status === 'queued' || status === 'delayed' ? query[status] : ofStatus}
+         ORDER BY since ${order} LIMIT :limit`,
+        { status, code, cursor, now, limit: limit + 1 },
+      );
       const page = rows.slice(0, limit);
       return {
+        // Counting the position of each would take too long.
         jobs: page.map((job) => toView(job, now, null, null)),
         nextCursor: rows.length > limit ? String(page.at(-1)?.since) : null,
         total: countListed(request, now),
@@ -111,21 +98,24 @@ export function createViews(database: DatabaseSync, jobs: Jobs) {
     stats(now: number): QueueStats {
       const byPlace = jobs.counts();
       const { completed, ended } = readRates(now);
-      const [due, aside] = [sql.due.all({ now }), sql.aside.all()];
-      const waiting = (priority: Priority) =>
-        byPlace[priority] + countBy(aside, priority) + countBy(due, priority);
-      const turns = [...PRIORITIES, 'suspects']
-        .map((line) => (sql.oldest.get(line) as { turn: number | null }).turn)
-        .filter((turn) => turn !== null);
-      const hosts = sql.hosts.all() as unknown as {
-        host: string;
-        waiting: number;
-        nextAt: number;
-        perSecond: number;
-      }[];
+      const due = countDue(now);
+      const aside = countByPriority(`${IN_LINE} AND place IN ('suspects', 'sibling')`, now);
+      const waiting = (priority: Priority) => byPlace[priority] + aside[priority] + due[priority];
+      const turns = (['high', 'normal', 'low', 'suspects'] as const).flatMap(
+        (line) => jobs.head(line)?.turn ?? [],
+      );
+      const recentlyDead = jobs.get<{ n: number }>(
+        "SELECT count(*) AS n FROM jobs WHERE status = 'failed' AND since >= ?",
+        (now - RECENTLY_DEAD_MS) * 1_000,
+      );
+      const durations = jobs.all<{ ms: number }>('SELECT ms FROM durations');
+      const hosts = jobs.all<Host & { waiting: number }>(
+        `SELECT *, (SELECT count(*) FROM jobs WHERE place = 'host' AND host = hosts.host) AS waiting
+         FROM hosts ORDER BY waiting DESC, host LIMIT ${MAX_LISTED_HOSTS}`,
+      );
       return {
         waiting: { high: waiting('high'), normal: waiting('normal'), low: waiting('low') },
-        delayed: countDelayed(byPlace) - countDue(now),
+        delayed: countDelayed(byPlace) - sum(due),
         processing: byPlace.processing,
         dead: byPlace.failed,
         completed: jobs.meta('completed'),
@@ -134,15 +124,19 @@ export function createViews(database: DatabaseSync, jobs: Jobs) {
         deadDropped: jobs.meta('deadDropped'),
         completedPerSecond: completed / RATE_WINDOW_S,
         failureRate: ended === 0 ? 0 : 1 - completed / ended,
-        recentlyDead: (sql.recentlyDead.get((now - RECENTLY_DEAD_MS) * 1_000) as { n: number }).n,
-        processingMs: toPercentiles((sql.durations.all() as unknown as { ms: number }[]).map(({ ms }) => ms)),
+        recentlyDead: recentlyDead?.n ?? 0,
+        processingMs: toPercentiles(durations.map(({ ms }) => ms)),
         oldestWaitingMs:
           turns.length === 0 ? null : Math.max(0, now - Math.floor(Math.min(...turns) / 1_000)),
-        hosts: hosts.map(({ host, waiting, nextAt, perSecond }): HostPause => {
-          return { host, waiting, nextInMs: Math.max(0, Math.ceil(nextAt - now)), perSecond };
-        }),
+        hosts: hosts.map(({ host, waiting, nextAt, perSecond }) => ({
+          ...{ host, waiting, perSecond },
+          nextInMs: Math.max(0, Math.ceil(nextAt - now)),
+        })),
         paused: jobs.meta('paused') === 1,
       };
     },
   };
 }
+
+const sum = (counts: PriorityCounts): number =>
+  PRIORITIES.reduce((total, priority) => total + counts[priority], 0);
