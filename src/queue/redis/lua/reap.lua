@@ -98,7 +98,8 @@ end
 
 -- Puts a job that is missing from a place back there, and one that waits for a running job that is not there in line.
 local function repair(id, text)
-  admit(id, text)
+  if changedJobs[id] then flush() end
+  if jobs[id] == nil then admit(id, text) end
   local job, repaired = load(id), false
   if not job then
     bury(id)
