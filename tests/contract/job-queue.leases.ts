@@ -221,6 +221,23 @@ export function describeLeases(harness: QueueHarness): void {
       expect(await renew(queue, jobs)).toEqual(['renewed']);
     });
 
+    it('are left alone after a gap in which nobody reaped, and not without one', async () => {
+      await using queue = await harness.open();
+      await using dying = await harness.reopen(crashing);
+      const patient = { leaseMs: 60_000, staleHeartbeatMs: 0 };
+      await using noticing = await harness.reopen({ lease: { ...patient, outageMs: 100 } });
+      await using unconcerned = await harness.reopen({ lease: { ...patient, outageMs: 60_000 } });
+      await dying.reap();
+      await queue.enqueue([newJob('a'), newJob('b')]);
+      const [first] = (await claim(dying, { max: 1 })).jobs;
+      expect(await reapUntilGone(unconcerned, [first!])).toEqual({ recovered: 1, poisoned: 0 });
+      const reapedAt = performance.now();
+      const [second] = (await claim(dying, { max: 1 })).jobs;
+      await until('it is a gap', () => performance.now() - reapedAt > 150 || undefined);
+      expect(await noticing.reap()).toEqual({ recovered: 0, poisoned: 0 });
+      expect(await queue.status(second!.id)).toMatchObject({ status: 'processing', crashes: 0 });
+    });
+
     it('count as crashes again when a full lease has passed since the outage', async () => {
       await using queue = await harness.open({
         lease: { leaseMs: 50, staleHeartbeatMs: 0, outageMs: 20_000 },
