@@ -196,7 +196,7 @@ describe('the queue file', () => {
   }, async () => {
     const file = newFile();
     await using queue = open(file);
-    const jobs = Array.from({ length: 10_020 }, (_, i) => newJob(`p${i}`));
+    const jobs = Array.from({ length: 10_200 }, (_, i) => newJob(`p${i}`));
     const stored = await queue.enqueue(jobs);
     expect(stored.map(({ position }) => position)).toEqual(jobs.map((_, i) => i + 1));
     expect(await queue.status(jobs[10_000]!.id)).toMatchObject({ position: 10_001 });
