@@ -51,7 +51,10 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
     } else if (!hasRoom()) return undefined;
     const data = JSON.stringify(newJob.data);
     if (newJob.data.image.kind === 'inline') job.inlineBytes = Buffer.byteLength(data);
-    wait(job);
+    wait(
+      job,
+      others.filter((other) => other !== carrier),
+    );
     run('INSERT OR REPLACE INTO payloads VALUES (?, ?)', job.id, data);
     if (carrier !== undefined) return absorb(newJob.id, job, true);
     return { id: job.id, replaced: false, superseded: false, version };
@@ -60,23 +63,20 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
   /** What an enqueue with the same id was answered. */
   function firstAnswer(id: string): Answer | undefined {
     const job = find(id);
-    if (job !== undefined) return { id, replaced: false, superseded: false, version: job.version };
-    const row = findAbsorbed(id);
-    const replaced = row?.replaced === 1;
-    return row && { id: row.target, replaced, superseded: !replaced, version: row.version };
+    if (job === undefined) return findAbsorbed(id)?.answer;
+    return { id, replaced: false, superseded: false, version: job.version };
   }
 
-  const findAbsorbed = (id: string) =>
-    get<{ target: string; version: number; sequence: number; replaced: number }>(
-      'SELECT * FROM absorbed WHERE id = ?',
-      id,
-    );
+  /** An enqueue whose data, or newer data, another job carried: up to which sequence. */
+  function findAbsorbed(id: string): { readonly answer: Answer; readonly sequence: number } | undefined {
+    const row = get<{ answer: string; sequence: number }>('SELECT * FROM absorbed WHERE id = ?', id);
+    return row && { ...row, answer: JSON.parse(row.answer) as Answer };
+  }
 
-  /** Another job carries the data, or newer data, from now on. */
-  function absorb(id: string, { id: target, version, sequence }: Job, replaced: boolean): Answer {
-    const row = [id, target, version, sequence, Number(replaced), now()];
-    run('INSERT INTO absorbed VALUES (?, ?, ?, ?, ?, ?)', ...row);
-    return { id: target, replaced, superseded: !replaced, version };
+  function absorb(id: string, { id: carrier, version, sequence }: Job, replaced: boolean): Answer {
+    const answer = { id: carrier, replaced, superseded: !replaced, version };
+    run('INSERT INTO absorbed VALUES (?, ?, ?, ?)', id, JSON.stringify(answer), sequence, now());
+    return answer;
   }
 
   /** Of two jobs of an image, the first makes the other needless. */
@@ -97,8 +97,7 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
    * when a newer one is due no later, and ends older ones that are due no sooner.
    * @returns whether it waits
    */
-  function wait(job: Job): boolean {
-    const others = siblings(job);
+  function wait(job: Job, others = siblings(job)): boolean {
     if (others.some((other) => isInsteadOf(other, job))) {
       finish(job, 'cancelled');
       return false;
@@ -151,31 +150,22 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
 
   function claim(request: ClaimRequest): Claim {
     const { claimId, workerId, suspect = false } = request;
-    const first = tables.value<string>('SELECT jobs FROM claims WHERE id = ?', claimId);
     const isPaused = meta('paused') === 1;
-    const claimed: ClaimedJob[] = [];
-    if (first !== undefined) claimed.push(...stillHeld(JSON.parse(first) as string[], claimId));
-    else if (!isPaused) {
-      promote();
-      claimed.push(...take(request));
-      const ids = JSON.stringify(claimed.map(({ id }) => id));
-      if (claimed.length > 0) {
-        run('INSERT INTO claims VALUES (?, ?, ?)', claimId, ids, now());
-        noteHeartbeat(workerId);
-      }
+    const isRepeated = tables.value('SELECT 1 FROM claims WHERE id = ?', claimId) === 1;
+    const claimed = isRepeated ? stillHeld(claimId) : isPaused ? [] : take(request);
+    if (!isRepeated && claimed.length > 0) {
+      run('INSERT INTO claims VALUES (?, ?)', claimId, now());
+      noteHeartbeat(workerId);
     }
     const mayClaimMore = !suspect && claimed.length === 0 && nextInLine(1) !== undefined;
     const nextDueMs = isPaused ? null : mayClaimMore ? 0 : tables.nextDueMs();
     return { jobs: claimed, suspectsWaiting: tables.counts().suspects, nextDueMs };
   }
 
-  /** What a repeated claim still holds of its first answer. */
-  function stillHeld(ids: readonly string[], claimId: string): ClaimedJob[] {
-    const held = ids.flatMap((id) => find(id) ?? []).filter(({ token }) => token === claimId);
-    return held.flatMap((job) => {
-      const data = parseData(payload(job.id) ?? '');
-      return data === undefined ? [] : toClaimed(job, data);
-    });
+  /** What a repeated claim still has of its first answer. */
+  function stillHeld(claimId: string): ClaimedJob[] {
+    const held = jobs("SELECT * FROM jobs WHERE place = 'processing' AND token = ? ORDER BY since", claimId);
+    return held.map((job) => toClaimed(job, JSON.parse(payload(job.id) ?? 'null') as JobData));
   }
 
   function take(request: ClaimRequest): ClaimedJob[] {
@@ -229,11 +219,13 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
       setMeta('turns', turns % AGED_TURN);
     }
 
+    promote();
     const alone = suspect ? firstIn('suspects') : undefined;
     if (alone !== undefined) lease(alone);
-    if (suspect) return taken;
-    takeFromHosts();
-    takeFromLines();
+    if (!suspect) {
+      takeFromHosts();
+      takeFromLines();
+    }
     return taken;
   }
 
@@ -375,10 +367,10 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
 
   function cancel(id: string): 'cancelled' | 'requested' | 'ended' | 'unknown' {
     const absorbed = findAbsorbed(id);
-    const job = find(absorbed?.target ?? id);
+    const job = find(absorbed?.answer.id ?? id);
     if (job === undefined) return absorbed === undefined ? 'unknown' : 'ended';
     const carriesOther = absorbed !== undefined && absorbed.sequence !== job.sequence;
-    if (carriesOther || absorbed?.replaced === 0) return 'ended';
+    if (carriesOther || absorbed?.answer.superseded) return 'ended';
     if (job.status === 'cancelled') return 'cancelled';
     return job.endedAt === null ? stop(job) : 'ended';
   }

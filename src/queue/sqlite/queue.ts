@@ -39,7 +39,7 @@ export interface SqliteQueueSettings extends QueueSettings {
 }
 
 /** Jobs that one transaction handles: other processes wait for it, and so does this one's event loop. */
-const PART = 100;
+const PART = 50;
 /** Characters of inline images that one transaction stores, unless a single one is larger. */
 const PART_CHARS = 1_000_000;
 
@@ -76,12 +76,14 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
   const read = <T>(work: (parts: Parts) => T): Promise<T> =>
     using((parts) => readSnapshot(parts.database, () => parts.tables.atOneInstant(() => work(parts))));
 
-  /** What people see: delayed jobs whose time has come are in line. While others write, that may come later. */
+  /** As `read`, after delayed jobs whose time has come got in line, unless another process writes just now. */
   const look = <T>(work: (parts: Parts) => T): Promise<T> =>
     using((parts) => {
       const { database, tables, lifecycle } = parts;
+      const due = "SELECT 1 FROM jobs WHERE place = 'time' AND availableAt <= ?";
       try {
-        if (tables.nextDueMs() === 0) inTransaction(database, () => tables.atOneInstant(lifecycle.promote));
+        if (tables.value(due, Date.now()) === 1)
+          inTransaction(database, () => tables.atOneInstant(lifecycle.promote));
       } catch (error) {
         if (!isBusy(error)) throw error;
       }
@@ -187,7 +189,7 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
 
     status: (id) =>
       look(({ tables, lifecycle, views }) => {
-        const job = tables.find(id) ?? tables.find(lifecycle.findAbsorbed(id)?.target);
+        const job = tables.find(id) ?? tables.find(lifecycle.findAbsorbed(id)?.answer.id);
         return job === undefined ? null : views.view(job);
       }),
 
@@ -281,7 +283,7 @@ function store(
     answers.push(lifecycle.enqueue(job, hasRoom) ?? null);
     if (answers.at(-1) === null && !goOn) break;
   }
-  return answers.map((answer) => answer && { ...answer, ...views.locate(answer.id) });
+  return answers.map((answer) => answer && { ...answer, ...views.locate(answer.id, jobs.length) });
 }
 
 /** How many jobs that may be claimed, now or later, have ever come. */

@@ -96,8 +96,7 @@ const SCHEMA = `
 
   -- Enqueues whose data another job took over, or that were too old.
   CREATE TABLE absorbed (
-    id TEXT PRIMARY KEY, target TEXT NOT NULL, version INTEGER NOT NULL, sequence INTEGER NOT NULL,
-    replaced INTEGER NOT NULL, at INTEGER NOT NULL
+    id TEXT PRIMARY KEY, answer TEXT NOT NULL, sequence INTEGER NOT NULL, at INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX absorbedByAge ON absorbed (at);
 
@@ -121,8 +120,8 @@ const SCHEMA = `
   INSERT INTO meta SELECT value, 0 FROM json_each('["sequence", "turns", "paused", "deadDropped", "lastReapAt",
     "reachableSince"]');
 
-  -- Claims that got jobs: a repeated one gets the same.
-  CREATE TABLE claims (id TEXT PRIMARY KEY, jobs TEXT NOT NULL, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  -- Claims that got jobs: a repeated one gets no others.
+  CREATE TABLE claims (id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   CREATE INDEX claimsByAge ON claims (at);
   CREATE TABLE hosts (
     host TEXT PRIMARY KEY, perSecond REAL NOT NULL, ceiling REAL, nextAt REAL NOT NULL, deferredAt INTEGER NOT NULL

@@ -12,7 +12,7 @@ import {
 } from '../shared.ts';
 import { type Host, IN_LINE, type Job, type Place, type Tables } from './tables.ts';
 
-/** How many jobs behind or before another one are counted for its position. */
+/** How many jobs behind another one, and before it, are counted for its position. */
 const MAX_BEHIND = 100;
 const MAX_AHEAD = 10_000;
 
@@ -31,7 +31,7 @@ export function createViews(tables: Tables) {
   const { all, counts, find, get, jobs, meta, now, value } = tables;
 
   /** Null outside a line, and where it would take too long to count: neither near its end nor near enough to its start. */
-  function position({ place, turn, sequence }: Job): number | null {
+  function position({ place, turn, sequence }: Job, maxAhead = MAX_AHEAD): number | null {
     if (place !== 'suspects' && place !== 'high' && place !== 'normal' && place !== 'low') return null;
     const count = (comparison: '<' | '>', limit: number) =>
       value<number>(
@@ -41,8 +41,8 @@ export function createViews(tables: Tables) {
       ) ?? 0;
     const lengths = counts();
     const behind = count('>', MAX_BEHIND);
-    const ahead = behind <= MAX_BEHIND ? lengths[place] - behind - 1 : count('<', MAX_AHEAD);
-    if (behind > MAX_BEHIND && ahead > MAX_AHEAD) return null;
+    const ahead = behind <= MAX_BEHIND ? lengths[place] - behind - 1 : count('<', maxAhead);
+    if (behind > MAX_BEHIND && ahead > maxAhead) return null;
     const higher = place === 'suspects' ? [] : higherThan(place);
     return higher.reduce((sum, line) => sum + lengths[line], ahead + 1);
   }
@@ -78,11 +78,11 @@ export function createViews(tables: Tables) {
   }
 
   return {
-    /** Where a job is now. One that is gone was purged, or dropped. */
-    locate(id: string): Pick<JobView, 'status' | 'position'> {
+    /** Where one of several jobs is now. One that is gone was purged, or dropped. */
+    locate(id: string, jobCount: number): Pick<JobView, 'status' | 'position'> {
       const job = find(id);
       if (job === undefined) return { status: 'failed', position: null };
-      return { status: job.status, position: position(job) };
+      return { status: job.status, position: position(job, Math.floor(MAX_AHEAD / jobCount)) };
     },
 
     view(job: Job): JobView {
