@@ -51,10 +51,8 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
     } else if (!hasRoom()) return undefined;
     const data = JSON.stringify(newJob.data);
     if (newJob.data.image.kind === 'inline') job.inlineBytes = Buffer.byteLength(data);
-    wait(
-      job,
-      others.filter((other) => other !== carrier),
-    );
+    const remaining = others.filter((other) => other !== carrier);
+    wait(job, remaining);
     run('INSERT OR REPLACE INTO payloads VALUES (?, ?)', job.id, data);
     if (carrier !== undefined) return absorb(newJob.id, job, true);
     return { id: job.id, replaced: false, superseded: false, version };
@@ -195,18 +193,20 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
     /** Jobs of slowed hosts, as fast as these allow. */
     function takeFromHosts(): void {
       for (const { host, nextAt, perSecond } of tables.dueHosts()) {
-        let at = Math.max(nextAt, now() - HOST_PACE.burstMs);
+        const start = Math.max(nextAt, now() - HOST_PACE.burstMs);
+        let at = start;
         for (let job = tables.firstOfHost(host); job && at <= now(); job = tables.firstOfHost(host)) {
           if (job.crashes > 0) move(job, 'queued', { waitsFor: null });
           else if (!lease(job)) break;
           at += 1_000 / perSecond;
         }
-        if (at > nextAt) run('UPDATE hosts SET nextAt = ? WHERE host = ?', at, host);
+        if (at > start) run('UPDATE hosts SET nextAt = ? WHERE host = ?', at, host);
       }
     }
 
     function takeFromLines(): void {
-      let turns = meta('turns');
+      const first = meta('turns');
+      let turns = first;
       for (let parked = 0; parked < MAX_MOVED; ) {
         const job = nextInLine(turns + 1);
         if (job === undefined) break;
@@ -216,7 +216,8 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
         } else if (lease(job)) turns += 1;
         else break;
       }
-      setMeta('turns', turns % AGED_TURN);
+      // A claim that finds nothing writes nothing.
+      if (turns > first) setMeta('turns', turns % AGED_TURN);
     }
 
     promote();
