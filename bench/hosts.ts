@@ -120,7 +120,7 @@ async function index(
   const config = parseConfig({
     DATA_DIR: folder.path,
     MODEL: 'builtin',
-    IMAGE_ALLOW_HOSTS: '127.0.0.1',
+    IMAGE_ALLOWED_HOSTS: '127.0.0.1',
     QUEUE_PREFIX: `bench-${Math.random().toString(36).slice(2)}`,
     ...environment,
   });

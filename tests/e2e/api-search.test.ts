@@ -35,7 +35,7 @@ beforeAll(async () => {
   context = stack.use(
     await createTestContext({
       IMAGE_ROOTS: folder.path,
-      IMAGE_ALLOW_HOSTS: '127.0.0.1',
+      IMAGE_ALLOWED_HOSTS: '127.0.0.1',
       // As many connections per host: the limit of searches is a smaller one.
       WORKER_CONCURRENCY: '64',
     }),

@@ -65,7 +65,7 @@ describe('the worker process', () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
     await context.queue.enqueue([newJob('p', { url: `http://127.0.0.1:${port}/never.jpg` })]);
-    const worker = start([], { IMAGE_ALLOW_HOSTS: '127.0.0.1' });
+    const worker = start([], { IMAGE_ALLOWED_HOSTS: '127.0.0.1' });
     await once(server, 'request');
     worker.child.kill('SIGTERM');
     await until('the drain', async () =>

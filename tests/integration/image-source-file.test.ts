@@ -6,13 +6,14 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createImageSource } from '../../src/images/image-source.ts';
 import type { ImageSource } from '../../src/images/port.ts';
+import { imageSettings } from '../support/image-settings.ts';
 
 let folder: string;
 let source: ImageSource;
 let png: Buffer;
 const never = new AbortController().signal;
 const read = (path: string, from = source) => from.fetch({ kind: 'path', path }, never);
-const settings = { allowHosts: [], timeoutMs: 5_000, maxBytes: 10_000, connectionsPerHost: 8 };
+const settings = { ...imageSettings, maxBytes: 10_000 };
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'vitrine-files-'));

@@ -112,7 +112,7 @@ describe('a worker', () => {
 
   test('tries a failing server again, and gives up after the last attempt', async () => {
     const { url, requests } = await startServer((response) => response.writeHead(500).end());
-    const context = await openContext({ IMAGE_ALLOW_HOSTS: '127.0.0.1' });
+    const context = await openContext({ IMAGE_ALLOWED_HOSTS: '127.0.0.1' });
     const job = await enqueueUrl(context, url);
     start(context);
 
@@ -127,7 +127,7 @@ describe('a worker', () => {
       if (count < 3) response.writeHead(429).end();
       else response.end(png);
     });
-    const context = await openContext({ IMAGE_ALLOW_HOSTS: '127.0.0.1' });
+    const context = await openContext({ IMAGE_ALLOWED_HOSTS: '127.0.0.1' });
     const job = await enqueueUrl(context, url);
     start(context);
 
