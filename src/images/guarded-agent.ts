@@ -3,6 +3,7 @@ import { Agent, buildConnector } from 'undici';
 import type { AddressGuard } from './address-guard.ts';
 
 export interface AgentSettings {
+  /** When an attempt to connect is given up. Each request needs a deadline of its own: there is no other limit. */
   readonly timeoutMs: number;
   /** Connections to one host at once. */
   readonly connectionsPerHost: number;
@@ -19,8 +20,9 @@ export function createGuardedAgent(guard: AddressGuard, settings: AgentSettings)
     connections: connectionsPerHost,
     pipelining: 1,
     keepAliveTimeout: 10_000,
-    headersTimeout: timeoutMs,
-    bodyTimeout: timeoutMs,
+    // They would only compete with the deadlines of the requests.
+    headersTimeout: 0,
+    bodyTimeout: 0,
   });
 }
 

@@ -18,6 +18,7 @@ const MAX_REDIRECTS = 3;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 /** From a request to the first byte of the image. */
 const FIRST_BYTE_MS = 10_000;
+const CONNECT_MARGIN_MS = 1_000;
 /** Longer waits that a server asks for are cut to this. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
 /** A host that asks to slow down without saying for how long, or for no time at all, is left alone for this. */
@@ -56,9 +57,11 @@ export interface HttpSettings {
 export function createHttpImages(settings: HttpSettings): HttpImages {
   const { timeoutMs, firstByteMs = FIRST_BYTE_MS, maxBytes, resolveHost } = settings;
   const allowed = { hosts: settings.allowedHosts, networks: settings.allowedNetworks };
-  const allowing = createGuardedAgent(createAddressGuard(allowed, resolveHost), settings);
+  // Not before a request's own deadline.
+  const agentSettings = { ...settings, timeoutMs: timeoutMs + CONNECT_MARGIN_MS };
+  const allowing = createGuardedAgent(createAddressGuard(allowed, resolveHost), agentSettings);
   /** For redirects to another host: what is allowed is allowed to those who name it, not to those who are named. */
-  const publicOnly = createGuardedAgent(createAddressGuard(PUBLIC_ONLY, resolveHost), settings);
+  const publicOnly = createGuardedAgent(createAddressGuard(PUBLIC_ONLY, resolveHost), agentSettings);
   const budget = createByteBudget(settings.maxBytesInFlight);
   const toHeaders = createToHeaders(settings);
 
@@ -76,12 +79,12 @@ export function createHttpImages(settings: HttpSettings): HttpImages {
       });
       const location = response.headers['location'];
       if (REDIRECTS.has(response.statusCode) && typeof location === 'string') {
-        await response.body.dump({ limit: 16_384, signal });
+        finish(response.body, signal);
         return parseUrl(location, url);
       }
       const failure = toStatusError(response, url);
       if (failure !== null) {
-        await response.body.dump({ limit: 16_384, signal });
+        finish(response.body, signal);
         throw failure;
       }
       const refusal = toHeaderError(response, url, maxBytes);
@@ -181,6 +184,11 @@ function toTimeout(url: URL, what: string, timeoutMs: number): VitrineError {
 
 function toSlow(url: URL): VitrineError {
   return new VitrineError('image_host_slow', `${url.host} is slow, and others needed the memory.`);
+}
+
+/** Reads the rest of a short answer in the background, so that its connection can be used again. */
+function finish(body: Dispatcher.ResponseData['body'], signal: AbortSignal): void {
+  body.dump({ limit: 16_384, signal }).catch(() => undefined);
 }
 
 /** Closes the connection; the error that the stream then emits is of no interest. */
