@@ -380,7 +380,7 @@ export const SETTINGS = {
   IMAGE_SOURCE_HEADERS: optional(
     'images',
     headersByHost,
-    'Header fields for image hosts behind authentication, in single quotes: `\'{"img.example.com": {"Authorization": "Bearer …"}}\'`. Sent to that host (or `host:port`) and no other, over https and http alike.',
+    'Header fields for image hosts behind authentication, in single quotes: `\'{"img.example.com": {"Authorization": "Bearer …"}}\'`. Sent to that host (or `host:port`) and no other; over plain http only where it is in `IMAGE_ALLOWED_HOSTS` or has a private address.',
   ),
   IMAGE_SOURCE_HEADERS_FILE: optional(
     'images',

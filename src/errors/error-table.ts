@@ -225,7 +225,7 @@ export const ERRORS = {
     422,
     'never',
     'The image server refused access',
-    'Make the image readable without credentials, set IMAGE_SOURCE_HEADERS for its host, or send its bytes.',
+    'Make the image readable without credentials, set IMAGE_SOURCE_HEADERS for its host (sent over https), or send its bytes.',
   ),
   image_server_error: define(
     502,

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import type { Readable } from 'node:stream';
 import { type Agent, type Dispatcher, request } from 'undici';
 import packageJson from '../../package.json' with { type: 'json' };
@@ -59,11 +60,12 @@ export function createHttpImages(settings: HttpSettings): HttpImages {
   const allowed = { hosts: settings.allowedHosts, networks: settings.allowedNetworks };
   // Not before a request's own deadline.
   const agentSettings = { ...settings, timeoutMs: timeoutMs + CONNECT_MARGIN_MS };
-  const allowing = createGuardedAgent(createAddressGuard(allowed, resolveHost), agentSettings);
+  const guard = createAddressGuard(allowed, resolveHost);
+  const allowing = createGuardedAgent(guard, agentSettings);
   /** For redirects to another host: what is allowed is allowed to those who name it, not to those who are named. */
   const publicOnly = createGuardedAgent(createAddressGuard(PUBLIC_ONLY, resolveHost), agentSettings);
   const budget = createByteBudget(settings.maxBytesInFlight);
-  const toHeaders = createToHeaders(settings);
+  const toHeaders = createToHeaders(settings, guard);
 
   /** The image, or the address that the server redirects to. */
   async function fetchHop(url: URL, agent: Agent, signal: AbortSignal): Promise<Uint8Array | URL> {
@@ -135,20 +137,34 @@ export function createHttpImages(settings: HttpSettings): HttpImages {
   };
 }
 
-/** The header fields for a host: our own, and those that the settings have for it and no other. */
-function createToHeaders({ contact, sourceHeaders }: HttpSettings): (url: URL) => Record<string, string> {
+/**
+ * The header fields for a host: our own, and those that the settings have for it and no other. Secrets are sent over
+ * https; over plain http, where anyone on the way could read them, only within the owner's own network.
+ */
+function createToHeaders(
+  { contact, sourceHeaders }: HttpSettings,
+  guard: AddressGuard,
+): (url: URL) => Record<string, string> {
   const userAgent = `Vitrine/${packageJson.version}${contact === undefined ? '' : ` (+${contact})`}`;
   const byHost = new Map(Object.entries(sourceHeaders).map(([host, headers]) => [toHostName(host), headers]));
-  return ({ hostname, port, protocol }) => {
-    const names = toHostNames(hostname, Number(port) || (protocol === 'https:' ? 443 : 80));
-    const name = names.find((candidate) => byHost.has(candidate)) ?? '';
+  return ({ hostname, port: givenPort, protocol }) => {
+    const isSecure = protocol === 'https:';
+    const port = Number(givenPort) || (isSecure ? 443 : 80);
+    const isOwnNetwork = guard.isNamed(hostname, port) || isPrivateLiteral(hostname);
+    const name = toHostNames(hostname, port).find((candidate) => byHost.has(candidate));
+    const secrets = name !== undefined && (isSecure || isOwnNetwork) ? byHost.get(name) : {};
     return {
       accept: 'image/*, */*;q=0.1',
       'user-agent': userAgent,
-      ...byHost.get(name),
+      ...secrets,
       'accept-encoding': 'identity',
     };
   };
+}
+
+function isPrivateLiteral(hostname: string): boolean {
+  const name = toHostName(hostname);
+  return isIP(name) !== 0 && !isPublicAddress(name);
 }
 
 function parseUrl(text: string, base?: URL): URL {

@@ -289,6 +289,14 @@ describe('what a host is sent', () => {
     expect((await received('/ok.png', { sourceHeaders: wrongPort }))[0]).not.toHaveProperty('authorization');
   });
 
+  it('has no secrets over plain http on the way to a public host', async () => {
+    const sourceHeaders = { 'shop.test': { authorization: 'Bearer own' } };
+    const url = `http://shop.test:${port}/ok.png`;
+    const [sent] = await received(url, { sourceHeaders, resolveHost: resolveOnceAsPublic });
+    expect(sent).toMatchObject({ host: `shop.test:${port}` });
+    expect(sent).not.toHaveProperty('authorization');
+  });
+
   it('after a redirect has nothing that was meant for the first host', async () => {
     const other = createServer((request, answer) => {
       headers.push(request.headers);
