@@ -5,7 +5,9 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { toRetryAfterMs } from '../errors/retry-after.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import {
+  type AddressGuard,
   createAddressGuard,
+  isPublicAddress,
   PUBLIC_ONLY,
   type ResolveHost,
   toHostName,
