@@ -3,7 +3,7 @@ import { VitrineError } from '../errors/vitrine-error.ts';
 import type { Clock } from '../observability/clock.ts';
 
 /** A fetch that runs longer is slow: it only waits for its host, and must not keep others waiting. */
-export const SLOW_AFTER_MS = 750;
+export const SLOW_AFTER_MS = 500;
 
 /** Bounds how much is fetched at once, so that no host holds up another. */
 export interface FetchPlaces {
