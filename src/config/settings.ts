@@ -349,7 +349,7 @@ export const SETTINGS = {
     'worker',
     integer(1, 256),
     '8',
-    'Images that a worker fetches and decodes at the same time.',
+    'Images that a worker fetches and decodes at the same time. More fetches of slow hosts may go on: up to twice as many per host, eight times as many in all.',
   ),
   BATCH_SIZE: setting('worker', integer(1, 256), '8', 'Images per inference call.'),
   SHUTDOWN_GRACE_MS: setting(
@@ -396,7 +396,7 @@ export const SETTINGS = {
     'images',
     integer(100, 600_000),
     '30000',
-    'Time to fetch an image, redirects included.',
+    'Time to fetch an image, redirects included. The first byte must come within 10 s.',
   ),
   IMAGE_MAX_BYTES: setting(
     'images',
