@@ -23,7 +23,7 @@ type Places = Map<string, Map<string, number>>;
 const PLACES = ['queued:high', 'queued:normal', 'queued:low', 'suspects', 'followups', 'delayed', 'parked']
   .concat(['processing', 'completed', 'failed', 'cancelled', 'aliases'])
   .concat(['images', 'parked_by_host', 'failed_inline', 'failed_by_code']);
-/** Keys that tell of no single job. */
+/** Keys that belong to no single job. */
 const OTHERS = ['jobs', 'data', 'meta', 'rates', 'durations', 'hosts', 'host_turns'].concat([
   'heartbeats',
   'format',

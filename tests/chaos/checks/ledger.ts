@@ -3,7 +3,7 @@ import type { StoredPoint } from '../../../src/vectors/port.ts';
 
 /**
  * What a producer knows of one product image: only answers it got. Each payload it sends carries the next number,
- * accepted or not, so that a point tells which payload it was made from.
+ * accepted or not, so that a point shows which payload it was made from.
  */
 export interface ImageRecord {
   readonly productId: string;
