@@ -41,6 +41,8 @@ export interface HeldJobs {
   /** Says that the job's image comes slowly, or no longer. */
   setSlow(held: HeldJob, isSlow: boolean): void;
   stopAll(reason: StopReason): void;
+  /** Resolves when nothing is held, or the signal is aborted; jobs whose image comes slowly are handed back. */
+  handBackSlow(signal: AbortSignal): Promise<void>;
   /** Resolves when there may be fewer busy jobs, or the signal is aborted. */
   whenFewer(signal: AbortSignal): Promise<void>;
   /** Resolves when nothing is held, or the signal is aborted. */
@@ -119,6 +121,12 @@ export function createHeldJobs(parts: {
     },
     stopAll(reason) {
       for (const { abort } of held) abort.abort(new Stopped(reason));
+    },
+    async handBackSlow(signal) {
+      while (held.size > 0 && !signal.aborted) {
+        for (const { abort } of slow) abort.abort(new Stopped('draining'));
+        await whenFewer(signal);
+      }
     },
     whenFewer,
     async whenIdle(signal) {

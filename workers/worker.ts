@@ -270,7 +270,7 @@ export function createWorker(parts: WorkerParts): Worker {
   async function runSuspects(): Promise<boolean> {
     const { signal } = draining;
     let ran = false;
-    await held.whenIdle(signal);
+    await held.handBackSlow(signal);
     const startedAt = clock.monotonic();
     const turnEnds = startedAt + SUSPECTS_TURN_MS;
     while (!signal.aborted && !breaker.isOpen && clock.monotonic() < turnEnds) {

@@ -112,6 +112,19 @@ describe('a host whose images come slowly', () => {
     expect(byKind(world, 'defer')[0]).toMatchObject({ error: { code: 'image_host_slow' }, delayMs: 1_000 });
   });
 
+  test('does not hold up jobs that have to run alone', async () => {
+    const world = openWorld();
+    enqueueSlow(world, 8);
+    world.queue.suspects.push(newClaimedJob('suspect', { crashes: 1 }));
+    await world.start();
+    for (let second = 0; second < 3; second++) await world.clock.advance(1_000);
+    expect(byKind(world, 'complete')).toMatchObject([{ id: 'suspect' }]);
+    expect(byKind(world, 'release')).toHaveLength(8);
+    expect([...world.queue.leased.keys()].toSorted()).toEqual(
+      Array.from({ length: 8 }, (_, n) => `slow-${n}`),
+    );
+  });
+
   test('never makes the worker stuck: its images end at their deadline', async () => {
     const world = openWorld();
     enqueueSlow(world, 100);
