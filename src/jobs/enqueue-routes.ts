@@ -19,7 +19,7 @@ import {
   MAX_BATCH_JOBS,
 } from './schemas.ts';
 import { toWaitSeconds, waitForEnd } from './wait.ts';
-import { toWireEnqueued, toWireJob } from './wire.ts';
+import { hideWorkers, toWireEnqueued, toWireJob } from './wire.ts';
 
 export interface EnqueueParts {
   readonly config: Pick<Config, 'images' | 'queue'>;
@@ -133,7 +133,9 @@ export function createEnqueueRoutes({ config, clock, queue, stopping }: EnqueueP
     c.header('Preference-Applied', `wait=${waitSeconds}`);
     const signal = AbortSignal.any([c.req.raw.signal, stopping]);
     const ended = await waitForEnd(queue, answer.job_id, waitSeconds * 1000, { clock, signal });
-    return ended === null ? c.json(answer, 202) : c.json(toWireJob(ended), 200);
+    if (ended === null) return c.json(answer, 202);
+    const job = toWireJob(ended);
+    return c.json(c.get('caller').scopes.has('read') ? job : hideWorkers(job), 200);
   });
 
   routes.use(batchRoute.path, limitBody(Math.max(MIN_BATCH_BYTES, jobBytes)));

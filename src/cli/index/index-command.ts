@@ -76,10 +76,15 @@ export async function withoutServer<T>(
     import('../../../workers/worker.ts'),
   ]);
   // Log lines would stand between what the command prints, and failures reach it as answers.
-  await using context = await createContext({ ...config, log: { level: 'silent', file: config.log.file } });
+  await using context = await createContext({
+    ...config,
+    log: { level: 'silent', file: config.log.file },
+    // Nobody else can ask this one.
+    access: { ...config.access, keys: [], keysFile: undefined },
+  });
   const app = createApp(context);
   const client = createClient(
-    'http://in-process',
+    'http://localhost',
     async (url, init) => app.fetch(new Request(url, init)),
     signal,
   );
