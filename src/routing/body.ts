@@ -5,8 +5,9 @@ import type { Context, MiddlewareHandler } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { every } from 'hono/combine';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { type Form, parseForm } from './forms.ts';
-import { decodeUtf8, parseJson } from './json.ts';
+import { type Form, parseForm, readFormParts } from './forms.ts';
+import { parseJson } from './json.ts';
+import { createTurns } from './turns.ts';
 
 const MEDIA_TYPES = {
   json: ['application/json'],
@@ -22,23 +23,46 @@ const FIELDS_BYTES = 131_072;
 /** The size, in bytes, of a body with one image of `maxImageBytes`, in base64 or as a file. */
 export const toBodyBytes = (maxImageBytes: number): number => Math.ceil(maxImageBytes / 3) * 4 + FIELDS_BYTES;
 
+/** Smaller bodies are not counted. */
+const LARGE_BODY_BYTES = 1_000_000;
+/** Of all large bodies that are held in memory at the same time; what is parsed from them takes several times as much. */
+const MAX_LARGE_BYTES = 268_435_456;
+let largeBytes = 0;
+
 /**
  * For the routes that read a body: inflates one that is compressed with gzip, and answers `body_too_large` as soon as
- * more than `maxBytes` have arrived, counted after inflation.
+ * more than `maxBytes` have arrived, counted after inflation. Answers `server_busy` while the large bodies of other
+ * requests fill the memory that is set aside for them.
  */
 export function limitBody(maxBytes: number): MiddlewareHandler {
   const refuse = (): never => {
     throw new VitrineError('body_too_large', `The body has more than the allowed ${maxBytes} bytes.`);
   };
   const limitStream = every(inflateBody, bodyLimit({ maxSize: maxBytes, onError: refuse }));
-  return (c, next) => {
+  return async (c, next) => {
     const statedBytes = Number(c.req.header('content-length') ?? Number.NaN);
     if (statedBytes > maxBytes) refuse();
     // HTTP delivers no more than the stated length. The stream isn't opened then: that would cost a third more time
     // per enqueue, and the server could no longer drain a refused body.
     const isPlain = Number.isFinite(statedBytes) && c.req.header('content-encoding') === undefined;
-    return isPlain ? next() : limitStream(c, next);
+    if (!isPlain) return holding(maxBytes, () => limitStream(c, next));
+    return statedBytes < LARGE_BODY_BYTES ? next() : holding(statedBytes, next);
   };
+}
+
+/** Runs `handle` while a body of this size is held in memory. A body that is alone may have any size. */
+async function holding<T>(bytes: number, handle: () => Promise<T>): Promise<T> {
+  if (largeBytes > 0 && largeBytes + bytes > MAX_LARGE_BYTES) {
+    throw new VitrineError('server_busy', 'Other large bodies fill the memory for them.', {
+      retryAfterMs: 2_000,
+    });
+  }
+  largeBytes += bytes;
+  try {
+    return await handle();
+  } finally {
+    largeBytes -= bytes;
+  }
 }
 
 const inflateBody: MiddlewareHandler = async (c, next) => {
@@ -90,37 +114,41 @@ export function parseBodyKind<Kind extends BodyKind>(c: Context, allowed: readon
   throw new VitrineError('unsupported_media_type', `The request has ${stated}.`);
 }
 
-/** @throws VitrineError `invalid_json`, and what `limitBody` throws */
+/** @throws VitrineError what `parseJson` and `limitBody` throw */
 export async function readJson(c: Context): Promise<unknown> {
-  return parseJson(decodeUtf8(await readBytes(c)));
+  return parseJson(await readBytes(c));
 }
 
-/** @throws VitrineError `invalid_request` when it isn't a form, and what `parseForm` throws */
+/** @throws VitrineError what `readFormParts`, `parseForm` and `limitBody` throw */
 export async function readForm(c: Context): Promise<Form> {
-  const form = await c.req.formData().catch((cause: unknown) => {
-    throw new VitrineError('invalid_request', 'The form could not be read.', {
-      cause,
-      suggestion: 'Send multipart/form-data with its boundary, as `curl -F` does.',
-    });
-  });
-  return parseForm(form);
+  return parseForm(await readFormParts(await readBytes(c), c.req.header('content-type') ?? ''));
 }
 
 const NEWLINE = 0x0a;
 const BLANKS = new Set([0x20, 0x09, 0x0d]);
 
-/** The lines of an NDJSON body without their ends; blank ones are left out. */
-export async function readLines(c: Context): Promise<readonly Uint8Array[]> {
-  const bytes = await readBytes(c);
+/**
+ * The lines of an NDJSON body without their ends; blank ones are left out.
+ * @throws VitrineError `body_too_large` with more than `maxLines`, twice as many blank ones included
+ */
+export async function readLines(body: Uint8Array, maxLines: number): Promise<readonly Uint8Array[]> {
+  const turn = createTurns();
   const lines: Uint8Array[] = [];
-  for (let from = 0; from < bytes.length; ) {
-    const newline = bytes.indexOf(NEWLINE, from);
-    const end = newline === -1 ? bytes.length : newline;
-    const line = bytes.subarray(from, end);
+  let count = 0;
+  for (let from = 0; from < body.length; ) {
+    count++;
+    const newline = body.indexOf(NEWLINE, from);
+    const end = newline === -1 ? body.length : newline;
+    const line = body.subarray(from, end);
     if (!line.every((byte) => BLANKS.has(byte))) lines.push(line);
+    if (lines.length > maxLines || count > maxLines * 3) {
+      throw new VitrineError('body_too_large', `The body has more than ${maxLines} lines.`);
+    }
     from = end + 1;
+    await turn();
   }
   return lines;
 }
 
-const readBytes = async (c: Context): Promise<Uint8Array> => new Uint8Array(await c.req.arrayBuffer());
+/** The whole body. @throws VitrineError what `limitBody` throws */
+export const readBytes = async (c: Context): Promise<Uint8Array> => new Uint8Array(await c.req.arrayBuffer());
