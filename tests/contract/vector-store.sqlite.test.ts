@@ -67,10 +67,11 @@ describe('a file', () => {
        setTimeout(() => database.exec('COMMIT'), 200);`,
       { eval: true, workerData: fresh },
     );
+    const exited = once(holder, 'exit');
     await once(holder, 'message');
     await using store = createSqliteVectorStore({ file: fresh, collection: 'c' });
     await expect(store.ensureCollection(TEST_MODEL)).resolves.toBeUndefined();
-    await once(holder, 'exit');
+    await exited;
   });
 
   it('that is no database is store_unavailable, until it is one', async () => {
@@ -155,6 +156,7 @@ describe('a file', () => {
        setTimeout(() => database.exec('COMMIT'), 1_000);`,
       { eval: true, workerData: locked },
     );
+    const exited = once(holder, 'exit');
     await once(holder, 'message');
     const delays = monitorEventLoopDelay({ resolution: 10 });
     delays.enable();
@@ -164,7 +166,7 @@ describe('a file', () => {
     expect(await write).toEqual(['indexed']);
     delays.disable();
     expect(delays.max / 1e6).toBeLessThan(500);
-    await once(holder, 'exit');
+    await exited;
   });
 
   it('that was closed is store_unavailable, and may be closed twice', async () => {
