@@ -2,8 +2,6 @@ import { pipeline, Readable } from 'node:stream';
 import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
 import { createGunzip } from 'node:zlib';
 import type { Context, MiddlewareHandler } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
-import { every } from 'hono/combine';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { type Form, parseForm, readFormParts } from './forms.ts';
 import { parseJson } from './json.ts';
@@ -38,60 +36,75 @@ export function limitBody(maxBytes: number): MiddlewareHandler {
   const refuse = (): never => {
     throw new VitrineError('body_too_large', `The body has more than the allowed ${maxBytes} bytes.`);
   };
-  const limitStream = every(inflateBody, bodyLimit({ maxSize: maxBytes, onError: refuse }));
   return async (c, next) => {
     const statedBytes = Number(c.req.header('content-length') ?? Number.NaN);
     if (statedBytes > maxBytes) refuse();
     // HTTP delivers no more than the stated length. The stream isn't opened then: that would cost a third more time
     // per enqueue, and the server could no longer drain a refused body.
     const isPlain = Number.isFinite(statedBytes) && c.req.header('content-encoding') === undefined;
-    if (!isPlain) return holding(maxBytes, () => limitStream(c, next));
-    return statedBytes < LARGE_BODY_BYTES ? next() : holding(statedBytes, next);
+    if (isPlain && statedBytes < LARGE_BODY_BYTES) return next();
+
+    using held = holdMemory();
+    if (isPlain) held.add(statedBytes);
+    else limitStream(c, maxBytes, held, refuse);
+    return await next();
   };
 }
 
-/** Runs `handle` while a body of this size is held in memory. A body that is alone may have any size. */
-async function holding<T>(bytes: number, handle: () => Promise<T>): Promise<T> {
-  if (largeBytes > 0 && largeBytes + bytes > MAX_LARGE_BYTES) {
-    throw new VitrineError('server_busy', 'Other large bodies fill the memory for them.', {
-      retryAfterMs: 2_000,
-    });
-  }
-  largeBytes += bytes;
-  try {
-    return await handle();
-  } finally {
-    largeBytes -= bytes;
-  }
+interface HeldMemory extends Disposable {
+  /** @throws VitrineError `server_busy` when the bodies of others leave no room; one that is alone may have any size */
+  add(bytes: number): void;
 }
 
-const inflateBody: MiddlewareHandler = async (c, next) => {
-  const coding = c.req.header('content-encoding')?.trim().toLowerCase() ?? 'identity';
-  if (coding === 'identity') return next();
-  if (coding !== 'gzip' && coding !== 'x-gzip') {
-    c.header('Accept-Encoding', 'gzip');
-    throw new VitrineError('unsupported_media_type', 'The body is compressed, and not with gzip.');
-  }
-  const { body } = c.req.raw;
-  if (body === null) return next();
-  const headers = new Headers(c.req.raw.headers);
-  headers.delete('content-encoding');
-  // It counts compressed bytes; without it the limit counts what comes out.
-  headers.delete('content-length');
-  const inflated = pipeline(Readable.fromWeb(body as NodeReadableStream), createGunzip(), () => undefined);
-  c.req.raw = new Request(c.req.raw, {
-    headers,
-    body: ReadableStream.from(toChunks(inflated)),
-    duplex: 'half',
-  });
-  try {
-    await next();
-  } finally {
-    inflated.destroy();
-  }
-};
+function holdMemory(): HeldMemory {
+  let own = 0;
+  return {
+    add(bytes) {
+      if (largeBytes > own && largeBytes + bytes > MAX_LARGE_BYTES) {
+        throw new VitrineError('server_busy', 'Other large bodies fill the memory for them.', {
+          retryAfterMs: 2_000,
+        });
+      }
+      own += bytes;
+      largeBytes += bytes;
+    },
+    [Symbol.dispose]() {
+      largeBytes -= own;
+    },
+  };
+}
 
-async function* toChunks(inflated: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+/** Replaces the body by one that is inflated and counted while it is read. */
+function limitStream(c: Context, maxBytes: number, held: HeldMemory, refuse: () => never): void {
+  const isCompressed = isGzip(c);
+  const { body } = c.req.raw;
+  if (body === null) return;
+  const arriving = Readable.fromWeb(body as NodeReadableStream);
+  async function* count(): AsyncGenerator<Uint8Array> {
+    let bytes = 0;
+    for await (const chunk of isCompressed ? inflate(arriving) : arriving) {
+      bytes += chunk.length;
+      if (bytes > maxBytes) refuse();
+      held.add(chunk.length);
+      yield chunk;
+    }
+  }
+  const headers = new Headers(c.req.raw.headers);
+  for (const name of ['content-encoding', 'content-length']) headers.delete(name);
+  c.req.raw = new Request(c.req.raw, { headers, body: ReadableStream.from(count()), duplex: 'half' });
+}
+
+/** @throws VitrineError `unsupported_media_type` for any other compression */
+function isGzip(c: Context): boolean {
+  const coding = c.req.header('content-encoding')?.trim().toLowerCase() ?? 'identity';
+  if (coding === 'gzip' || coding === 'x-gzip') return true;
+  if (coding === 'identity') return false;
+  c.header('Accept-Encoding', 'gzip');
+  throw new VitrineError('unsupported_media_type', 'The body is compressed, and not with gzip.');
+}
+
+async function* inflate(compressed: Readable): AsyncGenerator<Uint8Array> {
+  const inflated = pipeline(compressed, createGunzip(), () => undefined);
   try {
     yield* inflated;
   } catch (cause) {
@@ -99,6 +112,8 @@ async function* toChunks(inflated: AsyncIterable<Uint8Array>): AsyncGenerator<Ui
       cause,
       suggestion: 'Compress the body with gzip, or send it uncompressed without Content-Encoding.',
     });
+  } finally {
+    inflated.destroy();
   }
 }
 

@@ -38,7 +38,7 @@ export interface RateLimiterSettings {
 const WINDOW_SECONDS = 60;
 /** A process takes this share of a limit from Redis at once, so that it needn't ask it for each request. */
 const SHARE = 0.01;
-/** How long requests are counted in memory after Redis failed. */
+/** How long requests are counted in memory after Redis did not answer in time. */
 const PAUSE_MS = 5_000;
 /** Callers whose share is kept; beyond it all shares are forgotten, and taken again. */
 const MAX_ALLOWANCES = 10_000;
@@ -61,14 +61,13 @@ export function createRateLimiter({ name, limit, shared, clock, logger }: RateLi
       storeClient: shared.client,
       // The hash tag keeps the keys of a Cluster together with those of the queue.
       keyPrefix: `{${shared.prefix}}:rate:${name}`,
-      rejectIfRedisNotReady: true,
     });
   const points = inRedis === null ? 1 : Math.max(1, Math.floor(limit * SHARE));
   const allowances = new Map<string, Promise<Allowance> | Allowance>();
   let memoryUntil = 0;
 
   async function take(caller: string): Promise<Allowance> {
-    if (inRedis !== null && clock.monotonic() >= memoryUntil) {
+    if (inRedis !== null && shared?.client.status === 'ready' && clock.monotonic() >= memoryUntil) {
       try {
         return toAllowance(await consume(inRedis, caller, points), points);
       } catch (error) {
