@@ -1,8 +1,7 @@
-import { createHash, randomBytes } from 'node:crypto';
 import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type ApiKey, type Scope, toKeyEntry } from '../../src/config/api-keys.ts';
+import { createApiKey, type Scope, toKeyEntry } from '../../src/config/api-keys.ts';
 import { ROUTE_SCOPES } from '../../src/http/access/route-scopes.ts';
 import { createApp } from '../../src/http/app.ts';
 import { startServer } from '../../src/http/server.ts';
@@ -11,9 +10,8 @@ import { startProgram } from '../support/program.ts';
 import { until } from '../support/until.ts';
 
 function newKey(name: string, ...scopes: readonly Scope[]) {
-  const key = `vitrine_${randomBytes(32).toString('base64url')}`;
-  const hash = createHash('sha256').update(key).digest('base64url');
-  return { key, entry: toKeyEntry({ name, scopes, hash } satisfies ApiKey) };
+  const { key, entry } = createApiKey(name, scopes);
+  return { key, entry: toKeyEntry(entry) };
 }
 
 const shop = newKey('shop', 'search');

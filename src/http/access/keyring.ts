@@ -1,6 +1,6 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { timingSafeEqual } from 'node:crypto';
 import { readFileSync, unwatchFile, watchFile } from 'node:fs';
-import { type ApiKey, parseApiKeys } from '../../config/api-keys.ts';
+import { type ApiKey, hashApiKey, parseApiKeys } from '../../config/api-keys.ts';
 import { type AccessConfig, toConfigurationError } from '../../config/config.ts';
 import type { Logger } from '../../observability/logger.ts';
 
@@ -51,7 +51,7 @@ export function openKeyring(
   return {
     isRequired: keys.length > 0 || keysFile !== undefined,
     find(key) {
-      const hash = hashKey(key);
+      const hash = toBytes(hashApiKey(key));
       let found: ApiKey | null = null;
       for (const each of known) if (timingSafeEqual(each.hash, hash)) found = each.entry;
       return found;
@@ -63,10 +63,10 @@ export function openKeyring(
   };
 }
 
-const hashKey = (key: string): Buffer => createHash('sha256').update(key).digest();
+const toBytes = (hash: string): Buffer => Buffer.from(hash, 'base64url');
 
 const toKnown = (keys: readonly ApiKey[]): readonly KnownKey[] =>
-  keys.map((entry) => ({ entry, hash: Buffer.from(entry.hash, 'base64url') }));
+  keys.map((entry) => ({ entry, hash: toBytes(entry.hash) }));
 
 function readKeys(file: string): readonly ApiKey[] {
   try {
