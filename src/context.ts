@@ -29,8 +29,8 @@ export type ContextOverrides = Partial<Omit<Context, 'config' | typeof Symbol.as
 
 export interface ContextOptions {
   /**
-   * True: while Redis is down, jobs are accepted into a spool in `dataDir`, and forwarded later. For the API process
-   * only: two processes must not forward the same spool.
+   * True: while Redis is down, jobs are accepted into a spool in `dataDir`, and forwarded later. For API processes only:
+   * what workers and commands do never has to be spooled.
    */
   readonly spool?: boolean;
 }
@@ -61,8 +61,13 @@ export async function createContext(
   const createSpool = options.spool ? await loadSpool(config, logger, clock) : null;
   const queue = createSpool === null ? bareQueue : lazy(() => createSpool(bareQueue()));
   const store = lazy(createStore);
+  const { concurrency } = config.worker;
   const images = lazy(() =>
-    createImageSource({ ...config.images, connectionsPerHost: config.worker.concurrency }),
+    createImageSource({
+      ...config.images,
+      connectionsPerHost: 3 * concurrency + 8,
+      maxBytesInFlight: 2 * Math.max(8, concurrency) * config.images.maxBytes,
+    }),
   );
   const embedder = lazy(() =>
     createEmbedder(config.model, { collectionModel: () => context.store.collectionModel(), logger }),

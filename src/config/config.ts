@@ -65,8 +65,12 @@ export interface Config {
   };
   readonly images: {
     readonly roots: readonly string[];
-    /** Hosts that may be fetched from although their addresses are private. */
-    readonly allowHosts: readonly string[];
+    /** Hosts and networks that may be fetched from although their addresses are private. */
+    readonly allowedHosts: readonly string[];
+    readonly allowedNetworks: readonly string[];
+    /** Header fields by host. Secrets: never to be logged or shown. */
+    readonly sourceHeaders: Readonly<Record<string, Readonly<Record<string, string>>>>;
+    readonly contact: string | undefined;
     readonly timeoutMs: number;
     readonly maxBytes: number;
     readonly maxPixels: number;
@@ -110,6 +114,9 @@ export function parseConfig(environment: Environment): Config {
     if (parsed.success) values[name] = parsed.data;
     else for (const { message } of parsed.error.issues) faults.push({ path: name, message });
   }
+  for (const [name, message] of Object.entries(RENAMED)) {
+    if (environment[name]) faults.push({ path: name, message });
+  }
   for (const name of ['REDIS_PORT', 'REDIS_DB'] as const) {
     const differs = (environment[name] || SETTINGS[name].fallback) !== SETTINGS[name].fallback;
     if (differs && !environment['REDIS_HOST'] && !environment['REDIS_URL'])
@@ -121,6 +128,11 @@ export function parseConfig(environment: Environment): Config {
   const retryIsExplicit = SETTING_NAMES.some((name) => name.startsWith('RETRY_') && environment[name]);
   return toConfig(values as Settings, retryIsExplicit);
 }
+
+/** Settings of earlier versions: ignored in silence, they would leave something open or closed. */
+const RENAMED: Readonly<Record<string, string>> = {
+  IMAGE_ALLOW_HOSTS: 'is now IMAGE_ALLOWED_HOSTS for names and IMAGE_ALLOWED_NETWORKS for networks',
+};
 
 export const SETTING_NAMES: readonly string[] = Object.keys(SETTINGS);
 
@@ -198,7 +210,10 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
     },
     images: {
       roots: settings.IMAGE_ROOTS.map((root) => resolve(root)),
-      allowHosts: settings.IMAGE_ALLOW_HOSTS,
+      allowedHosts: settings.IMAGE_ALLOWED_HOSTS,
+      allowedNetworks: settings.IMAGE_ALLOWED_NETWORKS,
+      sourceHeaders: settings.IMAGE_SOURCE_HEADERS ?? {},
+      contact: settings.IMAGE_CONTACT,
       timeoutMs: settings.IMAGE_TIMEOUT_MS,
       maxBytes: settings.IMAGE_MAX_BYTES,
       maxPixels: settings.IMAGE_MAX_PIXELS,

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { type ApiKey, parseApiKeys } from './api-keys.ts';
+import { isHostName, parseHeadersByHost } from './source-headers.ts';
 
 /** The parts of the documentation that the settings are listed in, in this order, with their titles. */
 export const TOPICS = {
@@ -117,11 +118,30 @@ const apiKeys: Kind<readonly ApiKey[]> = {
   values: 'entries of `vitrine keys create`, separated by commas',
 };
 
-const networks: Kind<readonly string[]> = {
-  check: list('').check.refine((values) => values.every((value) => ipaddr.isValidCIDR(value)), {
-    error: 'must be networks such as 10.0.0.0/8, separated by commas',
+const hosts: Kind<readonly string[]> = {
+  check: list('hosts').check.refine((names) => names.every(isHostName), {
+    error: 'must be host names, each with or without a port; networks belong in IMAGE_ALLOWED_NETWORKS',
   }),
-  values: 'networks such as `10.0.0.0/8`, separated by commas',
+  values: 'hosts, separated by commas',
+};
+
+const networks = (hint = ''): Kind<readonly string[]> => ({
+  check: list('networks').check.refine((blocks) => blocks.every((block) => ipaddr.isValidCIDR(block)), {
+    error: `must be networks such as 10.20.0.0/16${hint}`,
+  }),
+  values: 'networks, separated by commas',
+});
+
+const contact = pattern(/^(?:https?:\/\/[^\s()]+|[^\s()@]+@[^\s()@]+)$/, 'a URL or an email address');
+
+const headersByHost: Kind<Readonly<Record<string, Readonly<Record<string, string>>>>> = {
+  check: z.string().transform((value, { addIssue }) => {
+    const headers = parseHeadersByHost(value);
+    if (headers !== null) return headers;
+    addIssue({ code: 'custom', message: 'must be a JSON object with the header fields of each host' });
+    return z.NEVER;
+  }),
+  values: 'JSON',
 };
 
 /** Every setting, by its name in the environment. */
@@ -205,7 +225,7 @@ export const SETTINGS = {
   ),
   TRUSTED_PROXIES: setting(
     'access',
-    networks,
+    networks(),
     '',
     'Proxies that are believed when they say for which address, and over http or https, they ask.',
   ),
@@ -413,7 +433,7 @@ export const SETTINGS = {
     'worker',
     integer(1, 256),
     '8',
-    'Images that a worker fetches and decodes at the same time.',
+    'Images that a worker fetches and decodes at the same time. More fetches of slow hosts may go on: up to twice as many per host, eight times as many in all.',
   ),
   BATCH_SIZE: setting('worker', integer(1, 256), '8', 'Images per inference call.'),
   SHUTDOWN_GRACE_MS: setting(
@@ -429,17 +449,38 @@ export const SETTINGS = {
     '',
     'Folders that `image_path` may name files in. Without it: none.',
   ),
-  IMAGE_ALLOW_HOSTS: setting(
+  IMAGE_ALLOWED_HOSTS: setting(
     'images',
-    list('hosts'),
+    hosts,
     '',
-    'Hosts that images may be fetched from although their addresses are private.',
+    'Hosts that images may be fetched from although their addresses are private, such as `images.internal` or `10.0.0.7:9000`.',
+  ),
+  IMAGE_ALLOWED_NETWORKS: setting(
+    'images',
+    networks('; host names belong in IMAGE_ALLOWED_HOSTS'),
+    '',
+    'Private networks that images may be fetched from, such as `10.20.0.0/16`. Every name that resolves into one of them may be fetched.',
+  ),
+  IMAGE_SOURCE_HEADERS: optional(
+    'images',
+    headersByHost,
+    'Header fields for image hosts behind authentication, in single quotes: `\'{"img.example.com": {"Authorization": "Bearer …"}}\'`. Sent to that host (or `host:port`) and no other; over plain http only where it is in `IMAGE_ALLOWED_HOSTS` or has a private address.',
+  ),
+  IMAGE_SOURCE_HEADERS_FILE: optional(
+    'images',
+    text('a file'),
+    'A file that holds these header fields instead.',
+  ),
+  IMAGE_CONTACT: optional(
+    'images',
+    contact,
+    'How the people of an image host can reach you; sent in `User-Agent`.',
   ),
   IMAGE_TIMEOUT_MS: setting(
     'images',
     integer(100, 600_000),
     '30000',
-    'Time to fetch an image, redirects included.',
+    'Time to fetch an image, redirects included. The first byte must come within 10 s.',
   ),
   IMAGE_MAX_BYTES: setting(
     'images',
