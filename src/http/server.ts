@@ -6,8 +6,7 @@ import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { createClientAddresses } from './access/client-address.ts';
 import { limitConnections, limitSlowBodies } from './access/connections.ts';
-import { isLoopback } from './access/host.ts';
-import { type Keyring, openKeyring } from './access/keyring.ts';
+import { openKeyring, requireKeys } from './access/keyring.ts';
 import type { SharedCounts } from './access/rate-limit.ts';
 import { type ApiParts, createApp } from './app.ts';
 import { createReadiness } from './readiness.ts';
@@ -72,15 +71,6 @@ export async function startServer(parts: ApiParts): Promise<RunningServer> {
       return stopped;
     },
   };
-}
-
-/** @throws VitrineError `anonymous_not_allowed` where others than this machine could use an API without keys */
-function requireKeys({ host, access }: Config, keyring: Keyring): void {
-  if (keyring.isRequired || access.allowAnonymous || isLoopback(host)) return;
-  throw new VitrineError(
-    'anonymous_not_allowed',
-    `HOST ${host} lets others reach the API, and no API keys are set: set API_KEYS, or ALLOW_ANONYMOUS=true.`,
-  );
 }
 
 async function connectSharedCounts({ queue, access }: Config): Promise<SharedCounts | null> {

@@ -1,8 +1,10 @@
 import { timingSafeEqual } from 'node:crypto';
 import { readFileSync, unwatchFile, watchFile } from 'node:fs';
 import { type ApiKey, hashApiKey, parseApiKeys } from '../../config/api-keys.ts';
-import { type AccessConfig, toConfigurationError } from '../../config/config.ts';
+import { type AccessConfig, type Config, toConfigurationError } from '../../config/config.ts';
+import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Logger } from '../../observability/logger.ts';
+import { isLoopback } from './host.ts';
 
 /** The API keys that are valid now. */
 export interface Keyring extends Disposable {
@@ -61,6 +63,18 @@ export function openKeyring(
       if (keysFile !== undefined) unwatchFile(keysFile, reload);
     },
   };
+}
+
+/** @throws VitrineError `anonymous_not_allowed` where others than this machine could use an API without keys */
+export function requireKeys(
+  { host, access }: Pick<Config, 'host' | 'access'>,
+  { isRequired }: Keyring,
+): void {
+  if (isRequired || access.allowAnonymous || isLoopback(host)) return;
+  throw new VitrineError(
+    'anonymous_not_allowed',
+    `HOST ${host} lets others reach the API, and no API keys are set: set API_KEYS, or ALLOW_ANONYMOUS=true.`,
+  );
 }
 
 const toBytes = (hash: string): Buffer => Buffer.from(hash, 'base64url');
