@@ -1,11 +1,13 @@
 import { resolve } from 'node:path';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
+import { type ApiKey, parseApiKeys } from './api-keys.ts';
 import { isHostName, parseHeadersByHost } from './source-headers.ts';
 
 /** The parts of the documentation that the settings are listed in, in this order, with their titles. */
 export const TOPICS = {
   process: 'The process',
+  access: 'Access',
   queue: 'The queue',
   retries: 'Retries and time limits',
   alerts: 'Alerts',
@@ -104,6 +106,18 @@ const webAddress: Kind<string> = {
   values: 'http:// or https://',
 };
 
+const apiKeys: Kind<readonly ApiKey[]> = {
+  check: z.string().transform((value, context) => {
+    try {
+      return parseApiKeys(value);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : '' });
+      return z.NEVER;
+    }
+  }),
+  values: 'entries of `vitrine keys create`, separated by commas',
+};
+
 const hosts: Kind<readonly string[]> = {
   check: list('hosts').check.refine((names) => names.every(isHostName), {
     error: 'must be host names, each with or without a port; networks belong in IMAGE_ALLOWED_NETWORKS',
@@ -111,12 +125,12 @@ const hosts: Kind<readonly string[]> = {
   values: 'hosts, separated by commas',
 };
 
-const networks: Kind<readonly string[]> = {
+const networks = (hint = ''): Kind<readonly string[]> => ({
   check: list('networks').check.refine((blocks) => blocks.every((block) => ipaddr.isValidCIDR(block)), {
-    error: 'must be networks such as 10.20.0.0/16; host names belong in IMAGE_ALLOWED_HOSTS',
+    error: `must be networks such as 10.20.0.0/16${hint}`,
   }),
   values: 'networks, separated by commas',
-};
+});
 
 const contact = pattern(/^(?:https?:\/\/[^\s()]+|[^\s()@]+@[^\s()@]+)$/, 'a URL or an email address');
 
@@ -136,7 +150,7 @@ export const SETTINGS = {
     'process',
     text('a host name or an address'),
     '127.0.0.1',
-    'Address that the API listens on. `0.0.0.0` opens it to the network: put something in front that checks who asks.',
+    'Address that the API listens on. `0.0.0.0` opens it to the network, which needs API keys or `ALLOW_ANONYMOUS`.',
   ),
   PORT: setting('process', integer(0, 65_535), '8000', 'Port of the API. 0: any free port.'),
   DATA_DIR: setting(
@@ -155,6 +169,76 @@ export const SETTINGS = {
     'process',
     text('a file'),
     'A file that log lines are also written to, such as `logs/worker.log`.',
+  ),
+
+  API_KEYS: optional(
+    'access',
+    apiKeys,
+    'The API keys, as hashes. With any, every request needs one, but for the probes and the documentation.',
+  ),
+  API_KEYS_FILE: optional(
+    'access',
+    text('a file'),
+    'A file with an entry per line instead. It is read again when it changes; replace it as a whole.',
+  ),
+  ALLOW_ANONYMOUS: setting(
+    'access',
+    flag('true, false'),
+    'false',
+    'Lets the API listen on an address that others can reach although there are no API keys.',
+  ),
+  PUBLIC_URL: optional(
+    'access',
+    webAddress,
+    'Where people reach the API, through a proxy for example. Without API keys no other host name than this one and those of the loopback is answered. With https, cookies are sent over https only.',
+  ),
+  SESSION_HOURS: setting(
+    'access',
+    number(0.01, 8_760),
+    '12',
+    'How long a browser stays signed in after `POST /session`.',
+  ),
+  SESSION_SECRET: optional(
+    'access',
+    pattern(/^.{32,}$/, 'at least 32 characters'),
+    'Random text, the same for all API processes. Without it, someone who has read the hashes of the keys can forge sessions.',
+  ),
+  SESSION_SECRET_FILE: optional('access', text('a file'), 'A file that holds the session secret instead.'),
+  RATE_LIMIT_PER_KEY: setting(
+    'access',
+    integer(0, 1_000_000_000),
+    '600000',
+    'Requests per minute and API key; more are answered 429. 0: no limit.',
+  ),
+  RATE_LIMIT_PER_ADDRESS: setting(
+    'access',
+    integer(0, 1_000_000_000),
+    '600000',
+    'Requests per minute and client address (of IPv6: its /64 network). 0: no limit.',
+  ),
+  MAX_CONNECTIONS: setting('access', integer(1, 1_000_000), '4000', 'Most connections at the same time.'),
+  MAX_CONNECTIONS_PER_ADDRESS: setting(
+    'access',
+    integer(1, 1_000_000),
+    '1000',
+    'Most of them from one address. Trusted proxies have no such limit.',
+  ),
+  TRUSTED_PROXIES: setting(
+    'access',
+    networks(),
+    '',
+    'Proxies that are believed when they say for which address, and over http or https, they ask.',
+  ),
+  TRUSTED_PROXY_HEADER: setting(
+    'access',
+    oneOf('x-forwarded-for', 'forwarded'),
+    'x-forwarded-for',
+    'The header in which they say it. The proxy must set it itself: clients can send either one.',
+  ),
+  VITRINE_API_KEY: optional(
+    'access',
+    text('an API key'),
+    'The key that the commands of `vitrine` send to the server.',
   ),
 
   REDIS_URL: optional(
@@ -373,7 +457,7 @@ export const SETTINGS = {
   ),
   IMAGE_ALLOWED_NETWORKS: setting(
     'images',
-    networks,
+    networks('; host names belong in IMAGE_ALLOWED_HOSTS'),
     '',
     'Private networks that images may be fetched from, such as `10.20.0.0/16`. Every name that resolves into one of them may be fetched.',
   ),

@@ -66,6 +66,43 @@ export const ERRORS = {
     'Request from another site refused',
     "Send the request from a program, or from a page of Vitrine's own address.",
   ),
+  api_key_required: define(
+    401,
+    'never',
+    'An API key is required',
+    'Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`; commands take it from VITRINE_API_KEY.',
+  ),
+  api_key_invalid: define(
+    401,
+    'never',
+    'The API key is not valid',
+    'Check the key and that the server knows it; `vitrine keys create NAME` makes a new one.',
+  ),
+  scope_missing: define(
+    403,
+    'never',
+    'The API key may not do this',
+    'Use a key with one of the scopes that are named.',
+  ),
+  host_not_allowed: define(
+    421,
+    'never',
+    'The server does not answer to this host name',
+    'Use localhost or 127.0.0.1, set PUBLIC_URL to the address that people use, or set API keys.',
+  ),
+  rate_limited: define(429, 'soon', 'Too many requests', 'Wait for the seconds in Retry-After.'),
+  server_busy: define(
+    503,
+    'soon',
+    'The server is reading too many large bodies',
+    'Send it again after the seconds in Retry-After, or send smaller batches.',
+  ),
+  anonymous_not_allowed: define(
+    500,
+    'never',
+    'The API would be open to everyone',
+    '`vitrine keys create NAME` makes an API key; or leave HOST at 127.0.0.1.',
+  ),
   job_not_found: define(
     404,
     'never',

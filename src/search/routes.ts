@@ -5,7 +5,7 @@ import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { limitBody, parseBodyKind, readForm, readJson, toBodyBytes } from '../routing/body.ts';
 import { parseWith } from '../routing/faults.ts';
-import { parseImageRef, readFile } from '../routing/image-fields.ts';
+import { parseFile, parseImageRef } from '../routing/image-fields.ts';
 import { toWirePayload } from '../routing/payload.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, addBodyRoute, createRouter } from '../routing/router.ts';
@@ -43,6 +43,7 @@ const searchRoute = createRoute({
       'invalid_request',
       'invalid_json',
       'body_too_large',
+      'server_busy',
       'unsupported_media_type',
       'product_not_found',
       'text_not_supported',
@@ -104,7 +105,7 @@ export function createSearchRoutes(parts: SearchParts): ApiRouter {
       return { ...request, image: parseImageRef(request, config.images) };
     }
     const { file, fields } = await readForm(c);
-    return { ...parseWith(searchOptions, fields), image: await readFile(file, config.images) };
+    return { ...parseWith(searchOptions, fields), image: parseFile(file, config.images) };
   }
 
   async function embedQuery(query: Query, signal: AbortSignal): Promise<Float32Array> {
