@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import type { Environment } from './env.ts';
+import type { Language } from './languages.ts';
 import { type QueueSettings, type RetryPolicy, toLeaseTimes } from './queue-settings.ts';
 import { parseRedisUrl, type RedisTarget } from './redis-target.ts';
 import { SETTINGS, type Settings } from './settings.ts';
@@ -39,6 +40,8 @@ export interface Config {
     readonly collection: string;
     /** Deadline of one call, its retries included. */
     readonly timeoutMs: number;
+    /** Of the products' texts. */
+    readonly language: Language;
   };
   readonly model: {
     readonly id: string;
@@ -147,6 +150,7 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
       qdrantApiKey: settings.QDRANT_API_KEY,
       collection: settings.QDRANT_COLLECTION,
       timeoutMs: settings.QDRANT_TIMEOUT_MS,
+      language: settings.LANGUAGE,
     },
     model: {
       id: settings.MODEL,

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { LANGUAGES } from './languages.ts';
 
 /** The parts of the documentation that the settings are listed in, in this order, with their titles. */
 export const TOPICS = {
@@ -272,6 +273,12 @@ export const SETTINGS = {
     integer(100, 600_000),
     '30000',
     'Deadline of one call to Qdrant, its retries included; a single request gets a third of it.',
+  ),
+  LANGUAGE: setting(
+    'store',
+    oneOf(...LANGUAGES),
+    'english',
+    "Of the products' texts: search by words compares stems of this language; `none` compares words as they are. The same for all processes. After a change the next start makes the words of all products again, without embedding.",
   ),
 
   MODEL: setting(

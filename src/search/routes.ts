@@ -86,11 +86,11 @@ export function createSearchRoutes({ config, embedder, images, store, prepare }:
     const query = await readQuery(c);
     await prepare();
     const hits = await store.search({
-      vector: await embedQuery(query, c.req.raw.signal),
+      parts: [{ by: 'image', vector: await embedQuery(query, c.req.raw.signal), weight: 1 }],
       limit: query.limit,
       groupByProduct: query.group_by_product,
       ...(query.filter !== undefined && { filter: toSearchFilter(query.filter) }),
-      ...(query.product_id !== undefined && { excludeProductId: query.product_id }),
+      ...(query.product_id !== undefined && { excludeProductIds: [query.product_id] }),
     });
     return c.json({ hits: hits.map(toWireHit), model: embedder.model.id }, 200);
   });
