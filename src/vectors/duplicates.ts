@@ -20,6 +20,8 @@ const MAX_IMAGES = 2 ** 21;
 const PAIRS_PER_CHECK = 500;
 /** How far the share of differing bits may be from what is expected at the threshold, in standard deviations. */
 const DEVIATIONS = 3;
+/** Images in one bucket. */
+const CROWD = 64;
 /** Pairs that aren't compared again in the next table. */
 const MAX_REMEMBERED = 5_000_000;
 const SAMPLE = 300;
@@ -36,6 +38,7 @@ export async function findDuplicates(
   request: DuplicatesRequest,
 ): Promise<Duplicates> {
   const { threshold, limit, signal } = request;
+  signal?.throwIfAborted();
   const pause = createPause(signal);
   const { images, keys, plan } = await scanImages(backend, threshold, pause);
   const groups = createGroups(images.length);
@@ -127,27 +130,30 @@ async function joinNear(backend: DuplicatesBackend, search: NearSearch): Promise
 
   for (let table = 0; table < plan.tables; table += 1) {
     for (const bucket of toBuckets(keys, firsts, table)) {
-      // An image that is surely like an earlier one of the bucket meets the later ones through it.
-      const leaders: number[] = [];
+      let earlier: number[] = [];
       for (const image of bucket) {
-        let follows = false;
-        for (const leader of leaders) {
-          const difference = countDifference(keys[leader], keys[image], limit);
-          if (difference > limit) continue;
-          follows ||= difference <= expected;
-          const pair = Math.min(leader, image) * MAX_IMAGES + Math.max(leader, image);
-          if (groups.find(leader) === groups.find(image) || compared.has(pair)) continue;
+        for (const other of earlier) {
+          if (groups.find(other) === groups.find(image)) continue;
+          if (countDifference(keys[other], keys[image], limit) > limit) continue;
+          const pair = Math.min(other, image) * MAX_IMAGES + Math.max(other, image);
+          if (compared.has(pair)) continue;
           if (compared.size === MAX_REMEMBERED) compared.clear();
           compared.add(pair);
-          pending.push([leader, image]);
+          pending.push([other, image]);
         }
-        if (!follows) leaders.push(image);
+        earlier.push(image);
         if (pending.length >= PAIRS_PER_CHECK) await check();
+        if (earlier.length % CROWD === 0) earlier = toOnePerGroup(earlier, groups);
         if (pause.isDue()) await pause.rest();
       }
     }
   }
   await check();
+}
+
+/** In a crowd of the same picture, one of them stands for all: otherwise each would be compared with each. */
+function toOnePerGroup(images: readonly number[], groups: Groups): number[] {
+  return [...new Map(images.map((image) => [groups.find(image), image])).values()];
 }
 
 /** The images that have a key of the table in common. */

@@ -16,6 +16,12 @@ const RECALL = 0.99;
 
 const TABLE_BITS = [16, 24, 32] as const;
 
+/** Of all tables together: with fewer, strangers could not be told from duplicates by their bits. */
+const MIN_BITS = 512;
+
+/** A rotation of fewer dimensions has too few hyperplanes to be random. */
+const MIN_DIMENSIONS = 64;
+
 /**
  * Few bits put too many strangers into a table; many bits need many tables. The cheapest plan depends on how many
  * vectors there are, and on how alike two of them are that are no duplicates.
@@ -24,11 +30,12 @@ export function planTables(vectors: number, threshold: number, usualCosine: numb
   const near = toAgreement(threshold);
   const usual = toAgreement(Math.min(usualCosine, threshold));
   const plans = TABLE_BITS.map((bits) => {
-    const tables = Math.ceil(Math.log(1 - RECALL) / Math.log(1 - near ** bits));
+    const needed = Math.ceil(Math.log(1 - RECALL) / Math.log(1 - near ** bits));
+    const tables = Math.max(needed, Math.ceil(MIN_BITS / bits));
     const comparisons = tables * (vectors * usual ** bits);
     return {
       bits,
-      tables: Math.max(tables, 1),
+      tables,
       expectedDifference: 1 - near,
       cost: tables * bits + comparisons,
     };
@@ -46,7 +53,7 @@ export function createSigner(
   dimension: number,
   { bits, tables }: TablePlan,
 ): (vector: Float32Array) => Uint32Array {
-  const size = 2 ** Math.ceil(Math.log2(Math.max(dimension, 2)));
+  const size = 2 ** Math.ceil(Math.log2(Math.max(dimension, MIN_DIMENSIONS)));
   const rotations = Math.ceil((bits * tables) / size);
   const random = createRandom(20_260_101);
   const signs = Array.from({ length: rotations }, () =>

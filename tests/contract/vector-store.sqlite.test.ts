@@ -155,6 +155,7 @@ describe('a file', () => {
        setTimeout(() => database.exec('COMMIT'), 1_000);`,
       { eval: true, workerData: locked },
     );
+    const exited = once(holder, 'exit');
     await once(holder, 'message');
     const delays = monitorEventLoopDelay({ resolution: 10 });
     delays.enable();
@@ -164,7 +165,7 @@ describe('a file', () => {
     expect(await write).toEqual(['indexed']);
     delays.disable();
     expect(delays.max / 1e6).toBeLessThan(500);
-    await once(holder, 'exit');
+    await exited;
   });
 
   it('that was closed is store_unavailable, and may be closed twice', async () => {

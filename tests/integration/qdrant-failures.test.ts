@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Clock } from '../../src/observability/clock.ts';
 import type { VectorStore } from '../../src/vectors/port.ts';
 import { createQdrantVectorStore } from '../../src/vectors/qdrant/vector-store.ts';
-import { TEST_MODEL, toPoint } from '../support/points.ts';
+import { byImage, TEST_MODEL, toPoint } from '../support/points.ts';
 import { type FaultOptions, type QdrantDouble, startQdrantDouble } from '../support/qdrant-double.ts';
 import { until } from '../support/until.ts';
 
@@ -242,7 +242,12 @@ describe('what will not pass is reported at once', () => {
 
   it('a metadata key that Qdrant has no path for', async () => {
     const filter = { metadata: { 'a"b': 1 } };
-    const search = open().search({ vector: toPoint('p', 0).vector, limit: 1, groupByProduct: false, filter });
+    const search = open().search({
+      parts: [byImage(toPoint('p', 0).vector)],
+      limit: 1,
+      groupByProduct: false,
+      filter,
+    });
     await expect(search).rejects.toMatchObject({ code: 'invalid_request' });
   });
 
