@@ -133,15 +133,21 @@ export function openSpool(file: string, maxBytes: number, clock: Clock) {
         const end = prepare('UPDATE spooled SET state = ?, endedAt = ?, error = ? WHERE acceptedUs = ?');
         end.run(state, Math.round(clock.now()), JSON.stringify(error), acceptedUs);
       }),
-    /** Cancels what has not ended, one job or all of a product; returns it with its new state. */
-    cancel: (by: 'id' | 'productId', value: string) =>
+    /** Those that have not ended. */
+    ofProduct: (productId: string) =>
+      prepare('SELECT * FROM spooled WHERE productId = ? AND endedAt IS NULL ORDER BY acceptedUs')
+        .all(productId)
+        .map(toSpooledJob),
+    /** Cancels what has not ended, one job or all of a product or its image; returns it with its new state. */
+    cancel: (by: 'id' | 'productId', value: string, imageId: string | null = null) =>
       change(() => {
         const cancel = prepare(
           `UPDATE spooled SET endedAt = iif(state = 'waiting', ?, NULL),
              state = iif(state = 'waiting', 'cancelled', 'cancelling')
-           WHERE ${by} = ? AND endedAt IS NULL RETURNING *`,
+           WHERE ${by} = ? AND job ->> '$.data.imageId' = coalesce(?, job ->> '$.data.imageId')
+             AND endedAt IS NULL RETURNING *`,
         );
-        return cancel.all(Math.round(clock.now()), value).map(toSpooledJob);
+        return cancel.all(Math.round(clock.now()), value, imageId).map(toSpooledJob);
       }),
     /** Removes everything; returns how many waited for the queue. */
     clear: () =>

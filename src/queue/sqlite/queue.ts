@@ -200,12 +200,11 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
         return true;
       }),
 
-    forgetProduct: (productId) =>
+    forgetProduct: (productId, imageId) =>
       write(({ jobs, transitions }, now) => {
-        const found = jobs.all<JobRow>(
-          `SELECT * FROM jobs WHERE productId = ? AND ${FORGETTABLE} ORDER BY key`,
-          productId,
-        );
+        const found = jobs
+          .all<JobRow>(`SELECT * FROM jobs WHERE productId = ? AND ${FORGETTABLE} ORDER BY key`, productId)
+          .filter((job) => imageId === undefined || job.imageId === imageId);
         const waiting = found.filter(({ status }) => status !== 'processing');
         for (const job of waiting) transitions.finish(job, 'cancelled', now);
         for (const job of found) if (job.status === 'processing') transitions.cancel(job, now);
@@ -215,6 +214,9 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
           imageIds: [...new Set(found.map(({ imageId }) => imageId))],
         };
       }),
+
+    jobsOf: (productId) => read(({ views }, now) => views.jobsOf(productId, now)),
+    nextSequence: () => write(({ jobs }) => jobs.nextSequence()),
 
     pause: () => write(({ jobs }) => jobs.setMeta('paused', 1)),
     resume: () =>

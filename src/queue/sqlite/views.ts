@@ -1,5 +1,12 @@
 import { type JobError, type JobResult, PRIORITIES, type Priority } from '../job.ts';
-import type { AttemptRecord, JobPage, JobView, ListRequest, QueueStats } from '../port.ts';
+import {
+  type AttemptRecord,
+  type JobPage,
+  type JobView,
+  type ListRequest,
+  MAX_JOBS_OF,
+  type QueueStats,
+} from '../port.ts';
 import {
   MAX_LISTED_HOSTS,
   parseCursor,
@@ -9,7 +16,7 @@ import {
   toPercentiles,
 } from '../shared.ts';
 import { countDelayed, countQueued, type Jobs, parseJson, toStatus } from './jobs.ts';
-import { IN_LINE, type JobRow } from './schema.ts';
+import { FORGETTABLE, IN_LINE, type JobRow } from './schema.ts';
 import type { Host } from './transitions.ts';
 
 type PriorityCounts = Record<Priority, number>;
@@ -66,6 +73,14 @@ export function createViews(jobs: Jobs) {
       const position = jobs.position(job);
       const perSecond = readRates(now).completed / RATE_WINDOW_S;
       return toView(job, now, position, toEtaMs(position, perSecond, jobs.meta('paused') === 1));
+    },
+
+    jobsOf(productId: string, now: number): readonly JobView[] {
+      const rows = jobs.all<JobRow>(
+        `SELECT * FROM jobs WHERE productId = ? AND ${FORGETTABLE} ORDER BY imageId, sequence LIMIT ${MAX_JOBS_OF}`,
+        productId,
+      );
+      return rows.map((job) => toView(job, now, null, null));
     },
 
     list(request: ListRequest, now: number): JobPage {
