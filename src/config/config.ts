@@ -43,6 +43,10 @@ export interface Config {
     /** Of the products' texts. */
     readonly language: Language;
   };
+  readonly search: {
+    /** Keys of metadata whose values facets count. */
+    readonly facetKeys: readonly string[];
+  };
   readonly model: {
     readonly id: string;
     readonly dir: string;
@@ -152,6 +156,7 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
       timeoutMs: settings.QDRANT_TIMEOUT_MS,
       language: settings.LANGUAGE,
     },
+    search: { facetKeys: settings.FACET_KEYS },
     model: {
       id: settings.MODEL,
       dir: settings.MODELS_DIR,

@@ -281,6 +281,13 @@ export const SETTINGS = {
     "Of the products' texts: search by words compares stems of this language; `none` compares words as they are. The same for all processes. After a change the next start makes the words of all products again, without embedding.",
   ),
 
+  FACET_KEYS: setting(
+    'store',
+    list('keys of `metadata`'),
+    '',
+    'Keys whose values the facets of a search count, besides category, brand, tags and currency.',
+  ),
+
   MODEL: setting(
     'model',
     pattern(/./, "a model's id"),

@@ -53,7 +53,7 @@ export const imageFields = {
     .openapi({ description: 'The file itself, in base64 or as a data: URL.' }),
 };
 
-const MAX_METADATA_BYTES = 16_384;
+export const MAX_METADATA_BYTES = 16_384;
 
 /** What a catalog says about a product. */
 export const productFields = {
@@ -81,22 +81,31 @@ export const productFields = {
     .openapi({ description: `Any JSON object of at most ${MAX_METADATA_BYTES} bytes.` }),
 };
 
-/** `when`: reported together with the other faults of the request, unless it isn't an object at all. */
-const ofObjects = ({ value }: { value: unknown }): boolean =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
+type Given = Readonly<Record<string, unknown>>;
+
+/**
+ * The arguments of a `refine` of an object: reported together with the other faults, unless it isn't an object at all.
+ * @param field that the message is about; the whole request by default
+ */
+export function rule(holds: (value: Given) => boolean, error: string, field?: string) {
+  return [
+    (value: object): boolean => holds(value as Given),
+    {
+      error,
+      ...(field !== undefined && { path: [field] }),
+      when: ({ value }: { value: unknown }): boolean =>
+        typeof value === 'object' && value !== null && !Array.isArray(value),
+    },
+  ] as const;
+}
+
+export const countOf = (names: readonly string[], value: Given): number =>
+  names.filter((name) => value[name] !== undefined).length;
 
 /** The arguments of a `refine` that wants exactly one of the fields. */
-export function exactlyOne(names: readonly string[]) {
-  return [
-    (value: object): boolean => names.filter((name) => name in value).length === 1,
-    { error: `exactly one of ${names.join(', ')} must be given`, when: ofObjects },
-  ] as const;
-}
+export const exactlyOne = (names: readonly string[]) =>
+  rule((value) => countOf(names, value) === 1, `exactly one of ${names.join(', ')} must be given`);
 
 /** The arguments of a `refine` that wants at most one of two fields. */
-export function notBoth(one: string, other: string) {
-  return [
-    (value: object): boolean => !(one in value && other in value),
-    { error: `only one of ${one} and ${other} may be given`, when: ofObjects },
-  ] as const;
-}
+export const notBoth = (one: string, other: string) =>
+  rule((value) => countOf([one, other], value) < 2, `only one of ${one} and ${other} may be given`);

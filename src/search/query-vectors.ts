@@ -1,5 +1,5 @@
 import pLimit, { type LimitFunction } from 'p-limit';
-import type { Embedder } from '../../models/embedder.ts';
+import type { Embedder, Region } from '../../models/embedder.ts';
 import { prepareImage } from '../../models/prepare-image.ts';
 import { TEXT_MODEL_IDS } from '../../models/registry.ts';
 import { DEFAULT_IMAGE_ID, type ImageRef } from '../catalog/product-image.ts';
@@ -25,11 +25,19 @@ export interface QueryParts {
 /** Turns what is searched with into a vector of the collection's space. */
 export interface QueryVectors {
   /** @throws VitrineError with an `image_*` or `embedding_*` code */
-  ofImage(image: ImageRef | Uint8Array, signal: AbortSignal): Promise<Float32Array>;
+  ofImage(image: ImageRef | Uint8Array, options: ImageOptions): Promise<Float32Array>;
   /** @throws VitrineError `product_not_found` when it has no point */
   ofProduct(productId: string): Promise<Float32Array>;
   /** @throws VitrineError `text_not_supported` */
   ofText(text: string): Promise<Float32Array>;
+  /** Whether `ofText` works. */
+  knowsText(): boolean;
+}
+
+export interface ImageOptions {
+  readonly signal: AbortSignal;
+  /** Only this part of the image. */
+  readonly crop?: Region | undefined;
 }
 
 export function createQueryVectors({ embedder, images, store, maxPixels }: QueryParts): QueryVectors {
@@ -37,22 +45,26 @@ export function createQueryVectors({ embedder, images, store, maxPixels }: Query
   const fetching = pLimit(MAX_FETCHING);
   const fetchingFrom = createHostLimits(MAX_FETCHING_PER_HOST);
 
-  async function embed(bytes: Uint8Array, signal: AbortSignal): Promise<Float32Array> {
+  async function embed(bytes: Uint8Array, { signal, crop }: ImageOptions): Promise<Float32Array> {
+    const { preprocessing } = embedder.model;
     const prepared = await decoding(() => {
       signal.throwIfAborted();
-      return prepareImage(bytes, embedder.model.preprocessing, { maxPixels });
+      return prepareImage(bytes, crop === undefined ? preprocessing : { ...preprocessing, region: crop }, {
+        maxPixels,
+      });
     });
     return toOnly(await embedder.embedImages([prepared]));
   }
 
   return {
-    async ofImage(image, signal) {
-      if (image instanceof Uint8Array) return embed(image, signal);
+    async ofImage(image, options) {
+      const { signal } = options;
+      if (image instanceof Uint8Array) return embed(image, options);
       // Its place is kept until it is embedded, so that the bytes held in memory stay bounded.
       const fetchAndEmbed = () =>
         fetching(async () => {
           signal.throwIfAborted();
-          return embed(await images.fetch(image, signal), signal);
+          return embed(await images.fetch(image, signal), options);
         });
       const host = toImageHost(image);
       return host === null ? fetchAndEmbed() : fetchingFrom(host, fetchAndEmbed);
@@ -72,6 +84,7 @@ export function createQueryVectors({ embedder, images, store, maxPixels }: Query
       }
       return toOnly(await embedder.embedTexts([text]));
     },
+    knowsText: () => embedder.model.hasText,
   };
 }
 
