@@ -26,7 +26,7 @@ const toSentence = ({ path, message }: Fault): string =>
   path === '' ? `${message.charAt(0).toUpperCase()}${message.slice(1)}.` : `${path} ${message}.`;
 
 export function toFaults(issues: readonly Issue[], known: readonly string[]): readonly Fault[] {
-  return issues.flatMap((issue) => {
+  return issues.flatMap(toMeant).flatMap((issue) => {
     const path = issue.path.map(String).join('.');
     if (issue.code !== 'unrecognized_keys') return [{ path, message: toMessage(issue) }];
     return issue.keys.map((key) => ({
@@ -35,6 +35,17 @@ export function toFaults(issues: readonly Issue[], known: readonly string[]): re
     }));
   });
 }
+
+/** Of a value that may be of several kinds: the faults of the one kind that it is meant to be, where that is plain. */
+function toMeant(issue: Issue): readonly Issue[] {
+  if (issue.code !== 'invalid_union') return [issue];
+  const meant = issue.errors.filter((faults) => !faults.some(isOfOtherKind));
+  const [only] = meant;
+  if (only === undefined || meant.length > 1) return [issue];
+  return only.map((fault) => ({ ...fault, path: [...issue.path, ...fault.path] })).flatMap(toMeant);
+}
+
+const isOfOtherKind = ({ code, path }: Issue): boolean => code === 'invalid_type' && path.length === 0;
 
 function toMessage(issue: Issue): string {
   switch (issue.code) {

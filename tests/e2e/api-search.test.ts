@@ -170,7 +170,7 @@ describe('POST /search', () => {
 
   test.each([
     [{ product_id: 'nowhere' }, 404, 'product_not_found'],
-    [{ text: 'a brass lamp' }, 422, 'text_not_supported'],
+    [{ text: 'a brass lamp', weights: { words: 0 } }, 422, 'text_not_supported'],
     [{ image_base64: 'bm90IGFuIGltYWdl' }, 422, 'image_unsupported'],
     [{ image_path: 'missing.png' }, 422, 'image_not_found'],
     [{ image_path: '../etc/passwd' }, 422, 'image_path_forbidden'],
@@ -183,11 +183,11 @@ describe('POST /search', () => {
   });
 
   test('names the models that know words, where its own does not', async () => {
-    const { body } = await api.post('/search', { text: 'a brass lamp' });
+    const { body } = await api.post('/search', { text: 'a brass lamp', weights: { words: 0 } });
     expect(body['suggestion']).toContain('clip-vit-base-patch32');
   });
 
-  test('by words finds the image that the model puts nearest to them', async () => {
+  test('by the meaning of words finds the image that the model puts nearest to them', async () => {
     await using clip = await createTestContext({
       MODELS_DIR: join(root, 'tests/fixtures'),
       MODEL: 'tiny-clip',
@@ -198,7 +198,10 @@ describe('POST /search', () => {
       .map((bytes, at) => ({ product_id: `p${at}`, image_base64: bytes.toString('base64') }));
     await client.post('/queue/enqueue/batch', jobs);
     await createWorker(clip).run({ once: true });
-    const { status, body } = await client.post('/search', { text: 'a red lamp' });
+    const { status, body } = await client.post('/search', {
+      text: 'a red lamp',
+      weights: { words: 0 },
+    });
     expect(status).toBe(200);
     expect(body['model']).toBe('tiny-clip');
     const hits = body['hits'] as Found[];
