@@ -6,8 +6,10 @@ export interface Batcher<Item, Result> {
 
 export interface BatcherOptions<Item, Result> {
   readonly maxSize: number;
-  /** Batches that run at once; further items collect until one of them has ended. */
+  /** Batches that run at once, however small they are; further items collect until one of them has ended. */
   readonly concurrency: number;
+  /** Full batches that may start before that, so that the next one is at hand. Default: 0. */
+  readonly fullAhead?: number;
   /** One outcome per item, in order. When it throws, every item of the batch fails with that error. */
   run(items: readonly Item[]): Promise<readonly PromiseSettledResult<Result>[]>;
 }
@@ -18,10 +20,11 @@ interface Entry<Item, Result> {
 }
 
 /**
- * Nothing waits for a batch to fill: a batch starts as soon as fewer than `concurrency` run, with the items of this
- * turn of the event loop. Batches grow under load, since items collect while others run.
+ * Nothing waits for a batch to fill while the runs are idle: a batch starts with the items of this turn of the event
+ * loop. Batches grow under load, since items collect while others run.
  */
 export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result>): Batcher<Item, Result> {
+  const { maxSize, concurrency, fullAhead = 0 } = options;
   const waiting: Entry<Item, Result>[] = [];
   let running = 0;
   let scheduled = false;
@@ -39,11 +42,16 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
     }
   }
 
+  function mayStart(): boolean {
+    if (waiting.length === 0) return false;
+    return running < concurrency || (waiting.length >= maxSize && running < concurrency + fullAhead);
+  }
+
   function startBatches(): void {
     scheduled = false;
-    while (running < options.concurrency && waiting.length > 0) {
+    while (mayStart()) {
       running++;
-      void runBatch(waiting.splice(0, options.maxSize)).then(() => {
+      void runBatch(waiting.splice(0, maxSize)).then(() => {
         running--;
         schedule();
       });
@@ -51,7 +59,7 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
   }
 
   function schedule(): void {
-    if (scheduled || waiting.length === 0 || running >= options.concurrency) return;
+    if (scheduled || !mayStart()) return;
     scheduled = true;
     setImmediate(startBatches);
   }

@@ -26,7 +26,7 @@ export interface PipelineSettings {
   readonly concurrency: number;
   /** Images per inference call. */
   readonly batchSize: number;
-  /** Inference calls at once. */
+  /** Inference calls that run at once. One more, when its batch is full, waits in the embedder. */
   readonly inferences: number;
   readonly maxPixels: number;
   /** Time in which one image may be fetched and prepared, unless its job has a limit of its own. */
@@ -55,7 +55,8 @@ const SLOT_MARGIN_MS = 5_000;
 const CALLS_PER_WRITE = 4;
 /** Points per request: Qdrant advises 64 to 256 for upserts. */
 const MAX_POINTS = 128;
-const MAX_WRITES = 2;
+/** One write, and another one under load; reads share these. */
+const STORE_CALLS = 2;
 
 export function createPipeline(parts: PipelineParts, settings: PipelineSettings): Pipeline {
   const { clock, images, embedder, store, prepare = prepareImage } = parts;
@@ -64,7 +65,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
     createSlots({ count, clock, toTimeout, onAllLost: () => settings.onStuck(stage) });
   const fetching = openSlots('fetching', settings.concurrency, toFetchTimeout);
   const preparing = openSlots('preparing', settings.concurrency, toSoftTimeout);
-  const storing = openSlots('writing', MAX_WRITES, toStoreTimeout);
+  const storing = openSlots('writing', STORE_CALLS, toStoreTimeout);
 
   async function process(held: HeldJob): Promise<JobResult> {
     const { job, abort } = held;
@@ -145,6 +146,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   const embedding = createBatcher<{ held: HeldJob; image: PreparedImage }, Float32Array>({
     maxSize: settings.batchSize,
     concurrency: settings.inferences,
+    fullAhead: 1,
     run: (items) =>
       inStage('embedding', items, () =>
         runOrSplit(items, (batch) => embedder.embedImages(batch.map(({ image }) => image)), isFaultOfAnItem),
@@ -154,7 +156,8 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   /** Points of many jobs to the store; null for a job that was stopped before its point was written. */
   const writing = createBatcher<{ held: HeldJob; point: Point }, UpsertOutcome | null>({
     maxSize: MAX_POINTS,
-    concurrency: MAX_WRITES,
+    concurrency: 1,
+    fullAhead: 1,
     run: (items) => inStage('writing', items, () => runOrSplit(items, writePoints, isFaultOfAnItem)),
   });
 

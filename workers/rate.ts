@@ -30,8 +30,8 @@ export function createRate(windowSeconds: number): Rate {
 /** How many jobs a worker holds at most: those that it will begin within a few seconds, judged by its own rate. */
 export interface ClaimLimit {
   readonly max: number;
-  /** @param workedMs how long this job was fetched and prepared */
-  complete(workedMs: number): void;
+  /** Counts an attempt that ended. @param workedMs how long its image was fetched and prepared */
+  addEnded(workedMs: number): void;
 }
 
 const RATE_WINDOW_SECONDS = 5;
@@ -52,8 +52,8 @@ export function createClaimLimit(options: {
   readonly inferences: number;
 }): ClaimLimit {
   const { clock, concurrency, batchSize, inferences } = options;
-  const least = Math.min(concurrency, batchSize) + (inferences - 1) * batchSize;
-  const most = 2 * concurrency + inferences * batchSize;
+  const least = Math.min(concurrency, batchSize) + inferences * batchSize;
+  const most = 2 * concurrency + (inferences + 1) * batchSize;
   const rate = createRate(RATE_WINDOW_SECONDS);
   let meanWorkedMs = 0;
   return {
@@ -62,7 +62,7 @@ export function createClaimLimit(options: {
       const wanted = Math.ceil((rate.perSecond(clock.monotonic()) * aheadMs) / 1000);
       return Math.min(most, Math.max(least, wanted));
     },
-    complete(workedMs) {
+    addEnded(workedMs) {
       rate.add(clock.monotonic());
       meanWorkedMs += WEIGHT * (workedMs - meanWorkedMs);
     },

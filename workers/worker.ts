@@ -81,8 +81,6 @@ export function createWorker(parts: WorkerParts): Worker {
     config.model.threads,
     config.model.intraOpThreads,
   );
-  /** One batch per thread, and one that waits: no thread is idle while there is work. */
-  const inferences = threads + 1;
 
   const draining = new AbortController();
   /** Aborted when the worker ends: what is unsettled then is left to its lease. */
@@ -97,7 +95,7 @@ export function createWorker(parts: WorkerParts): Worker {
   let suspectsFrom = Number.NEGATIVE_INFINITY;
 
   const rate = createRate(30);
-  const limit = createClaimLimit({ clock, concurrency, batchSize, inferences });
+  const limit = createClaimLimit({ clock, concurrency, batchSize, inferences: threads });
   const breaker = createBreaker({ clock, probe: () => store.ping(), firstWaitMs: 500, maxWaitMs: 15_000 });
   const held = createHeldJobs({
     workerId: id,
@@ -110,7 +108,7 @@ export function createWorker(parts: WorkerParts): Worker {
   const pipeline = createPipeline(parts, {
     concurrency,
     batchSize,
-    inferences,
+    inferences: threads,
     softTimeoutMs,
     maxPixels: config.images.maxPixels,
     imageTimeoutMs: config.images.timeoutMs,
@@ -213,10 +211,10 @@ export function createWorker(parts: WorkerParts): Worker {
     if (kind === 'complete') {
       done++;
       rate.add(clock.monotonic());
-      limit.complete(workedMs);
       breaker.succeed();
     }
     if (kind === 'fail') failed++;
+    if (kind === 'complete' || kind === 'fail' || kind === 'retry') limit.addEnded(workedMs);
     if (error === null) logger.debug({ job_id: job.id, end: kind }, 'job settled');
     else if (kind === 'defer') logger.debug({ job_id: job.id, error }, 'job deferred');
     else logger.warn({ job_id: job.id, attempt: job.attempt, next: kind, error }, 'job failed');
@@ -232,12 +230,11 @@ export function createWorker(parts: WorkerParts): Worker {
     return claimed;
   }
 
-  /** Resolves with how many jobs may be claimed, when that is at least one; with 0 when the drain begins. */
+  /** Resolves with how many jobs may be claimed, when that is at least one or the drain begins. */
   async function whenRoom(): Promise<number> {
     for (;;) {
-      if (draining.signal.aborted) return 0;
       const room = limit.max - held.size;
-      if (room > 0) return room;
+      if (room > 0 || draining.signal.aborted) return room;
       await held.whenDropped(draining.signal);
     }
   }
@@ -248,7 +245,9 @@ export function createWorker(parts: WorkerParts): Worker {
     for (;;) {
       await breaker.whenClosed(signal);
       const room = await whenRoom();
-      if (room === 0) return;
+      if (signal.aborted) return;
+      // Room may come from jobs that were released because the store is away.
+      if (breaker.isOpen) continue;
       const { jobs, suspectsWaiting, nextDueMs } = await claim(room, false);
 
       const suspectsAreDue = jobs.length === 0 || clock.monotonic() >= suspectsFrom;

@@ -126,7 +126,7 @@ export const ERRORS = {
     503,
     'release',
     'The queue is unreachable',
-    'Check that Redis is up and REDIS_URL is right; `vitrine doctor` tells more.',
+    'Check that Redis is up and REDIS_URL or REDIS_HOST is right. `vitrine doctor` shows more.',
   ),
   queue_unsafe: define(
     503,
@@ -156,7 +156,7 @@ export const ERRORS = {
     503,
     'release',
     'The vector store is unreachable',
-    'Check that Qdrant is up and QDRANT_URL and QDRANT_API_KEY are right; `vitrine doctor` tells more.',
+    'Check that Qdrant is up and QDRANT_URL and QDRANT_API_KEY are right. `vitrine doctor` shows more.',
   ),
   store_rejected: define(
     500,
@@ -168,7 +168,7 @@ export const ERRORS = {
     503,
     'release',
     'The model could not be loaded',
-    'Check MODEL and MODELS_DIR; `vitrine doctor` tells more.',
+    'Check MODEL and MODELS_DIR. `vitrine doctor` shows more.',
   ),
   model_mismatch: define(
     409,

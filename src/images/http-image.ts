@@ -150,7 +150,7 @@ function decoded({ headers, body }: Dispatcher.ResponseData): Readable {
   return body.pipe(stream);
 }
 
-/** Closes the connection; the error by which the stream tells so is of no interest. */
+/** Closes the connection; the error that the stream then emits is of no interest. */
 function discard(body: Readable): void {
   body.on('error', () => undefined).destroy();
 }

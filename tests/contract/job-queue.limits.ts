@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { claim, complete, fail, newInlineJob, newJob, renew, retry } from '../support/jobs.ts';
+import { claim, complete, fail, newInlineJob, newJob, retry } from '../support/jobs.ts';
 import { until } from '../support/until.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
 
@@ -61,14 +61,15 @@ export function describeLimits(harness: QueueHarness): void {
       ]);
     });
 
-    it('takes ten thousand jobs in one call, and the same again', async () => {
+    it('takes ten thousand jobs in one call, and some of them again', { timeout: 120_000 }, async () => {
       await using queue = await harness.open({ maxPending: 10_000 });
       const jobs = Array.from({ length: 10_001 }, (_, i) => newJob(`product-${i}`));
       const stored = await queue.enqueue(jobs);
       expect(stored.map(({ id }) => id)).toEqual(jobs.slice(0, -1).map(({ id }) => id));
-      const again = await queue.enqueue(jobs);
-      expect(again).toHaveLength(10_000);
-      expect(again.every(({ replaced }) => !replaced)).toBe(true);
+      const again = await queue.enqueue(jobs.slice(9_500));
+      expect(again.map(({ id, replaced }) => [id, replaced])).toEqual(
+        jobs.slice(9_500, -1).map(({ id }) => [id, false]),
+      );
       expect(await queue.stats()).toMatchObject({ waiting: { normal: 10_000 } });
     });
 
@@ -137,14 +138,13 @@ export function describeLimits(harness: QueueHarness): void {
       expect(await queue.stats()).toMatchObject({ completed: 3, cancelled: 1, dead: 1 });
     });
 
-    it('knows no position of a job far back in line that it cannot count, and is exact otherwise', async () => {
+    it('knows the exact position of each job in line', async () => {
       await using queue = await harness.open();
       const jobs = Array.from({ length: 300 }, (_, i) => newJob(`product-${i}`));
       await queue.enqueue(jobs);
       await queue.enqueue([newJob('high', { priority: 'high' })]);
       const { jobs: claimed } = await claim(queue, { max: 101 });
       await queue.settle([retry(claimed[1]!, 0)]);
-      await renew(queue, claimed);
       expect(await queue.status(jobs[100]!.id)).toMatchObject({ position: 1 });
       expect(await queue.status(jobs[250]!.id)).toMatchObject({ position: 151 });
       expect(await queue.status(claimed[1]!.id)).toMatchObject({ position: 201 });

@@ -67,10 +67,11 @@ describe('a file', () => {
        setTimeout(() => database.exec('COMMIT'), 200);`,
       { eval: true, workerData: fresh },
     );
+    const exited = once(holder, 'exit');
     await once(holder, 'message');
     await using store = createSqliteVectorStore({ file: fresh, collection: 'c' });
     await expect(store.ensureCollection(TEST_MODEL)).resolves.toBeUndefined();
-    await once(holder, 'exit');
+    await exited;
   });
 
   it('that is no database is store_unavailable, until it is one', async () => {

@@ -1,5 +1,4 @@
 import { spawnSync } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,8 +6,9 @@ import { Writable } from 'node:stream';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createRedisBackend, type RedisBackendSettings } from '../../src/queue/redis/redis-backend.ts';
+import type { JobQueue } from '../../src/queue/port.ts';
 import { claim, complete, newJob } from '../support/jobs.ts';
+import { openRedisQueue } from '../support/redis-queue.ts';
 import {
   freePort,
   type RedisServer,
@@ -17,31 +17,32 @@ import {
   whyNoRedis,
 } from '../support/redis-server.ts';
 import { until } from '../support/until.ts';
+import { newWorkerReport } from '../support/worker-reports.ts';
 
 const reason = whyNoRedis();
 if (reason !== null) console.warn(`Skipped, forms of REDIS_URL: ${reason}.`);
 const withoutOpenssl = reason !== null || spawnSync('openssl', ['version']).status !== 0;
 if (reason === null && withoutOpenssl) console.warn('Skipped, Redis with TLS: openssl is not installed.');
 
-const connect = (over: Partial<RedisBackendSettings> & { url: string }) =>
-  createRedisBackend({ prefix: randomUUID(), logger: pino({ level: 'silent' }), maxPending: 0, ...over });
+const isBack = (queue: JobQueue) => () =>
+  queue.ping().then(
+    () => true as const,
+    () => undefined,
+  );
 
 async function expectToWork(url: string): Promise<void> {
-  await using backend = await connect({ url });
-  const { queue, registry } = backend;
-  await until('the queue is there', () =>
-    queue.ping().then(
-      () => true as const,
-      () => undefined,
-    ),
-  );
+  await using queue = openRedisQueue(url);
+  await until('the queue is there', isBack(queue));
   await queue.enqueue([newJob('a'), newJob('b')]);
   const { jobs } = await claim(queue);
-  expect(await queue.settle(jobs.map(complete))).toEqual(['settled', 'settled']);
+  expect(await queue.settle(jobs.map((lease) => complete(lease)))).toEqual(['settled', 'settled']);
   expect(await queue.remember('key', 'answer', 60_000)).toBeNull();
-  expect(await queue.cleanup()).toMatchObject({ mended: 0, checked: 2 });
-  await registry.beat({ id: 'w' } as never, 60_000);
-  expect(await registry.list()).toHaveLength(1);
+  expect(await queue.cleanup()).toMatchObject({ repaired: 0, checked: 2 });
+  await queue.heartbeat(newWorkerReport('w'));
+  expect(await queue.workers()).toHaveLength(1);
+  const woken = queue.waitForWork(60_000, AbortSignal.timeout(60_000));
+  await queue.enqueue([newJob('c')]);
+  await woken;
 }
 
 describe.skipIf(reason !== null)('connecting to Redis', () => {
@@ -56,11 +57,10 @@ describe.skipIf(reason !== null)('connecting to Redis', () => {
   });
 
   it('says so when the password is refused, and not what it was', async () => {
-    await using backend = await connect({
-      url: `redis://:s3cret@127.0.0.1:${redis.port}`,
+    await using queue = openRedisQueue(`redis://:s3cret@127.0.0.1:${redis.port}`, {
       commandTimeoutMs: 1_000,
     });
-    const error = await backend.queue.ping().catch((thrown: unknown) => thrown);
+    const error = await queue.ping().catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({
       code: 'queue_unavailable',
       message: 'Redis refused the user or password.',
@@ -72,13 +72,45 @@ describe.skipIf(reason !== null)('connecting to Redis', () => {
     'refuses the eviction policy %s',
     async (policy) => {
       await using lax = await startRedis(['--maxmemory-policy', policy]);
-      await expect(connect({ url: lax.url })).rejects.toMatchObject({
+      await using queue = openRedisQueue(lax.url);
+      const unsafe = {
         code: 'queue_unsafe',
         message: expect.stringContaining(policy),
         suggestion: expect.stringContaining('noeviction'),
-      });
+      };
+      await expect(queue.enqueue([newJob('a')])).rejects.toMatchObject(unsafe);
+      await expect(claim(queue)).rejects.toMatchObject(unsafe);
+      await expect(queue.ping()).rejects.toMatchObject(unsafe);
     },
   );
+
+  it('neither accepts nor hands out jobs until the eviction policy is right', async () => {
+    await using lax = await startRedis(['--maxmemory-policy', 'allkeys-lru']);
+    await lax.kill();
+    // Redis is down when the queue is opened: nothing can be checked yet.
+    await using queue = openRedisQueue(lax.url, { commandTimeoutMs: 500 });
+    await expect(queue.enqueue([newJob('a')])).rejects.toMatchObject({ code: 'queue_unavailable' });
+    await lax.restart();
+    await until('the policy is seen', () =>
+      queue.enqueue([newJob('a')]).then(
+        () => expect.unreachable('a job was accepted'),
+        (error: { code: string }) => error.code === 'queue_unsafe' || undefined,
+      ),
+    );
+    await lax.client.config('SET', 'maxmemory-policy', 'noeviction');
+    await until('the queue is usable', isBack(queue));
+    await queue.enqueue([newJob('a')]);
+    // It is checked again on the next connection.
+    await lax.client.config('SET', 'maxmemory-policy', 'allkeys-lru');
+    await lax.client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    await until('the policy is seen again', () =>
+      queue.stats().then(
+        () => undefined,
+        (error: { code: string }) => error.code === 'queue_unsafe' || undefined,
+      ),
+    );
+    await expect(claim(queue)).rejects.toMatchObject({ code: 'queue_unsafe' });
+  });
 
   it('warns of a Redis without an append-only file', async () => {
     await using forgetful = await startRedis(['--appendonly', 'no']);
@@ -89,9 +121,9 @@ describe.skipIf(reason !== null)('connecting to Redis', () => {
         done();
       },
     });
-    await using _backend = await connect({ url: forgetful.url, logger: pino(sink) });
+    await using queue = openRedisQueue(forgetful.url, { logger: pino(sink) });
+    await queue.ping();
     expect(output).toContain('append-only file');
-    await using _safe = await connect({ url: `redis://:p%40ss%2Fword@127.0.0.1:${redis.port}` });
   });
 
   it.skipIf(withoutOpenssl)('speaks TLS, and only with a server it can trust', async () => {
@@ -107,8 +139,8 @@ describe.skipIf(reason !== null)('connecting to Redis', () => {
       ...['--tls-cert-file', certificate, '--tls-key-file', key, '--tls-ca-cert-file', certificate],
     ]);
     const url = `rediss://127.0.0.1:${tlsPort}`;
-    await using stranger = await connect({ url, commandTimeoutMs: 500 });
-    await expect(stranger.queue.ping()).rejects.toMatchObject({ code: 'queue_unavailable' });
+    await using stranger = openRedisQueue(url, { commandTimeoutMs: 500 });
+    await expect(stranger.ping()).rejects.toMatchObject({ code: 'queue_unavailable' });
     const trusted = getCACertificates('default');
     setDefaultCACertificates([...trusted, readFileSync(certificate, 'utf8')]);
     try {
@@ -132,8 +164,7 @@ describe.skipIf(reason !== null)('connecting to Redis', () => {
       const known = (await sentinel.client.call('SENTINEL', 'replicas', 'catalog')) as unknown[];
       return known.length > 0 || undefined;
     });
-    await using backend = await connect({ url });
-    const { queue } = backend;
+    await using queue = openRedisQueue(url);
     await queue.enqueue([newJob('a')]);
     await until('the replica has the job', async () => (await replica.client.dbsize()) > 0 || undefined);
     await until('the failover begins', () =>
@@ -158,7 +189,7 @@ describe.skipIf(reason !== null)('connecting to Redis', () => {
       ),
     );
     expect(
-      Number(await replica.client.call('ZCARD', (await replica.client.keys('*:waiting:normal'))[0]!)),
+      Number(await replica.client.call('ZCARD', (await replica.client.keys('*:queued:normal'))[0]!)),
     ).toBe(2);
   });
 

@@ -9,7 +9,8 @@ import { afterAll, describe, expect, it } from 'vitest';
 import type { QueueSettings } from '../../src/queue/port.ts';
 import { createSqliteQueue } from '../../src/queue/sqlite/queue.ts';
 import { isBusy, openDatabase, readSnapshot, writeTransaction } from '../../src/sqlite/database.ts';
-import { claim, newJob, queueSettings } from '../support/jobs.ts';
+import { claim, complete, defer, newJob, queueSettings } from '../support/jobs.ts';
+import { until } from '../support/until.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'vitrine-sqlite-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -190,7 +191,9 @@ describe('the queue file', () => {
     await queue.ping();
   });
 
-  it('has exact positions up to ten thousand, and the end of the line at any length', async () => {
+  it('has exact positions up to ten thousand, and the end of the line at any length', {
+    timeout: 120_000,
+  }, async () => {
     const file = newFile();
     await using queue = open(file);
     const jobs = Array.from({ length: 10_020 }, (_, i) => newJob(`p${i}`));
@@ -214,6 +217,22 @@ describe('the queue file', () => {
     expect(await queue.cleanup()).toMatchObject({ repaired: 0, checked: 3 });
     expect(await queue.status(bare.id)).toMatchObject({ lastError: { code: 'job_unreadable' } });
     expect((await claim(queue)).jobs.map(({ id }) => id)).toEqual([alone.id, fine.id]);
+  });
+
+  it('forgets a host a minute after it last asked to slow down, unless jobs of it wait', async () => {
+    const file = newFile();
+    await using queue = open(file);
+    await queue.enqueue(['a', 'b'].map((name) => newJob(name, { url: `http://${name}.example/` })));
+    const { jobs } = await claim(queue);
+    await queue.settle(jobs.map((job) => defer(job)));
+    const again = await until('a is handed out', async () => (await claim(queue, { max: 1 })).jobs[0]);
+    await queue.settle([complete(again)]);
+    expect((await queue.stats()).hosts).toHaveLength(2);
+    const database = new DatabaseSync(file);
+    database.exec('PRAGMA busy_timeout = 1000; UPDATE hosts SET deferredAt = deferredAt - 60001;');
+    database.close();
+    await queue.reap();
+    expect((await queue.stats()).hosts).toMatchObject([{ waiting: 1 }]);
   });
 
   it('refuses calls after it was closed', async () => {

@@ -101,7 +101,7 @@ describe('a worker', () => {
     expect(best).toMatchObject({ id: stored!.id, score: expect.closeTo(1, 3) });
   });
 
-  test('sends a damaged image to the dead letter at once, the images beside it go on', async () => {
+  test('sends a damaged image to the dead letter at once, the others go on', async () => {
     const context = await openContext();
     const damaged = newInlineJob('damaged', (await drawImage(1)).subarray(0, 60));
     await context.queue.enqueue([damaged]);

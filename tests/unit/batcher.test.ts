@@ -48,6 +48,31 @@ describe('createBatcher', () => {
     expect(most).toBe(1);
   });
 
+  test('a full batch may start ahead, one that is not full waits', async () => {
+    const sizes: number[] = [];
+    const gate = Promise.withResolvers<void>();
+    const batcher = createBatcher<number, number>({
+      maxSize: 4,
+      concurrency: 1,
+      fullAhead: 1,
+      async run(items) {
+        sizes.push(items.length);
+        await gate.promise;
+        return fulfilled(items);
+      },
+    });
+    const added = [batcher.add(1)];
+    await expect.poll(() => sizes).toEqual([1]);
+    added.push(...[2, 3, 4].map((item) => batcher.add(item)));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(sizes).toEqual([1]);
+    added.push(...[5, 6].map((item) => batcher.add(item)));
+    await expect.poll(() => sizes).toEqual([1, 4]);
+    gate.resolve();
+    await Promise.all(added);
+    expect(sizes).toEqual([1, 4, 1]);
+  });
+
   test('a batch that throws fails only its own items', async () => {
     const batcher = createBatcher<string, string>({
       maxSize: 2,
@@ -57,7 +82,7 @@ describe('createBatcher', () => {
         return fulfilled(items);
       },
     });
-    const outcomes = await Promise.allSettled(['bad', 'beside', 'a', 'b'].map((item) => batcher.add(item)));
+    const outcomes = await Promise.allSettled(['bad', 'with it', 'a', 'b'].map((item) => batcher.add(item)));
     expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'fulfilled', 'fulfilled']);
   });
 });

@@ -54,6 +54,18 @@ describe('claims', () => {
     expect(most).toBe(64);
   });
 
+  test('grow also when every image fails', async () => {
+    const world = createFakeWorld({ WORKER_CONCURRENCY: '64' });
+    world.images.fetch = async () => {
+      await world.clock.sleep(1_000);
+      throw new VitrineError('image_not_found', 'Nothing there.');
+    };
+    world.enqueue(1_000);
+    await world.start();
+    await advance(world, 20_000, 1_000);
+    expect(world.queue.settlements.length).toBe(1_000);
+  });
+
   test('never exceed what the stages can hold at once', async () => {
     const world = createFakeWorld();
     slowDown(world, 1);
@@ -96,15 +108,15 @@ describe('claims', () => {
       await ping();
       if (away) throw new VitrineError('store_unavailable', 'Away.');
     };
-    world.enqueue(8);
+    world.enqueue(100);
     await world.start();
     await world.clock.advance(20_000);
     expect(kinds(world)).toEqual(['release']);
-    expect(world.queue.settlements).toHaveLength(8);
+    expect(world.queue.settlements).toHaveLength(16);
     expect(world.store.pings).toBeGreaterThan(3);
     away = false;
     await world.clock.advance(20_000);
-    expect(world.queue.settlements.filter(({ kind }) => kind === 'complete')).toHaveLength(8);
+    expect(world.queue.settlements.filter(({ kind }) => kind === 'complete')).toHaveLength(100);
   });
 
   test('wait longer each time the embedding times out, and no attempt is counted', async () => {

@@ -117,7 +117,8 @@ async function checkPart(
     await using context = await createContext(config, { logger: pino({ level: 'warn' }, sink) });
     const result = await check(context);
     if (result.state !== 'ok' || warnings.length === 0) return result;
-    return { state: 'warn', text: `${result.text}; ${warnings.join('; ')}` };
+    const todo = 'docs/configuration.md says how Redis should be set up.';
+    return { state: 'warn', text: `${result.text}; ${warnings.join('; ')}`, todo };
   } catch (error) {
     return toFailure(error);
   }
@@ -125,7 +126,7 @@ async function checkPart(
 
 function toFailure(error: unknown): CheckResult {
   const { message, suggestion } = toVitrineError(error);
-  return { state: 'fail', text: message, todo: suggestion };
+  return { state: 'fail', text: message, todo: suggestion.replace(' `vitrine doctor` shows more.', '') };
 }
 
 function toMessage(line: string): string {

@@ -24,6 +24,7 @@ import {
   type Settlement,
   type WorkerReport,
 } from '../port.ts';
+import { toEtaMs, toPercentiles, toQueueFull } from '../shared.ts';
 import { checkRedis } from './checks.ts';
 import { type Argument, createRedisConnection } from './connection.ts';
 import { asList, asText, parseClaimedJob, toEnqueuedJob, toJobView, toJson, toNewRecord } from './record.ts';
@@ -55,6 +56,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   const connection = createRedisConnection({ target, commandTimeoutMs, logger, check });
   const run = async (script: Script, args: readonly Argument[], ...more: readonly string[]) =>
     connection.run(script, [...keys.all, ...more], args);
+  const callEvenWhenFull = (command: string, name: string, ...args: readonly Argument[]) =>
+    connection.run(SCRIPTS.evenWhenFull, [toKey(name)], [command, ...args]);
 
   // Enqueue ---------------------------------------------------------------------------------------------------------
 
@@ -75,7 +78,9 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   const enqueueOne = groupCalls<NewJob, EnqueuedJob>(async (jobs) => {
     const answers = await pLimit(PARTS_AT_ONCE).map(split(jobs), async (part) => {
       try {
-        return (await store(part, { goOn: true, limit: maxPending })).map((answer) => answer ?? queueFull());
+        return (await store(part, { goOn: true, limit: maxPending })).map(
+          (answer) => answer ?? toQueueFull(maxPending),
+        );
       } catch (error) {
         return part.map(() => (error instanceof Error ? error : new Error('no answer', { cause: error })));
       }
@@ -101,7 +106,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
       return stored;
     });
     const stored = answers.flat();
-    if (stored.length === 0) throw queueFull();
+    if (stored.length === 0) throw toQueueFull(maxPending);
     return stored;
   }
 
@@ -191,7 +196,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   }
 
   async function cleanup(): Promise<CleanupReport> {
-    const total = { ...(await reap()), repaired: 0, checked: 0 };
+    const total = { recovered: 0, poisoned: 0, repaired: 0, checked: 0 };
     let cursor = '0';
     do {
       const part = await reapPart(cursor);
@@ -201,7 +206,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
       total.checked += part.checked;
       cursor = part.cursor;
     } while (cursor !== '0');
-    return total;
+    const { recovered, poisoned } = await reap();
+    return { ...total, recovered: total.recovered + recovered, poisoned: total.poisoned + poisoned };
   }
 
   // Reading -----------------------------------------------------------------------------------------------------------
@@ -209,53 +215,54 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   async function status(id: string): Promise<JobView | null> {
     const reply = await run(SCRIPTS.read, ['job', id]);
     if (reply === null) return null;
-    const [rate, found, record, position] = asList(reply);
-    return toJobView(asText(found), asText(record), position ?? -1, rate === '' ? null : Number(rate));
+    const [found, record, position = -1, rate, paused] = asList(reply);
+    const view = toJobView(asText(found), asText(record), position);
+    return { ...view, etaMs: toEtaMs(view.position, Number(rate), paused === 1) };
   }
 
   async function stats(): Promise<QueueStats> {
-    const numbers = JSON.parse(asText(await run(SCRIPTS.read, ['stats']))) as QueueStats;
-    const { hosts = [], processingMs = null, oldestWaitingMs = null } = numbers as Partial<QueueStats>;
-    return { ...numbers, hosts, processingMs, oldestWaitingMs };
+    const numbers = JSON.parse(asText(await run(SCRIPTS.read, ['stats'])));
+    const {
+      durations,
+      hosts,
+      oldestWaitingMs = null,
+      ...rest
+    } = numbers as QueueStats & {
+      readonly durations: Readonly<Record<string, string>>;
+    };
+    const processingMs = toPercentiles(Object.values(durations).map(Number));
+    return { ...rest, hosts: Object.values(hosts), processingMs, oldestWaitingMs };
   }
 
   async function list({ status, code = '', limit, cursor }: ListRequest): Promise<JobPage> {
+    const reply = await run(SCRIPTS.read, ['list', status, limit, code, ...parseCursor(cursor)]);
+    const [total, place, id, ...values] = asList(reply);
     const jobs: JobView[] = [];
-    let [place, id] = parseCursor(cursor);
-    for (;;) {
-      const reply = await run(SCRIPTS.read, ['list', status, limit - jobs.length, code, place, id]);
-      const [total, nextPlace, nextId, ...values] = asList(reply);
-      for (let at = 0; at < values.length; at += 3) {
-        jobs.push(toJobView(asText(values[at]), asText(values[at + 1]), values[at + 2] ?? -1, null));
-      }
-      [place, id] = [asText(nextPlace), asText(nextId)];
-      if (jobs.length >= limit || place === '') {
-        return { jobs, total: Number(total), nextCursor: place === '' ? null : `${place}_${id}` };
-      }
+    for (let at = 0; at < values.length; at += 3) {
+      jobs.push(toJobView(asText(values[at]), asText(values[at + 1]), values[at + 2] ?? -1));
     }
+    return { jobs, total: Number(total), nextCursor: place === '' ? null : `${place}_${id}` };
   }
 
   // Dead letters and products -----------------------------------------------------------------------------------------
 
+  /** Oldest first. */
+  async function selectDead(selection: DeadSelection): Promise<readonly string[]> {
+    if (selection === 'all')
+      return asList(await connection.call('ZRANGE', toKey('failed'), 0, -1)).map(asText);
+    if ('ids' in selection) return selection.ids;
+    const range = [`[${selection.code}\0`, `(${selection.code}\x01`, 'BYLEX'];
+    const entries = asList(await connection.call('ZRANGE', toKey('failed_by_code'), ...range));
+    return entries.map((entry) => asText(entry).split('\0')[2] ?? '');
+  }
+
   async function emptyDead(action: 'redrive' | 'purge', selection: DeadSelection): Promise<number> {
-    let total = 0;
-    if (selection !== 'all' && 'ids' in selection) {
-      for (let first = 0; first < selection.ids.length; first += PART) {
-        const ids = selection.ids.slice(first, first + PART);
-        const [changed] = asList(await run(SCRIPTS.dead, [action, 'ids', ...ids]));
-        total += Number(changed);
-      }
-      return total;
+    const ids = await selectDead(selection);
+    let changed = 0;
+    for (let first = 0; first < ids.length; first += PART) {
+      changed += Number(await run(SCRIPTS.dead, [action, ...ids.slice(first, first + PART)]));
     }
-    const code = selection === 'all' ? '' : selection.code;
-    let [after, last] = ['', ''];
-    for (;;) {
-      const reply = asList(await run(SCRIPTS.dead, [action, 'all', PART, code, after, last]));
-      const [changed, looked] = reply.map(Number);
-      [after, last] = [asText(reply[2]), asText(reply[3])];
-      total += changed ?? 0;
-      if (looked === 0) return total;
-    }
+    return changed;
   }
 
   async function forgetProduct(productId: string): Promise<ForgottenProduct> {
@@ -325,12 +332,13 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     forgetProduct,
 
     async pause() {
-      await connection.call('HSET', toKey('meta'), 'paused', 1);
+      await callEvenWhenFull('HSET', 'meta', 'paused', 1);
     },
 
     async resume() {
       await connection.call('HDEL', toKey('meta'), 'paused');
-      await connection.call('PUBLISH', toKey('meta'), '1');
+      // Idle workers see it later when this fails.
+      await connection.call('PUBLISH', toKey('meta'), '1').catch(() => undefined);
     },
 
     cleanup,
@@ -348,9 +356,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     },
 
     async heartbeat(report) {
-      const key = toKey(`worker:${report.id}`);
-      await connection.call('SET', key, JSON.stringify(report), 'PX', HEARTBEAT_TTL_MS);
-      await connection.call('SADD', toKey('workers'), report.id);
+      await callEvenWhenFull('SET', `worker:${report.id}`, JSON.stringify(report), 'PX', HEARTBEAT_TTL_MS);
+      await callEvenWhenFull('SADD', 'workers', report.id);
     },
 
     async removeWorker(id) {
@@ -402,8 +409,4 @@ function split(jobs: readonly NewJob[]): NewJob[][] {
     }
   }
   return parts;
-}
-
-function queueFull(): VitrineError {
-  return new VitrineError('queue_full', 'The queue holds as many jobs as it may.', { retryAfterMs: 10_000 });
 }

@@ -3,6 +3,7 @@ import {
   type JobError,
   type JobResult,
   type JobStatus,
+  MAX_HISTORY,
   type Priority,
   type Stage,
   toImageHost,
@@ -113,15 +114,9 @@ export function parseClaimedJob(id: string, record: string, payload: string): Cl
   };
 }
 
-/** @param completedPerSecond null when unknown: then no wait is estimated */
-export function toJobView(
-  id: string,
-  record: string,
-  rank: Reply,
-  completedPerSecond: number | null,
-): JobView {
+/** The job without an estimate of its wait. */
+export function toJobView(id: string, record: string, position: Reply): JobView {
   const job = JSON.parse(record) as JobRecord;
-  const position = toPosition(rank);
   return {
     id,
     key: job.key,
@@ -131,9 +126,8 @@ export function toJobView(
     stage: job.state === 'processing' ? (job.stage ?? 'waiting') : null,
     priority: job.priority,
     version: Number(job.version),
-    position,
-    etaMs:
-      position === null || !completedPerSecond ? null : Math.round((position / completedPerSecond) * 1000),
+    position: toPosition(position),
+    etaMs: null,
     attempts: job.attempts ?? 0,
     maxAttempts: job.max_attempts,
     crashes: job.crashes ?? 0,
@@ -146,14 +140,24 @@ export function toJobView(
     lastError: job.error ?? null,
     result: job.result ?? null,
     cancelRequested: job.cancel ?? false,
-    history: (job.history ?? []).map(({ started_at, ended_at, worker, outcome, error }) => ({
-      startedAt: started_at,
-      endedAt: ended_at,
-      workerId: worker,
-      outcome,
-      ...(error === undefined ? {} : { error }),
-    })),
+    history: toHistory(job),
   };
+}
+
+/** Of a completed job the record itself is the last attempt. */
+function toHistory({ state, history = [], ...job }: JobRecord): AttemptRecord[] {
+  const attempts: AttemptRecord[] = history.map(({ started_at, ended_at, worker, outcome, error }) => ({
+    startedAt: started_at,
+    endedAt: ended_at,
+    workerId: worker,
+    outcome,
+    ...(error === undefined ? {} : { error }),
+  }));
+  if (state === 'completed') {
+    const { started_at: startedAt = 0, ended_at: endedAt = 0, worker: workerId = '' } = job;
+    attempts.push({ startedAt, endedAt, workerId, outcome: 'completed' });
+  }
+  return attempts.slice(-MAX_HISTORY);
 }
 
 function toPosition(reply: Reply | undefined): number | null {

@@ -1,7 +1,15 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { ERRORS, type ErrorCode } from '../../errors/error-table.ts';
-import { AGED_TURN, type JobError, MAX_CRASHES, MAX_HISTORY } from '../job.ts';
+import { AGED_TURN, MAX_CRASHES, MAX_HISTORY } from '../job.ts';
+import {
+  DURATIONS_KEPT,
+  ENQUEUE_ID_TTL_MS,
+  HOST_PACE,
+  MAX_LISTED_HOSTS,
+  RATE_WINDOW_S,
+  RECENTLY_DEAD_MS,
+  toJobError,
+} from '../shared.ts';
 
 /** What every script may touch, in the order in which it is passed; lua/common.lua says what each holds. */
 const KEY_NAMES = [
@@ -9,7 +17,7 @@ const KEY_NAMES = [
   ...['queued:high', 'queued:normal', 'queued:low', 'suspects', 'followups', 'delayed'],
   ...['parked', 'parked_by_host', 'host_turns', 'hosts'],
   ...['processing', 'completed', 'failed', 'cancelled', 'aliases'],
-  ...['failed_inline', 'failed_codes', 'heartbeats', 'rates', 'durations'],
+  ...['failed_inline', 'failed_by_code', 'heartbeats', 'rates', 'durations'],
 ] as const;
 
 /** The keys share one hash tag, so that scripts may touch them together in a Redis Cluster. */
@@ -31,19 +39,32 @@ export interface Script {
   readonly sha: string;
 }
 
-const POISON = toErrorJson('job_poison', `The job ended ${MAX_CRASHES} workers.`);
-export const UNREADABLE = toErrorJson('job_unreadable', 'What is stored of the job could not be read.');
+export const UNREADABLE = JSON.stringify(
+  toJobError('job_unreadable', 'What is stored of the job could not be read.'),
+);
 
-/** Names and constants that the scripts share with TypeScript; Lua reads a JSON string in quotes as a string too. */
+/** The port's constants, under the same names in Lua. */
+const CONSTANTS = {
+  AGED_TURN,
+  MAX_CRASHES,
+  MAX_HISTORY,
+  ENQUEUE_ID_TTL_MS,
+  RATE_WINDOW_S,
+  RECENTLY_DEAD_MS,
+  DURATIONS_KEPT,
+  MAX_LISTED_HOSTS,
+  HOST_START_PER_SECOND: HOST_PACE.startPerSecond,
+  HOST_MIN_PER_SECOND: HOST_PACE.minPerSecond,
+  HOST_BURST_MS: HOST_PACE.burstMs,
+  HOST_FORGET_AFTER_MS: HOST_PACE.forgetAfterMs,
+  ERROR_POISON: `[==[${JSON.stringify(toJobError('job_poison', `The job ended ${MAX_CRASHES} workers.`))}]==]`,
+  ERROR_UNREADABLE: `[==[${UNREADABLE}]==]`,
+};
+
 const PRELUDE = [
   `local key = { ${KEY_NAMES.map((name, index) => `['${name}'] = KEYS[${index + 1}]`).join(', ')} }`,
-  `local AGED_TURN, MAX_CRASHES, MAX_HISTORY = ${AGED_TURN}, ${MAX_CRASHES}, ${MAX_HISTORY}`,
-  `local ERROR_POISON, ERROR_UNREADABLE = [==[${POISON}]==], [==[${UNREADABLE}]==]`,
+  `local ${Object.keys(CONSTANTS).join(', ')} = ${Object.values(CONSTANTS).join(', ')}`,
 ].join('\n');
-
-function toErrorJson(code: ErrorCode, message: string): string {
-  return JSON.stringify({ code, message, suggestion: ERRORS[code].suggestion } satisfies JobError);
-}
 
 const read = (name: string): string => readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), 'utf8');
 
@@ -52,18 +73,19 @@ const read = (name: string): string => readFileSync(new URL(`./lua/${name}.lua`,
  * drained stays full.
  */
 function script(names: readonly string[], flags = ' flags=allow-oom'): Script {
-  const body = [`#!lua${flags}`, PRELUDE, ...['common', ...names].map(read)].join('\n');
+  const body = [`#!lua${flags}`, PRELUDE, ...names.map(read)].join('\n');
   return { body, sha: createHash('sha1').update(body).digest('hex') };
 }
 
 export const SCRIPTS = {
-  enqueue: script(['enqueue'], ''),
-  claim: script(['hosts', 'claim']),
-  renew: script(['renew']),
-  settle: script(['hosts', 'settle']),
-  reap: script(['reap']),
-  cancel: script(['cancel']),
-  dead: script(['dead']),
-  read: script(['read']),
+  enqueue: script(['common', 'enqueue'], ''),
+  claim: script(['common', 'hosts', 'claim']),
+  renew: script(['common', 'renew']),
+  settle: script(['common', 'hosts', 'settle']),
+  reap: script(['common', 'reap']),
+  cancel: script(['common', 'cancel']),
+  dead: script(['common', 'dead']),
+  read: script(['common', 'read']),
   flush: script(['flush']),
+  evenWhenFull: script(['even-when-full']),
 } as const;

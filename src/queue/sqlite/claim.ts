@@ -55,13 +55,14 @@ export function createClaim(jobs: Jobs, transitions: Transitions, leaseMs: numbe
     /** Jobs of hosts that asked to slow down, as fast as each host's pace allows. */
     function takeParked(): void {
       for (const host of dueHosts(now)) {
-        host.nextAt = Math.max(host.nextAt, now - HOST_PACE.burstMs);
-        for (;;) {
-          const job = host.nextAt <= now ? parkedOf(host.host, suspect) : undefined;
+        const firstAt = Math.max(host.nextAt, now - HOST_PACE.burstMs);
+        let nextAt = firstAt;
+        while (nextAt <= now) {
+          const job = parkedOf(host.host, suspect);
           if (job === undefined || !hasRoomFor(job)) break;
-          if (lease(job)) host.nextAt += 1_000 / host.perSecond;
+          if (lease(job)) nextAt += 1_000 / host.perSecond;
         }
-        transitions.saveHost(host);
+        if (nextAt > firstAt) transitions.saveHost({ ...host, nextAt });
       }
     }
 

@@ -7,13 +7,12 @@ import {
   countDelayed,
   countQueued,
   type Jobs,
-  MAX_COUNTED,
   toDue,
   toLine,
   toPosition,
   toStatus,
 } from './jobs.ts';
-import { IN_LINE, type JobRow } from './schema.ts';
+import type { JobRow } from './schema.ts';
 import type { Transitions } from './transitions.ts';
 
 export interface AbsorbedRow {
@@ -25,9 +24,6 @@ export interface AbsorbedRow {
 }
 
 type Answer = Pick<EnqueuedJob, 'id' | 'replaced' | 'superseded' | 'version'>;
-
-/** From this many answers on, positions are read from the lines instead of counted one by one. */
-const MANY = 20;
 
 /** Stores new jobs; see the port for what becomes of others of the same image. Runs in a transaction. */
 export function createEnqueue(jobs: Jobs, transitions: Transitions) {
@@ -124,15 +120,6 @@ export function createEnqueue(jobs: Jobs, transitions: Transitions) {
       if (line === null) continue;
       behind[line] -= 1;
       positions.set(job.id, toPosition(line, behind[line], byPlace));
-    }
-    if (found.size - positions.size > MANY) {
-      for (const line of ['high', 'normal', 'low', 'suspects'] as const) {
-        const rows = jobs.all<{ id: string }>(
-          `SELECT id FROM jobs WHERE ${IN_LINE} AND place = ? ORDER BY turn, sequence LIMIT ${MAX_COUNTED + 1}`,
-          line,
-        );
-        for (const [ahead, { id }] of rows.entries()) positions.set(id, toPosition(line, ahead, byPlace));
-      }
     }
     return answers.map((answer) => {
       const job = found.get(answer.id);

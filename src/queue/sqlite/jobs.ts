@@ -5,7 +5,7 @@ import { higherThan } from '../shared.ts';
 import { IN_LINE, type JobRow, LIVE, type Place } from './schema.ts';
 
 /** Beyond this many jobs in front, a position is not counted. */
-export const MAX_COUNTED = 10_000;
+const MAX_COUNTED = 10_000;
 
 export type Line = Priority | 'suspects';
 export type Counts = Readonly<Record<Place, number>>;

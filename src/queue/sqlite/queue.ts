@@ -44,17 +44,18 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
   /** How many jobs had ever come when a claim last found none. */
   let arrivedAtEmptyClaim = -1;
 
-  /** @throws VitrineError whatever happens: `queue_unavailable`, unless SQLite refused the statement itself */
+  const open = () => {
+    opened ??= openParts(settings).catch((error: unknown) => {
+      opened = undefined;
+      throw error;
+    });
+    return opened;
+  };
+
   async function using<T>(work: (parts: Parts) => Promise<T>): Promise<T> {
+    if (isClosed) throw new VitrineError('queue_unavailable', 'The queue is closed.');
     try {
-      if (isClosed) throw new VitrineError('queue_unavailable', 'The queue is closed.');
-      opened ??= openParts(settings);
-      return await work(
-        await opened.catch((error: unknown) => {
-          opened = undefined;
-          throw error;
-        }),
-      );
+      return await work(await open());
     } catch (error) {
       throw toQueueError(error);
     }
@@ -104,36 +105,13 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
     selection: DeadSelection,
     act: (parts: Parts, job: JobRow, now: number) => boolean,
   ): Promise<number> {
-    const actOn = (parts: Parts, ids: readonly string[], now: number) =>
-      ids.filter((id) => {
-        const job = parts.jobs.find(id);
-        return job?.status === 'failed' && act(parts, job, now);
-      }).length;
+    const ids = await read((parts) => selectDead(parts, selection));
     let changed = 0;
-    if (typeof selection === 'object' && 'ids' in selection) {
-      for (let from = 0; from < selection.ids.length; from += PART) {
-        const ids = selection.ids.slice(from, from + PART);
-        changed += await write((parts, now) => actOn(parts, ids, now));
-      }
-      return changed;
-    }
-    const code = selection === 'all' ? null : selection.code;
-    // What dies from now on is left.
-    const until = await read(({ jobs }) => jobs.meta('sequence'));
-    for (let after: number | undefined = 0; after !== undefined; ) {
-      const from: number = after;
-      after = await write((parts, now) => {
-        const rows = parts.jobs.all<JobRow>(
-          `SELECT id, since FROM jobs WHERE status = 'failed' AND since > :from AND since <= :until
-           AND (:code IS NULL OR errorCode = :code) ORDER BY since LIMIT :limit`,
-          { from, until, code, limit: PART },
-        );
-        changed += actOn(
-          parts,
-          rows.map(({ id }) => id),
-          now,
-        );
-        return rows.at(-1)?.since;
+    for (let from = 0; from < ids.length; from += PART) {
+      const part = ids.slice(from, from + PART);
+      changed += await write((parts, now) => {
+        const dead = (id: string) => [parts.jobs.find(id)].filter((job) => job?.status === 'failed');
+        return part.flatMap(dead).filter((job) => job !== undefined && act(parts, job, now)).length;
       });
     }
     return changed;
@@ -331,6 +309,17 @@ const countArrived = ({ jobs }: Parts): number =>
 
 const countAll = ({ jobs }: Parts): number =>
   jobs.get<{ n: number }>('SELECT count(*) AS n FROM jobs')?.n ?? 0;
+
+function selectDead({ jobs }: Parts, selection: DeadSelection): readonly string[] {
+  if (typeof selection === 'object' && 'ids' in selection) return selection.ids;
+  const code = selection === 'all' ? null : selection.code;
+  return jobs
+    .all<JobRow>(
+      "SELECT id FROM jobs WHERE status = 'failed' AND (:code IS NULL OR errorCode = :code) ORDER BY since",
+      { code },
+    )
+    .map(({ id }) => id);
+}
 
 const recall = ({ jobs }: Parts, key: string, now: number): string | null =>
   jobs.get<{ value: string }>('SELECT value FROM remembered WHERE key = ? AND until > ?', key, now)?.value ??

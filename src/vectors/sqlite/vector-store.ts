@@ -131,7 +131,7 @@ const REJECTED: readonly number[] = [1, 18, 19, 20, 21, 25];
 
 function toStoreError(error: unknown): VitrineError {
   if (error instanceof VitrineError) return error;
-  const suggestion = 'Check DATA_DIR, its free space and its permissions; `vitrine doctor` tells more.';
+  const suggestion = 'Check DATA_DIR, its free space and its permissions. `vitrine doctor` shows more.';
   if (isBusy(error)) {
     return new VitrineError('store_unavailable', 'The database is busy.', { cause: error, suggestion });
   }

@@ -40,7 +40,7 @@ export async function check(
   return { ...outcome, points };
 }
 
-/** As the API tells it; the queue itself is asked first, because it is quicker. */
+/** What became of each job. The queue itself is asked first, because it is faster than the API. */
 async function readJobs(parts: {
   readonly queue: JobQueue;
   readonly ledger: Ledger;

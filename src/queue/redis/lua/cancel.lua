@@ -1,7 +1,7 @@
 -- Cancels a job, or every job of a product that was enqueued before a deletion.
 -- ARGV: 'job' and its id; reply: cancelled, requested, ended or unknown.
--- ARGV: 'product', its id, greatest number of jobs to look at, sequence of the deletion and the entry to go on after, both
--- '' at first; reply: { sequence, entry to go on after or '' at the end, cancelled, image ids }.
+-- ARGV: 'product', its id, greatest number of jobs to look at, sequence of the deletion and the entry to go on after
+-- (both '' at first); reply: { sequence, entry to go on after or '' at the end, cancelled, image ids }.
 
 -- Returns whether it ended at once; a running job is asked to stop.
 local function cancelJob(id, job)

@@ -5,9 +5,10 @@
 -- product, image, priority, max_attempts, version, sequence, enqueued_at. The others are absent until they apply.
 -- Version, sequence and place have 16 digits, more than cjson writes: they are strings.
 -- `place` orders the jobs of a state: the microsecond at which its turn came or will come, or at which it was claimed
--- (`line_place` has its place in line then) or ended; absent when that is its sequence. {alias_of, version, sequence, superseded} stands for an id whose data another job took.
+-- (`line_place` has its place in line then) or ended; absent when that is its sequence.
+-- { alias_of, version, sequence, superseded } stands for an id whose data another job took.
 --
--- Which sorted sets a job is in follows from its record: see placeOf and entriesOf. Everything is changed by save.
+-- Which sorted sets a job is in follows from its record: see toStored.
 
 local clock = redis.call('TIME')
 local micros = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -81,38 +82,34 @@ local function placeOf(job)
   return LINES[RANKS[job.priority]], job.place
 end
 
--- How IMAGES finds a job by its product image: while it has not ended, or as a dead letter.
-local function kindOf(job)
-  if job.alias_of or job.state == 'completed' or job.state == 'cancelled' then return nil end
-  return job.state == 'failed' and 'dead' or 'live'
-end
-
+-- How IMAGES finds the jobs of a product image: those that have not ended, and its dead letters.
 local function imagePrefix(job, kind)
   return cjson.encode(job.product) .. NUL .. job.key .. NUL .. kind .. NUL
 end
 
--- PARKED_BY_HOST has each host's jobs in the order in which they are claimed.
-local function hostEntry(id, job)
-  return job.host .. NUL .. RANKS[job.priority] .. job.place .. NUL .. id
-end
-
 -- Loading and saving --------------------------------------------------------------------------------------------------
--- What a script changes is kept until flush writes all of it: a script that fails before has changed nothing. What reads
--- a sorted set that this script may have changed flushes first.
+-- What a script changes is kept until flush writes it together, which is faster, and leaves nothing half done when the
+-- script fails before. What reads a sorted set that this script may have changed flushes first.
 
 -- By id: the job as this script left it (false: there is none, or it is unreadable), and how it is stored.
 local jobs, stored = {}, {}
+-- Whether this script made a job wait: it may be claimable, or due at some time.
+local mayHaveWork = false
 local changedJobs, changedImages, payloads, totals, lastSequence = {}, {}, {}, {}, nil
 
--- A record as text, and the entries that follow from it.
+-- A record as text, and the entries that follow from it: its id in a set by score, and in others by itself.
 local function toStored(id, job, text)
   if not job then return { text = text } end
   local set, score = placeOf(job)
-  return {
-    text = text, job = job, set = set, score = score, kind = kindOf(job),
-    parked = job.waits_for == 'host' and hostEntry(id, job), code = job.state == 'failed' and job.error.code,
-    inlineBytes = job.state == 'failed' and job.inline_bytes,
-  }
+  local is = { text = text, job = job, set = set, score = score }
+  if set == key.failed then
+    is.kind, is.inlineBytes = 'dead', job.inline_bytes
+    is.failed = job.error.code .. NUL .. job.place .. NUL .. id
+  elseif job.key and not hasEnded(job) then
+    is.kind = 'live'
+    if set == key.parked then is.parked = job.host .. NUL .. RANKS[job.priority] .. job.place .. NUL .. id end
+  end
+  return is
 end
 
 local function admit(id, text)
@@ -169,11 +166,6 @@ local function move(fromSet, fromMember, toSet, score, toMember)
   end
 end
 
-local function countDead(code, inlineBytes, by)
-  if code then redis.call('HINCRBY', key.failed_codes, code, by) end
-  if inlineBytes then count('dead_inline_bytes', by * inlineBytes) end
-end
-
 local function imageEntry(id, was)
   return was.kind and imagePrefix(was.job, was.kind) .. id or nil
 end
@@ -191,12 +183,10 @@ local function flush()
     end
     if was.kind ~= is.kind then move(key.images, imageEntry(id, was), key.images, 0, imageEntry(id, is)) end
     if was.parked ~= is.parked then move(key.parked_by_host, was.parked, key.parked_by_host, 0, is.parked) end
+    if was.failed ~= is.failed then move(key.failed_by_code, was.failed, key.failed_by_code, 0, is.failed) end
     if was.inlineBytes ~= is.inlineBytes then
       move(key.failed_inline, was.inlineBytes and id, key.failed_inline, is.score, is.inlineBytes and id)
-    end
-    if was.code ~= is.code or was.inlineBytes ~= is.inlineBytes then
-      countDead(was.code, was.inlineBytes, -1)
-      countDead(is.code, is.inlineBytes, 1)
+      count('dead_inline_bytes', (is.inlineBytes or 0) - (was.inlineBytes or 0))
     end
     stored[id] = is
   end
@@ -214,7 +204,8 @@ local function flush()
   changedJobs, changedImages, payloads, totals, lastSequence, left, entered = {}, {}, {}, {}, nil, {}, {}
 end
 
--- Wakes idle workers, which listen to a channel of the name of META. A user without the right to publish only loses that.
+-- Wakes idle workers, which listen to the channel of the name of META. A user of Redis without the right to publish
+-- loses only that.
 local function wakeWorkers()
   redis.pcall('PUBLISH', key.meta, '1')
 end
@@ -224,7 +215,8 @@ end
 -- Ends a job that waits or runs.
 local function finish(id, job, state)
   job.state, job.ended_at, job.place = state, now, nextSequence()
-  job.available_at, job.waits_for, job.token, job.lease_until, job.stage, job.line_place = nil, nil, nil, nil, nil, nil
+  job.available_at, job.waits_for = nil, nil
+  job.token, job.lease_until, job.stage, job.line_place = nil, nil, nil, nil
   if state ~= 'failed' then payloads[id] = false end
   count(state, 1)
   save(id, job)
@@ -286,6 +278,12 @@ local function siblingsOf(id, job)
   return siblings
 end
 
+-- Lets a job wait for its image's running one, whose record says so: then nobody else looks for a follow-up.
+local function follow(job, running)
+  job.waits_for, running.job.followed = 'image', true
+  save(running.id, running.job)
+end
+
 -- What stays of a waiting job that a newer one replaces: its priority and its crashes.
 local function inherit(job, replaced)
   if RANKS[replaced.priority] < RANKS[job.priority] then job.priority = replaced.priority end
@@ -296,14 +294,14 @@ end
 -- the job ends as cancelled when a newer one is due no later, and cancels older ones that are due no sooner.
 -- Returns whether it waits.
 local function wait(id, job)
-  local due, running, replaced = dueOf(job), false, {}
+  local due, running, replaced = dueOf(job), nil, {}
   for _, other in ipairs(siblingsOf(id, job)) do
     local isRunning = other.job.state == 'processing'
     if isNewer(other.job, job) and dueOf(other.job) <= due and not (isRunning and other.job.cancel) then
       finish(id, job, 'cancelled')
       return false
     end
-    running = running or isRunning
+    running = isRunning and other or running
     if not isRunning and isNewer(job, other.job) and dueOf(other.job) >= due then replaced[#replaced + 1] = other end
   end
   for _, other in ipairs(replaced) do
@@ -316,15 +314,18 @@ local function wait(id, job)
     job.state, job.waits_for = 'delayed', nil
   else
     job.available_at = nil
-    if running then job.waits_for = 'image' end
+    if running then follow(job, running) end
     job.state = job.waits_for == 'host' and 'delayed' or 'queued'
   end
+  mayHaveWork = true
   save(id, job)
   return true
 end
 
 -- The running job of an image has ended: its follow-up gets in line. After a crash the others are suspects too.
 local function freeFollowUp(id, job, crashes)
+  if not job.followed and not crashes then return end
+  job.followed, mayHaveWork = nil, true
   for _, other in ipairs(siblingsOf(id, job)) do
     if other.job.waits_for == 'image' or crashes then
       if other.job.waits_for == 'image' then other.job.waits_for = nil end
@@ -343,7 +344,7 @@ local function endAttempt(job, outcome, endedAt, failure)
   if #history > MAX_HISTORY then table.remove(history, 1) end
   job.history = history
   job.leased_ms = (job.leased_ms or 0) + math.max(0, endedAt - job.started_at)
-  job.place, job.line_place = job.line_place, nil
+  job.place, job.line_place = job.line_place or job.place, nil
 end
 
 -- A running job has to wait again.
@@ -374,13 +375,16 @@ local function countPending()
   return pending
 end
 
--- How many are served before a job, plus one; -1 when it is not in line.
+-- How many are served before a job, plus one; -1 when it is not in line. The last thing a script asks for.
+local higher = { [key.suspects] = 0, [LINES[1]] = 0 }
 local function positionOf(id, job)
   local set = placeOf(job)
-  local rank = set ~= key.followups and job.state == 'queued' and redis.call('ZRANK', set, id)
+  local rank = job.state == 'queued' and set ~= key.followups and redis.call('ZRANK', set, id)
   if not rank then return -1 end
-  if set == LINES[2] or set == LINES[3] then rank = rank + redis.call('ZCARD', LINES[1]) end
-  if set == LINES[3] then rank = rank + redis.call('ZCARD', LINES[2]) end
-  return rank + 1
+  if not higher[set] then
+    higher[LINES[2]] = redis.call('ZCARD', LINES[1])
+    higher[LINES[3]] = higher[LINES[2]] + redis.call('ZCARD', LINES[2])
+  end
+  return higher[set] + rank + 1
 end
 

@@ -47,11 +47,11 @@ end
 -- Returns the id of the job that carries the data, replaced, superseded, version; or nil when there is no room.
 local function add(id, job, data)
   stamp(job)
-  local due, running, newest, replaced, version = dueOf(job), false, nil, {}, job.sequence
+  local due, running, newest, replaced, version = dueOf(job), nil, nil, {}, job.sequence
   for _, other in ipairs(siblingsOf(id, job)) do
     local isRunning = other.job.state == 'processing'
     local dueNoLater = dueOf(other.job) <= due and not (isRunning and other.job.cancel)
-    running = running or isRunning
+    running = isRunning and other or running
     if not isOutdated(job, other.job) then
       if tonumber(other.job.version) > tonumber(version) then version = other.job.version end
       if not isRunning and dueOf(other.job) >= due then replaced[#replaced + 1] = other end
@@ -60,9 +60,8 @@ local function add(id, job, data)
     end
   end
   if newest then
-    save(id, {
-      alias_of = newest.id, superseded = true, version = newest.job.version, sequence = job.sequence, place = nextSequence(),
-    })
+    local version, place = newest.job.version, nextSequence()
+    save(id, { alias_of = newest.id, superseded = true, version = version, sequence = job.sequence, place = place })
     return newest.id, 0, 1, newest.job.version
   end
   if #replaced == 0 then
@@ -74,7 +73,7 @@ local function add(id, job, data)
 
   job.version = job.version or version
   local holder = #replaced > 0 and mergeInto(replaced, job) or id
-  if running and not job.available_at then job.waits_for = 'image' end
+  if running and not job.available_at then follow(job, running) end
   job.state = (job.available_at or job.waits_for == 'host') and 'delayed' or 'queued'
   payloads[holder] = data
   save(holder, job)

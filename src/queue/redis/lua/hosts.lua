@@ -1,16 +1,11 @@
 -- Shared by claim and settle: hosts that asked to slow down. While HOSTS has a record of a host, its jobs are claimed
--- out of PARKED, in order, at the rate of the record: { per_second, next_at (ms), slowed_at (µs), ceiling }. HOST_TURNS has the
--- hosts with parked jobs by the time of their next one.
+-- out of PARKED, in order, at the rate of the record: { per_second, next_at (ms), slowed_at (µs), ceiling }. HOST_TURNS
+-- has the hosts with parked jobs by the time of their next one.
 --
 -- The rate doubles each second until the host asks again, is halved then, and from there on looks for the highest rate
 -- that the host allows: quickly up to just below the last one that was too high, then slowly.
-local START_PER_SECOND, MIN_PER_SECOND = 8, 1
 local FIRST_CUT, LATER_CUT = 0.5, 0.85
 local QUICK_STEP, SLOW_STEP = 0.1, 0.01
--- Turns that nobody took are kept for so long.
-local HOST_BURST_MS = 250
--- After this time without a complaint and without parked jobs a host gets its full speed back.
-local HOST_QUIET_MICROS = 60000000
 
 local function loadHost(name)
   local text = redis.call('HGET', key.hosts, name)
@@ -27,7 +22,7 @@ local function saveHost(name, host)
 end
 
 local function newHost()
-  return { per_second = START_PER_SECOND, next_at = now, slowed_at = micros }
+  return { per_second = HOST_START_PER_SECOND, next_at = now, slowed_at = micros }
 end
 
 -- A host asked to slow down for a job. Of the jobs that ran at once only the first one changes the rate.
@@ -38,7 +33,7 @@ local function slowDown(name, claimedAt, delayMs)
   elseif claimedAt > host.slowed_at then
     local cut = host.ceiling and LATER_CUT or FIRST_CUT
     host.ceiling, host.slowed_at = host.per_second, micros
-    host.per_second = math.max(MIN_PER_SECOND, host.per_second * cut)
+    host.per_second = math.max(HOST_MIN_PER_SECOND, host.per_second * cut)
   end
   host.next_at = math.max(host.next_at, now + delayMs)
   saveHost(name, host)

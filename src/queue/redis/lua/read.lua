@@ -1,8 +1,8 @@
 -- Reads jobs and numbers.
--- ARGV: 'job' and an id; reply: { completed per second or '' while paused, id, record, position }, or nothing.
--- ARGV: 'list', a status, a limit, an error code or '', place and id of the last job seen or ''; reply: { total, place and id
--- to go on after or '' at the end, then id, record, position of each }. By code it looks at a part only: then go on.
--- ARGV: 'stats'; reply: one JSON object.
+-- ARGV: 'job' and an id; reply: { id, record, position, completed per second, 1 while paused }, or nothing.
+-- ARGV: 'list', a status, a limit, an error code or '', place and id of the last job seen (both '' at first); reply:
+-- { total, place and id to go on after or '' at the end, then id, record, position of each }.
+-- ARGV: 'stats'; reply: one JSON object, in which an empty list is {}.
 local SETS = {
   queued = { LINES[1], LINES[2], LINES[3], key.suspects, key.followups },
   delayed = { key.delayed, key.parked },
@@ -17,7 +17,7 @@ local function countRecent()
   local completed, ended, second = 0, 0, math.floor(now / 1000)
   for _, text in ipairs(redis.call('HVALS', key.rates)) do
     local at, done, all = text:match('^(%d+):(%d+):(%d+)$')
-    if tonumber(at) > second - 60 then completed, ended = completed + done, ended + all end
+    if tonumber(at) > second - RATE_WINDOW_S then completed, ended = completed + done, ended + all end
   end
   return completed, ended
 end
@@ -30,8 +30,8 @@ local function readJob(id)
     job = load(id)
   end
   if not job then return nil end
-  local rate = redis.call('HGET', key.meta, 'paused') and '' or tostring(countRecent() / 60)
-  return { rate, id, encode(job), positionOf(id, job) }
+  local rate = countRecent() / RATE_WINDOW_S
+  return { id, stored[id].text, positionOf(id, job), tostring(rate), redis.call('HEXISTS', key.meta, 'paused') }
 end
 
 -- Lists ---------------------------------------------------------------------------------------------------------------
@@ -76,46 +76,41 @@ local function runningAfter(cursor, count)
   return found
 end
 
-local CHUNK, CHUNKS = 200, 10
+-- The dead letters of a code after the cursor, the last one first.
 local function failedAfter(code, cursor, count)
-  local found, isAll = {}, false
-  for _ = 1, CHUNKS do
-    local chunk = after(SETS.failed, cursor, CHUNK)
-    for _, entry in ipairs(chunk) do
-      cursor = entry
-      local job = load(entry.id)
-      if job and job.error.code == code then found[#found + 1] = entry end
-      if #found == count then return found, nil end
-    end
-    if #chunk < CHUNK then return found, nil end
+  local found, prefix = {}, code .. NUL
+  local first = cursor and '(' .. prefix .. digits(cursor.place) .. NUL .. cursor.id or '(' .. code .. '\1'
+  local members = redis.call('ZRANGE', key.failed_by_code, first, '[' .. prefix, 'BYLEX', 'REV', 'LIMIT', 0, count)
+  for i, member in ipairs(members) do
+    local place, id = member:sub(#prefix + 1):match('^(%d+)%z(.*)$')
+    found[i] = { place = tonumber(place), id = id }
   end
-  return found, cursor
+  return found
 end
 
 local function totalOf(status, code)
-  if code ~= '' then return tonumber(redis.call('HGET', key.failed_codes, code) or 0) end
+  if code ~= '' then return redis.call('ZLEXCOUNT', key.failed_by_code, '[' .. code .. NUL, '(' .. code .. '\1') end
   local total = 0
   for _, set in ipairs(SETS[status]) do total = total + redis.call('ZCARD', set) end
   return total
 end
 
 local function list(status, limit, code, place, id)
-  local cursor, found, nextCursor = place ~= '' and { place = tonumber(place), id = id } or nil, nil, nil
+  local cursor, found = place ~= '' and { place = tonumber(place), id = id } or nil, nil
   if status == 'processing' then
     found = runningAfter(cursor, limit + 1)
   elseif code ~= '' then
-    found, nextCursor = failedAfter(code, cursor, limit + 1)
+    found = failedAfter(code, cursor, limit + 1)
   else
     found = after(SETS[status], cursor, limit + 1)
   end
-  if #found > limit then
-    found[limit + 1] = nil
-    nextCursor = found[limit]
-  end
-  local reply = { totalOf(status, code), nextCursor and digits(nextCursor.place) or '', nextCursor and nextCursor.id or '' }
+  local hasMore = #found > limit
+  found[limit + 1] = nil
+  local reply = { totalOf(status, code), '', '' }
+  if hasMore then reply[2], reply[3] = digits(found[limit].place), found[limit].id end
   for _, entry in ipairs(found) do
-    local job, n = load(entry.id), #reply
-    if job then reply[n + 1], reply[n + 2], reply[n + 3] = entry.id, encode(job), positionOf(entry.id, job) end
+    local job = load(entry.id)
+    if job then append(reply, entry.id, stored[entry.id].text, positionOf(entry.id, job)) end
   end
   return reply
 end
@@ -144,15 +139,6 @@ local function oldestWaitingMs()
   return oldest and math.max(0, now - math.floor(oldest / 1000)) or nil
 end
 
-local function processingMs()
-  local durations = redis.call('LRANGE', key.durations, 0, -1)
-  for i = 1, #durations do durations[i] = tonumber(durations[i]) end
-  table.sort(durations)
-  if #durations == 0 then return nil end
-  return { p50 = durations[math.ceil(#durations * 0.5)], p95 = durations[math.ceil(#durations * 0.95)] }
-end
-
-local MAX_HOSTS = 20
 local function listHosts()
   local hosts, pairsOfHosts = {}, redis.call('HGETALL', key.hosts)
   for i = 1, #pairsOfHosts, 2 do
@@ -162,8 +148,8 @@ local function listHosts()
     hosts[#hosts + 1] = { host = name, waiting = waiting, nextInMs = nextInMs, perSecond = host.per_second }
   end
   table.sort(hosts, function(a, b) return a.waiting > b.waiting end)
-  for i = MAX_HOSTS + 1, #hosts do hosts[i] = nil end
-  return #hosts > 0 and hosts or nil
+  for i = MAX_LISTED_HOSTS + 1, #hosts do hosts[i] = nil end
+  return hosts
 end
 
 local function stats()
@@ -179,10 +165,10 @@ local function stats()
     failed = tonumber(meta[2]) or 0,
     cancelled = tonumber(meta[3]) or 0,
     deadDropped = tonumber(meta[4]) or 0,
-    completedPerSecond = completed / 60,
+    completedPerSecond = completed / RATE_WINDOW_S,
     failureRate = ended == 0 and 0 or 1 - completed / ended,
-    recentlyDead = redis.call('ZCOUNT', key.failed, digits(micros - 300 * 1000000), '+inf'),
-    processingMs = processingMs(),
+    recentlyDead = redis.call('ZCOUNT', key.failed, digits(micros - RECENTLY_DEAD_MS * 1000), '+inf'),
+    durations = redis.call('LRANGE', key.durations, 0, -1),
     oldestWaitingMs = oldestWaitingMs(),
     hosts = listHosts(),
     paused = meta[5] and true or false,

@@ -1,6 +1,6 @@
--- Takes back expired leases, drops what is kept too long, and repairs some jobs; bounded, to be called until there is no
--- more. ARGV: greatest number of jobs for each of these, lease ms, stale heartbeat ms, outage ms, ended ttl ms, max ended,
--- max dead, max dead inline bytes, cursor of the repair ('': go on where the last call ended).
+-- Takes back expired leases, drops what is kept too long, and repairs some jobs; bounded, to be called until there is
+-- no more. ARGV: greatest number of jobs for each of these, lease ms, stale heartbeat ms, outage ms, ended ttl ms, max
+-- ended, max dead, max dead inline bytes, cursor of the repair ('': go on where the last call ended).
 -- Reply: { 1 when there is more to take or drop, recovered, poisoned, repaired, checked, next cursor }.
 local limit, leaseMs, staleMs, outageMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local endedTtlMs, maxEnded = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -8,10 +8,10 @@ local maxDead, maxDeadInlineBytes = tonumber(ARGV[7]), tonumber(ARGV[8])
 local recovered, poisoned, more = 0, 0, false
 
 -- Nobody called for a while: the queue was unreachable, and workers get a full lease to renew.
-local lastReap = tonumber(redis.call('HGET', key.meta, 'last_reap'))
-if not lastReap or now - lastReap > outageMs then redis.call('HSET', key.meta, 'reachable_since', now) end
-redis.call('HSET', key.meta, 'last_reap', now)
-local reachableSince = tonumber(redis.call('HGET', key.meta, 'reachable_since'))
+local lastReap, reachableSince = unpack(redis.call('HMGET', key.meta, 'last_reap', 'reachable_since'))
+if now - (tonumber(lastReap) or 0) > outageMs then reachableSince = now end
+reachableSince = tonumber(reachableSince) or 0
+redis.call('HSET', key.meta, 'last_reap', now, 'reachable_since', reachableSince)
 
 -- A worker that is alive but does not renew a lease never learned of it.
 local function isAlive(worker)
@@ -63,8 +63,8 @@ local function drop(set, ids)
   return #ids
 end
 
-local function dropOld(set)
-  drop(set, redis.call('ZRANGE', set, '-inf', digits(micros - endedTtlMs * 1000), 'BYSCORE', 'LIMIT', 0, limit))
+local function dropOld(set, ttlMs)
+  drop(set, redis.call('ZRANGE', set, '-inf', digits(micros - ttlMs * 1000), 'BYSCORE', 'LIMIT', 0, limit))
 end
 
 local function dropExcess(set, excess)
@@ -98,7 +98,8 @@ end
 
 -- Puts a job that is missing from a place back there, and one that waits for a running job that is not there in line.
 local function repair(id, text)
-  admit(id, text)
+  if changedJobs[id] then flush() end
+  if jobs[id] == nil then admit(id, text) end
   local job, repaired = load(id), false
   if not job then
     bury(id)
@@ -114,6 +115,7 @@ local function repair(id, text)
   put(is.set, is.score, id)
   put(key.images, 0, imageEntry(id, is))
   put(key.parked_by_host, 0, is.parked)
+  put(key.failed_by_code, 0, is.failed)
   put(key.failed_inline, is.score, is.inlineBytes and id)
   if job.waits_for == 'image' then
     job.waits_for = nil
@@ -137,12 +139,14 @@ local function repairSome()
 end
 
 takeBackExpired()
-for _, set in ipairs({ key.completed, key.cancelled, key.aliases }) do dropOld(set) end
+dropOld(key.completed, endedTtlMs)
+dropOld(key.cancelled, endedTtlMs)
+dropOld(key.aliases, ENQUEUE_ID_TTL_MS)
 dropExcessEnded()
 dropExcess(key.aliases, redis.call('ZCARD', key.aliases) - maxEnded)
 count('dead_dropped', dropExcess(key.failed, redis.call('ZCARD', key.failed) - maxDead))
 dropInlinePayloads()
 local repaired, checked, cursor = repairSome()
 flush()
-if recovered + repaired > 0 then wakeWorkers() end
+if mayHaveWork or repaired > 0 then wakeWorkers() end
 return { more and 1 or 0, recovered, poisoned, repaired, checked, cursor }

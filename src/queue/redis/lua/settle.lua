@@ -11,8 +11,8 @@ local function leave(id, job, state)
   freeFollowUp(id, job)
 end
 
+-- The attempt that succeeds is not added to the history: the record itself says all of it.
 function settle.complete(id, job, result)
-  endAttempt(job, 'completed', now)
   job.result, job.error, job.host, job.leased_ms, job.deferred_at = result, nil, nil, nil, nil
   leave(id, job, 'completed')
   completed, ended = completed + 1, ended + 1
@@ -67,19 +67,17 @@ function settle.cancel(id, job)
   leave(id, job, 'cancelled')
 end
 
--- Attempts that ended are counted per second, for the last minute, and how long the last thousand successes took.
+-- Attempts that ended are counted per second, for the last minute, and how long the last successes took.
 local function countAttempts()
   if ended == 0 then return end
   local second = math.floor(now / 1000)
-  local field = second % 64
+  local field = second % RATE_WINDOW_S
   local text = redis.call('HGET', key.rates, field)
   local at, done, all = string.match(text or '', '^(%d+):(%d+):(%d+)$')
   if tonumber(at) ~= second then done, all = 0, 0 end
   redis.call('HSET', key.rates, field, second .. ':' .. (done + completed) .. ':' .. (all + ended))
-  if #durations > 0 then
-    redis.call('LPUSH', key.durations, unpack(durations))
-    redis.call('LTRIM', key.durations, 0, 999)
-  end
+  send('LPUSH', key.durations, durations)
+  redis.call('LTRIM', key.durations, 0, DURATIONS_KEPT - 1)
 end
 
 local answers, ids = {}, {}
@@ -101,5 +99,5 @@ for at = 1, #ARGV, WIDTH do
 end
 countAttempts()
 flush()
-wakeWorkers()
+if mayHaveWork then wakeWorkers() end
 return answers
