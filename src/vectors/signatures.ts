@@ -56,14 +56,15 @@ export function createSigner(
   const size = 2 ** Math.ceil(Math.log2(Math.max(dimension, MIN_DIMENSIONS)));
   const rotations = Math.ceil((bits * tables) / size);
   const random = createRandom(20_260_101);
-  const signs = Array.from({ length: rotations }, () =>
-    Array.from({ length: 3 }, () => Float32Array.from({ length: size }, () => (random() < 0.5 ? -1 : 1))),
-  );
+  const toSigns = () => Float32Array.from({ length: size }, () => (random() < 0.5 ? -1 : 1));
+  // Not of the same size in the second round: sums of sparse vectors would be whole numbers, and often zero.
+  const toFactors = () => toSigns().map((sign) => sign * (0.5 + random()));
+  const factors = Array.from({ length: rotations }, () => [toSigns(), toFactors(), toSigns()]);
   const rotated = new Float32Array(size);
   return (vector) => {
     const keys = new Uint32Array(tables);
     let bit = 0;
-    for (const rounds of signs) {
+    for (const rounds of factors) {
       rotated.fill(0);
       rotated.set(vector);
       for (const round of rounds) {

@@ -50,11 +50,10 @@ export function describeDuplicates({ openReady }: OpenStores): void {
 
     it('are all found among many images, the largest groups first, at most as many as wanted', async () => {
       const store = await openReady();
-      // Groups of 2, 3 and 4 around 60 directions that are 6 degrees apart. None lies on an axis, as no embedding does:
-      // there, a vector lies on many of the hyperplanes at once.
+      // Groups of 2, 3 and 4 around 60 directions that are 6 degrees apart.
       const points = Array.from({ length: 60 }, (_, group) =>
         Array.from({ length: 2 + (group % 3) }, (_, at) =>
-          toImage(`${group}-${at}`, 3 + group * 6 + at * 0.2, `${group}-${at}`.padEnd(64, '0')),
+          toImage(`${group}-${at}`, group * 6 + at * 0.2, `${group}-${at}`.padEnd(64, '0')),
         ),
       ).flat();
       await store.upsert(points);

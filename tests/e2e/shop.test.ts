@@ -76,7 +76,7 @@ describe.each(['SQLite', 'Qdrant double'])('a shop with its vectors in %s', (kin
       .flop()
       .png()
       .toBuffer();
-    const [{ image_path, ...mug }] = jobs as [Record<string, unknown>];
+    const { image_path, ...mug }: Record<string, unknown> = jobs[0]!;
     await index([
       { ...mug, image_id: 'side', image_base64: side.toString('base64') },
       // The same file under another name.

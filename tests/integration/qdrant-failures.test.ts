@@ -383,6 +383,8 @@ describe('on the wire', () => {
       'version',
       'sequence',
       'last_deletion',
+      'data_revision',
+      'words_version',
       'deleted',
       'deleted_at',
     ]);
@@ -396,9 +398,9 @@ describe('on the wire', () => {
     expect(upserts.map((seen) => (seen.body as { points: unknown[] }).points.length)).toEqual([128, 128, 44]);
     expect(upserts.every((seen) => seen.query === 'wait=true')).toBe(true);
     const reads = double.requests.filter((seen) => seen.method === 'POST');
-    // Before each write the tombstones of its products, after it those and what is stored now.
+    // Before and after each write: the points, and per product or image two tombstones and the changes of the data.
     expect(reads.map((seen) => (seen.body as { ids: unknown[] }).ids.length)).toEqual([
-      128, 256, 128, 256, 44, 88,
+      512, 512, 512, 512, 176, 176,
     ]);
   });
 
