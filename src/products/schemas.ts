@@ -76,7 +76,7 @@ const productImage = z
     }),
     point_id: z.string().nullable().openapi({ description: 'Null unless it is indexed, as what follows.' }),
     image_ref: imageRef,
-    payload: payload.nullable(),
+    payload: z.union([payload, z.null()]),
   })
   .openapi('ProductImage');
 
