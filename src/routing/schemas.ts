@@ -3,7 +3,7 @@ import { z } from '@hono/zod-openapi';
 /** Ids are compared byte by byte after UTF-8 encoding, which text with half a surrogate pair doesn't survive. */
 const wellFormed = (value: string): boolean => value.isWellFormed();
 
-/** URLs normalise these two path segments away, percent-encoded or not, so /products/{product_id} can't name them. */
+/** URLs normalise these two path segments away, percent-encoded or not, so no address can name such an id. */
 const nameable = (value: string): boolean => value !== '.' && value !== '..';
 
 export const productId = z
@@ -19,6 +19,7 @@ export const imageId = z
   .min(1)
   .max(256)
   .refine(wellFormed, { error: 'must be well-formed Unicode' })
+  .refine(nameable, { error: 'must not be "." or ".."' })
   .openapi({ description: 'Which picture of the product.', example: 'main' });
 
 export const instant = z.iso.datetime({ offset: true }).openapi({ example: '2026-01-31T12:00:00.000Z' });

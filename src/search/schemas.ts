@@ -85,8 +85,8 @@ const IMAGES = Object.keys(imageFields);
 const QUERIES = [...IMAGES, 'product_id', 'text'];
 
 const fitsWindow = rule(
-  ({ limit = 0, offset = 0 }) =>
-    typeof limit !== 'number' || typeof offset !== 'number' || limit + offset <= MAX_WINDOW,
+  ({ limit, offset }) =>
+    typeof limit !== 'number' || typeof offset !== 'number' || offset === 0 || limit + offset <= MAX_WINDOW,
   `and limit together must be at most ${MAX_WINDOW}`,
   'offset',
 );
