@@ -124,12 +124,20 @@ async function loadSpool({ dataDir, queue }: Config, logger: Logger, clock: Cloc
 }
 
 async function loadStore(config: Config, logger: Logger): Promise<() => VectorStore> {
-  const { qdrantUrl, qdrantApiKey, collection, timeoutMs } = config.store;
+  const { qdrantUrl, qdrantApiKey, collection, timeoutMs, language } = config.store;
   if (qdrantUrl === undefined) {
     const { createSqliteVectorStore } = await import('./vectors/sqlite/vector-store.ts');
-    return () => createSqliteVectorStore({ file: join(config.dataDir, 'vectors.sqlite'), collection });
+    const file = join(config.dataDir, 'vectors.sqlite');
+    return () => createSqliteVectorStore({ file, collection, language });
   }
   const { createQdrantVectorStore } = await import('./vectors/qdrant/vector-store.ts');
   return () =>
-    createQdrantVectorStore({ url: qdrantUrl, apiKey: qdrantApiKey, collection, timeoutMs, logger });
+    createQdrantVectorStore({
+      url: qdrantUrl,
+      apiKey: qdrantApiKey,
+      collection,
+      timeoutMs,
+      language,
+      logger,
+    });
 }

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import type { z } from '@hono/zod-openapi';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { type searchFilter, searchReply } from '../search/schemas.ts';
+import type { searchFilter } from '../routing/filter.ts';
+import { searchReply } from '../search/schemas.ts';
 import { connectServer, type ServerOptions } from './client.ts';
 import { toTable } from './table.ts';
 import { print, printJson, type Terminal } from './terminal.ts';

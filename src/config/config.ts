@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import type { ApiKey } from './api-keys.ts';
 import type { Environment } from './env.ts';
+import type { Language } from './languages.ts';
 import { type QueueSettings, type RetryPolicy, toLeaseTimes } from './queue-settings.ts';
 import { parseRedisUrl, type RedisTarget } from './redis-target.ts';
 import { SETTINGS, type Settings } from './settings.ts';
@@ -41,6 +42,12 @@ export interface Config {
     readonly collection: string;
     /** Deadline of one call, its retries included. */
     readonly timeoutMs: number;
+    /** Of the products' texts. */
+    readonly language: Language;
+  };
+  readonly search: {
+    /** Keys of metadata whose values facets count. */
+    readonly facetKeys: readonly string[];
   };
   readonly model: {
     readonly id: string;
@@ -195,7 +202,9 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
       qdrantApiKey: settings.QDRANT_API_KEY,
       collection: settings.QDRANT_COLLECTION,
       timeoutMs: settings.QDRANT_TIMEOUT_MS,
+      language: settings.LANGUAGE,
     },
+    search: { facetKeys: settings.FACET_KEYS },
     model: {
       id: settings.MODEL,
       dir: settings.MODELS_DIR,

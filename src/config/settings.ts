@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { type ApiKey, parseApiKeys } from './api-keys.ts';
+import { LANGUAGES } from './languages.ts';
 import { isHostName, parseHeadersByHost } from './source-headers.ts';
 
 /** The parts of the documentation that the settings are listed in, in this order, with their titles. */
@@ -391,6 +392,19 @@ export const SETTINGS = {
     integer(100, 600_000),
     '30000',
     'Deadline of one call to Qdrant, its retries included; a single request gets a third of it.',
+  ),
+  LANGUAGE: setting(
+    'store',
+    oneOf(...LANGUAGES),
+    'english',
+    "Of the products' texts: search by words compares stems of this language; `none` compares words as they are. The same for all processes. After a change the next start makes the words of all products again, without embedding.",
+  ),
+
+  FACET_KEYS: setting(
+    'store',
+    list('keys of `metadata`'),
+    '',
+    'Keys whose values the facets of a search count, besides category, brand, tags and currency.',
   ),
 
   MODEL: setting(

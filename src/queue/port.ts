@@ -274,6 +274,9 @@ export interface SeenWorker extends WorkerReport {
   readonly lastSeenMs: number;
 }
 
+/** How many jobs of a product are listed. */
+export const MAX_JOBS_OF = 1_000;
+
 /** How long a worker stays listed after its last heartbeat. */
 export const HEARTBEAT_TTL_MS = 60_000;
 
@@ -326,8 +329,15 @@ export interface JobQueue extends AsyncDisposable {
   redrive(selection: DeadSelection): Promise<number>;
   /** Removes dead letters for good; returns how many. */
   purgeDead(selection: DeadSelection): Promise<number>;
-  /** Cancels every job of the product (asks running ones to stop), dead letters included, for a deletion. */
-  forgetProduct(productId: string): Promise<ForgottenProduct>;
+  /**
+   * Cancels every job of the product, or of one of its images, for a deletion: running ones are asked to stop, dead
+   * letters are cancelled too.
+   */
+  forgetProduct(productId: string, imageId?: string): Promise<ForgottenProduct>;
+  /** The product's jobs that wait, run or are dead letters, by image id, without positions; at most MAX_JOBS_OF. */
+  jobsOf(productId: string): Promise<readonly JobView[]>;
+  /** A sequence greater than those of all jobs until now, and smaller than those of all jobs from now on. */
+  nextSequence(): Promise<number>;
   pause(): Promise<void>;
   resume(): Promise<void>;
   /** Reaps, then checks every job, and repairs. */

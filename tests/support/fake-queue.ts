@@ -170,6 +170,8 @@ export function createFakeQueue(clock: Clock): FakeQueue {
     redrive: notUsed,
     purgeDead: notUsed,
     forgetProduct: notUsed,
+    jobsOf: notUsed,
+    nextSequence: notUsed,
     pause: notUsed,
     resume: notUsed,
     cleanup: notUsed,

@@ -69,8 +69,13 @@ function createFakeStore(): FakeStore {
     },
     collectionModel: notUsed,
     search: notUsed,
+    facets: notUsed,
+    listProducts: notUsed,
     getProduct: notUsed,
+    updateProduct: notUsed,
     deleteProduct: notUsed,
+    deleteImage: notUsed,
+    duplicates: notUsed,
     count: notUsed,
     async [Symbol.asyncDispose]() {},
   };

@@ -137,14 +137,18 @@ export function openSpool(file: string, maxBytes: number, clock: Clock) {
         const values = [state, Math.round(clock.now()), JSON.stringify(error), acceptedUs];
         run('UPDATE spooled SET state = ?, endedAt = ?, error = ? WHERE acceptedUs = ?', ...values);
       }),
-    /** Cancels what has not ended, one job or all of a product; returns it with its new state. */
-    cancel: (by: 'id' | 'productId', value: string) =>
+    /** Those that have not ended. */
+    ofProduct: (productId: string) =>
+      select('SELECT * FROM spooled WHERE productId = ? AND endedAt IS NULL ORDER BY acceptedUs', productId),
+    /** Cancels what has not ended, one job or all of a product or its image; returns it with its new state. */
+    cancel: (by: 'id' | 'productId', value: string, imageId: string | null = null) =>
       change(() =>
         select(
           `UPDATE spooled SET endedAt = iif(state = 'waiting', ?, NULL),
              state = iif(state = 'waiting', 'cancelled', 'cancelling')
-           WHERE ${by} = ? AND endedAt IS NULL RETURNING *`,
-          ...[Math.round(clock.now()), value],
+           WHERE ${by} = ? AND job ->> '$.data.imageId' = coalesce(?, job ->> '$.data.imageId')
+             AND endedAt IS NULL RETURNING *`,
+          ...[Math.round(clock.now()), value, imageId],
         ),
       ),
     /** Removes everything; returns how many waited for the queue. */

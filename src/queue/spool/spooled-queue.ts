@@ -155,12 +155,17 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
       if (isMaybeSent(spooled)) return 'requested';
       return spooled.state === 'cancelled' ? 'cancelled' : 'ended';
     },
-    async forgetProduct(productId) {
-      const forgotten = await queue.forgetProduct(productId);
-      const spooled = await spool.cancel('productId', productId);
+    async forgetProduct(productId, imageId) {
+      const forgotten = await queue.forgetProduct(productId, imageId);
+      const spooled = await spool.cancel('productId', productId, imageId);
       const imageIds = [...forgotten.imageIds, ...spooled.map(({ job }) => job.data.imageId)];
       const cancelled = spooled.filter(({ state }) => state === 'cancelled').length;
       return { ...forgotten, cancelled: forgotten.cancelled + cancelled, imageIds: [...new Set(imageIds)] };
+    },
+    async jobsOf(productId) {
+      const known = await queue.jobsOf(productId);
+      const spooled = spool.ofProduct(productId).filter(({ job }) => !known.some(({ id }) => id === job.id));
+      return [...known, ...spooled.map(toView)];
     },
     async flush() {
       await queue.ping();

@@ -385,8 +385,11 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
     return 'cancelled';
   }
 
-  function forgetProduct(productId: string): ForgottenProduct {
-    const found = jobs(`SELECT * FROM jobs WHERE productId = ? AND ${FORGETTABLE} ORDER BY key`, productId);
+  function forgetProduct(productId: string, imageId?: string): ForgottenProduct {
+    const found = jobs(
+      `SELECT * FROM jobs WHERE productId = ? AND imageId = coalesce(?, imageId) AND ${FORGETTABLE} ORDER BY key`,
+      ...[productId, imageId ?? null],
+    );
     const cancelled = found.filter((job) => stop(job) === 'cancelled').length;
     const imageIds = [...new Set(found.map(({ imageId }) => imageId))];
     return { sequence: nextSequence(), cancelled, imageIds };

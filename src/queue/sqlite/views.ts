@@ -1,5 +1,5 @@
 import type { Priority } from '../job.ts';
-import type { JobPage, JobView, ListRequest, QueueStats } from '../port.ts';
+import { type JobPage, type JobView, type ListRequest, MAX_JOBS_OF, type QueueStats } from '../port.ts';
 import {
   DURATIONS_KEPT,
   higherThan,
@@ -10,7 +10,7 @@ import {
   toEtaMs,
   toPercentiles,
 } from '../shared.ts';
-import { type Host, IN_LINE, type Job, type Place, type Tables } from './tables.ts';
+import { FORGETTABLE, type Host, IN_LINE, type Job, type Place, type Tables } from './tables.ts';
 
 /** How many jobs behind another one, and before it, are counted for its position. */
 const MAX_BEHIND = 100;
@@ -89,6 +89,13 @@ export function createViews(tables: Tables) {
       const at = position(job);
       const perSecond = at === null ? 0 : readRecent().completed / RATE_WINDOW_S;
       return toView(job, at, toEtaMs(at, perSecond, meta('paused') === 1));
+    },
+
+    jobsOf(productId: string): readonly JobView[] {
+      return jobs(
+        `SELECT * FROM jobs WHERE productId = ? AND ${FORGETTABLE} ORDER BY imageId, sequence LIMIT ${MAX_JOBS_OF}`,
+        productId,
+      ).map((job) => toView(job, null, null));
     },
 
     list(request: ListRequest): JobPage {
