@@ -74,6 +74,10 @@ export interface Config {
     readonly timeoutMs: number;
     readonly maxBytes: number;
     readonly maxPixels: number;
+    /** Of both sides. */
+    readonly minSidePixels: number;
+    /** Hex SHA-256 of encoded images that are refused. */
+    readonly placeholderHashes: readonly string[];
   };
 }
 
@@ -217,6 +221,8 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
       timeoutMs: settings.IMAGE_TIMEOUT_MS,
       maxBytes: settings.IMAGE_MAX_BYTES,
       maxPixels: settings.IMAGE_MAX_PIXELS,
+      minSidePixels: settings.IMAGE_MIN_SIDE_PIXELS,
+      placeholderHashes: settings.PLACEHOLDER_HASHES.map((hash) => hash.toLowerCase()),
     },
   });
 }

@@ -97,6 +97,13 @@ const list = (values: string): Kind<readonly string[]> => ({
   values: `${values}, separated by commas`,
 });
 
+const hashes: Kind<readonly string[]> = {
+  check: list('hashes').check.refine((hashes) => hashes.every((hash) => /^[0-9a-f]{64}$/i.test(hash)), {
+    error: 'must be SHA-256 hashes in hexadecimal',
+  }),
+  values: 'SHA-256 hashes in hexadecimal, separated by commas',
+};
+
 const folder: Kind<string> = { check: z.string().transform((value) => resolve(value)), values: 'a folder' };
 
 const webAddress: Kind<string> = {
@@ -492,7 +499,14 @@ export const SETTINGS = {
     'images',
     integer(10_000, 1_000_000_000),
     '50000000',
-    'Largest width times height; half of it for progressive JPEG, interlaced PNG, WebP and GIF, and a fifth for AVIF, which are decoded as a whole.',
+    'Largest width times height. Decoding may also take no more than 140 MB, or 2.8 bytes for each of these pixels if that is more: at the default, progressive JPEGs may have about 40 million pixels, rotated ones 30, WebP 14 and AVIF 7.',
+  ),
+  IMAGE_MIN_SIDE_PIXELS: setting('images', integer(1, 10_000), '16', 'Smallest width and height.'),
+  PLACEHOLDER_HASHES: setting(
+    'images',
+    hashes,
+    '',
+    'Content hashes of pictures that say "no image": they are refused. `sha256sum FILE` prints the hash of a file.',
   ),
 } as const satisfies Record<string, Setting>;
 

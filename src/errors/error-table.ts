@@ -318,6 +318,43 @@ export const ERRORS = {
     'The image has too many pixels',
     'Send a smaller picture, or raise IMAGE_MAX_PIXELS.',
   ),
+  image_too_complex: define(
+    422,
+    'never',
+    'Decoding the image takes too much work',
+    'Save it again as a plain JPEG or PNG with one frame and no more than one colour profile.',
+  ),
+  image_decode_timeout: define(
+    422,
+    'never',
+    'Decoding the image takes too long',
+    'Save it again as a plain JPEG or PNG. If many images end like this, the machine is too slow or too busy.',
+  ),
+  image_decoder_crashed: define(
+    500,
+    'soon',
+    'The image ended the process that decodes it',
+    'It is retried; if it stays, save the image again in another program.',
+  ),
+  image_too_small: define(
+    422,
+    'never',
+    'The image is too small',
+    'Send a larger picture, or lower IMAGE_MIN_SIDE_PIXELS.',
+  ),
+  image_aspect_ratio: define(
+    422,
+    'never',
+    'The image is too long and thin',
+    'Crop the picture to the product.',
+  ),
+  image_blank: define(422, 'never', 'The image is blank', 'Send a picture that shows the product.'),
+  image_placeholder: define(
+    422,
+    'never',
+    'The image is a known placeholder',
+    'Send a picture of the product; PLACEHOLDER_HASHES lists the placeholders.',
+  ),
   image_unsupported: define(
     422,
     'never',

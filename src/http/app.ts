@@ -4,6 +4,7 @@ import { methodNotAllowed } from 'hono/method-not-allowed';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import { v7 as uuidv7 } from 'uuid';
+import type { Decoder } from '../../models/decoding/decoder.ts';
 import type { Embedder } from '../../models/embedder.ts';
 import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
@@ -39,6 +40,7 @@ export interface ApiParts {
   readonly store: VectorStore;
   readonly embedder: Embedder;
   readonly images: ImageSource;
+  readonly decoder: Decoder;
 }
 
 /** What a server shares with its app. */
@@ -58,11 +60,11 @@ export function createApp(
     sharedCounts = null,
   }: Partial<ServerParts> = {},
 ): ApiRouter {
-  const { config, logger, clock, queue, store, embedder, images } = context;
+  const { config, logger, clock, queue, store, embedder, images, decoder } = context;
   const { access } = config;
   const addresses = createClientAddresses(access);
   const sessions = createSessions(keyring, access.session, () => clock.now());
-  const parts: ApiParts = { config, logger, clock, queue, store, embedder, images };
+  const parts: ApiParts = { config, logger, clock, queue, store, embedder, images, decoder };
   const app = createRouter();
   const onError = createErrorHandler(logger);
   app.use(requestId({ limitLength: 128, generator: () => uuidv7() }));

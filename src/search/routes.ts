@@ -14,7 +14,7 @@ import type { SearchFilter } from '../vectors/search-filter.ts';
 import { createQueryVectors, type QueryParts } from './query-vectors.ts';
 import { type searchFilter, searchForm, searchOptions, searchReply, searchRequest } from './schemas.ts';
 
-export interface SearchParts extends Omit<QueryParts, 'store' | 'maxPixels'> {
+export interface SearchParts extends Omit<QueryParts, 'store'> {
   readonly config: Pick<Config, 'images'>;
   readonly store: Pick<VectorStore, 'getProduct' | 'search'>;
   /** Makes sure that the collection is there and the model is loaded. */
@@ -54,6 +54,13 @@ const searchRoute = createRoute({
       'image_path_forbidden',
       'image_too_large',
       'image_too_many_pixels',
+      'image_too_complex',
+      'image_too_small',
+      'image_aspect_ratio',
+      'image_blank',
+      'image_placeholder',
+      'image_decode_timeout',
+      'image_decoder_crashed',
       'image_unsupported',
       'image_corrupt',
       'image_encoded',
@@ -83,7 +90,7 @@ type Query = Pick<
 export function createSearchRoutes(parts: SearchParts): ApiRouter {
   const { config, store, embedder, prepare } = parts;
   const routes = createRouter();
-  const vectors = createQueryVectors({ ...parts, maxPixels: config.images.maxPixels });
+  const vectors = createQueryVectors(parts);
 
   routes.use(searchRoute.path, limitBody(toBodyBytes(config.images.maxBytes)));
   addBodyRoute(routes, searchRoute, async (c) => {
