@@ -56,7 +56,7 @@ export async function searchCommand(
   options: SearchOptions,
   terminal: Terminal,
 ): Promise<number> {
-  const client = await connectServer(options.server, terminal);
+  const client = await connectServer(options, terminal);
   const wantsFacets = options.facets || options.priceRange.length > 0;
   // What is undefined is left out of JSON.
   const body = {
