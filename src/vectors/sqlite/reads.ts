@@ -63,17 +63,19 @@ export function rank(
   const scored =
     part.by === 'words' ? toWordScores(collection, part.text) : toCosines(part.vector, dimension);
   if (scored === null) return [];
-  const columns = `id, product_id${withPayload ? ', payload' : ''}`;
-  // With max(), SQLite takes the other columns of a group from the row that has the maximum.
+  // With max(), SQLite takes the other columns of a group from the row that has the maximum. Payloads are read for
+  // the best rows only: sorting would carry them along.
   const sql = `
     WITH scored AS MATERIALIZED (
-      SELECT ${columns}, ${scored.score.sql} AS score FROM ${scored.from} WHERE ${scored.where.sql} AND ${where.sql}
+      SELECT row, id, product_id, ${scored.score.sql} AS score
+      FROM ${scored.from} WHERE ${scored.where.sql} AND ${where.sql}
     )
-    SELECT ${columns}, ${groupByProduct ? 'max(score) AS score' : 'score'} FROM scored
+    SELECT row, id, product_id, ${groupByProduct ? 'max(score) AS score' : 'score'} FROM scored
     ${part.by === 'words' ? '' : 'WHERE score >= ?'}
     ${groupByProduct ? 'GROUP BY product_id' : ''} ORDER BY score DESC, id LIMIT ?`;
   const values = [...scored.score.values, ...scored.where.values, ...where.values];
   const threshold = part.by === 'words' ? [] : [scoreThreshold ?? -2];
+  const readPayload = collection.database.prepare('SELECT payload FROM vector_points WHERE row = ?');
   return collection.database
     .prepare(sql)
     .all(...values, ...threshold, limit)
@@ -81,7 +83,7 @@ export function rank(
       id: row['id'] as string,
       productId: row['product_id'] as string,
       score: part.by === 'words' ? (row['score'] as number) : toCosine(row['score'] as number),
-      ...(withPayload && { payload: toPayload(row) }),
+      ...(withPayload && { payload: toPayload(readPayload.get(row['row'] as number) ?? {}) }),
     }));
 }
 
