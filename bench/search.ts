@@ -128,9 +128,8 @@ interface Comparison {
 }
 
 async function compareWithStore({ context, url, picture, searches, points }: Comparison) {
-  const { store, embedder, images, config } = context;
-  const { maxPixels } = config.images;
-  const vectors = createQueryVectors({ embedder, images, store, maxPixels });
+  const { store } = context;
+  const vectors = createQueryVectors(context);
   const { signal } = new AbortController();
   const find = async (part: Promise<QueryPart>) => {
     await store.search({ parts: [await part], limit: 10, groupByProduct: true });

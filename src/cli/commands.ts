@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError, Option, type OptionValues } from '@commander-js/extra-typings';
 import packageJson from '../../package.json' with { type: 'json' };
+import { SCOPES } from '../config/api-keys.ts';
 import type { Box, PriceRange } from './search.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -55,6 +56,7 @@ export function createCommands(terminal: Terminal, onEnd: (code: number) => void
     .description('Index the images of a catalog or a folder, and wait until all are done')
     .argument('<path>', 'a catalog (.csv, .tsv, .jsonl), a folder of images, or one image')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(
       new Option(
         '--decimal <mark>',
@@ -103,6 +105,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
       .option('--price-range <from..to>', 'a range to count for --facets; can be repeated', appendRange, []),
   )
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(jsonOption())
     .addHelpText(
       'after',
@@ -125,6 +128,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
     .command('stats')
     .description('Show how many jobs wait, run, have ended and have failed')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(jsonOption())
     .addHelpText('after', examples('stats', 'stats --json | jq .total_pending'))
     .action(async (options) => {
@@ -136,6 +140,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
     .command('workers')
     .description('List the workers that are alive, with what they do and how fast')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(jsonOption())
     .addHelpText('after', examples('workers', 'workers --json'))
     .action(async (options) => {
@@ -151,6 +156,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
       .command(name)
       .description(description)
       .addOption(serverOption())
+      .addOption(keyFileOption())
       .addHelpText('after', examples(name))
       .action(async (options) => {
         const { pauseCommand } = await import('./queue.ts');
@@ -167,6 +173,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
       .description(description)
       .argument('<job_id...>')
       .addOption(serverOption())
+      .addOption(keyFileOption())
       .addHelpText('after', examples(`${name} 0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b`))
       .action(async (ids, options) => {
         const { jobsCommand } = await import('./queue.ts');
@@ -177,12 +184,14 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
   addProductsCommands(vitrine, terminal, end);
   addDeadCommands(vitrine, terminal, end);
   addModelsCommands(vitrine, terminal, end);
+  addKeysCommands(vitrine, terminal, end);
 
   vitrine
     .command('doctor')
     .description('Check Node, the settings, the folders, Redis, Qdrant, the model and the port')
     .option('--smoke', 'also index, find and delete one picture on the running server')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addHelpText(
       'after',
       `\nThe exit code is 1 when something keeps Vitrine from working.\n${examples('doctor', 'doctor --smoke')}`,
@@ -216,6 +225,7 @@ function addProductsCommands(vitrine: Command, terminal: Terminal, end: End): vo
     .option('-n, --limit <n>', 'how many', parseInteger(1, 1_000), 20)
     .option('--cursor <cursor>', 'what the page before ended with')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(jsonOption())
     .action(async (options) => {
       const { listProducts } = await import('./products.ts');
@@ -227,6 +237,7 @@ function addProductsCommands(vitrine: Command, terminal: Terminal, end: End): vo
     .description('Show a product with its images and its jobs')
     .argument('<product_id>')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(jsonOption())
     .action(async (id, options) => {
       const { showProduct } = await import('./products.ts');
@@ -247,6 +258,7 @@ function addProductsCommands(vitrine: Command, terminal: Terminal, end: End): vo
     .option('--metadata <json>', 'keys to change, as {"stock": 4}; null removes one', parseObject)
     .option('--unset <field>', 'a field to remove; can be repeated', append, [])
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(jsonOption())
     .action(async (id, options) => {
       const { updateProduct } = await import('./products.ts');
@@ -259,6 +271,7 @@ function addProductsCommands(vitrine: Command, terminal: Terminal, end: End): vo
     .argument('<product_id...>')
     .option('--image <id>', 'only this image of the product')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .action(async (ids, options) => {
       const { deleteProducts } = await import('./products.ts');
       await end(deleteProducts(ids, options, terminal));
@@ -270,6 +283,7 @@ function addProductsCommands(vitrine: Command, terminal: Terminal, end: End): vo
     .option('--threshold <score>', 'the least similarity, 0.8 to 1', parseNumber)
     .option('-n, --limit <n>', 'how many groups', parseInteger(1, 1_000), 20)
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(jsonOption())
     .action(async (options) => {
       const { showDuplicates } = await import('./products.ts');
@@ -292,6 +306,7 @@ function addDeadCommands(vitrine: Command, terminal: Terminal, end: End): void {
     .option('--code <code>', 'only those with this error code')
     .option('-n, --limit <n>', 'how many', parseInteger(1, 1_000), 20)
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(jsonOption())
     .action(async (options) => {
       const { listDead } = await import('./dead.ts');
@@ -309,6 +324,7 @@ function addDeadCommands(vitrine: Command, terminal: Terminal, end: End): void {
       .option('--code <code>', 'all with this error code')
       .option('--all', 'all of them')
       .addOption(serverOption())
+      .addOption(keyFileOption())
       .addOption(jsonOption())
       .action(async (ids, options, command) => {
         const given = [ids.length > 0, options.code !== undefined, options.all].filter(Boolean);
@@ -323,6 +339,7 @@ function addDeadCommands(vitrine: Command, terminal: Terminal, end: End): void {
     .description('Write them to stdout, one JSON object per line')
     .option('--code <code>', 'only those with this error code')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .action(async (options) => {
       const { exportDead } = await import('./dead.ts');
       await end(exportDead(options, terminal));
@@ -379,6 +396,30 @@ function addModelsCommands(vitrine: Command, terminal: Terminal, end: End): void
     });
 }
 
+function addKeysCommands(vitrine: Command, terminal: Terminal, end: End): void {
+  const keys = vitrine
+    .command('keys')
+    .description('Make API keys, which the server asks for once it has one')
+    .addHelpText(
+      'after',
+      examples('keys create shop --scope search', 'keys create importer --scope enqueue read'),
+    );
+
+  keys
+    .command('create')
+    .description('Print a new key, once, and the line to configure for the server')
+    .argument('<name>', 'letters, digits, dots, dashes and underscores')
+    .addOption(
+      new Option('--scope <scope...>', 'what it may do; admin: everything')
+        .choices(SCOPES)
+        .makeOptionMandatory(),
+    )
+    .action(async (name, options) => {
+      const { createKeyCommand } = await import('./keys.ts');
+      await end(createKeyCommand(name, options.scope, terminal));
+    });
+}
+
 /** The options that `toFilter` reads. */
 function addFilters<Arguments extends unknown[], Options extends OptionValues>(
   command: Command<Arguments, Options>,
@@ -395,6 +436,9 @@ function addFilters<Arguments extends unknown[], Options extends OptionValues>(
 
 const serverOption = () =>
   new Option('--server <url>', 'the Vitrine server; by default the one at HOST and PORT');
+
+const keyFileOption = () =>
+  new Option('--key-file <file>', 'a file with the API key for the server; by default VITRINE_API_KEY');
 
 const jsonOption = () => new Option('--json', 'print the answer as JSON');
 

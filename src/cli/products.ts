@@ -1,14 +1,10 @@
 import type { z } from '@hono/zod-openapi';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { deletedProduct, duplicatesReply, productPage, productView } from '../products/schemas.ts';
-import { connectServer } from './client.ts';
+import { connectServer, type ServerOptions } from './client.ts';
 import { type FilterOptions, toFilter, toPrice } from './search.ts';
 import { toTable } from './table.ts';
 import { plain, print, printJson, type Terminal } from './terminal.ts';
-
-interface ServerOptions {
-  readonly server?: string | undefined;
-}
 
 interface PrintOptions extends ServerOptions {
   readonly json?: boolean | undefined;
@@ -20,7 +16,7 @@ export async function listProducts(
   options: PrintOptions & FilterOptions & { readonly limit: number; readonly cursor?: string | undefined },
   terminal: Terminal,
 ): Promise<number> {
-  const client = await connectServer(options.server, terminal);
+  const client = await connectServer(options, terminal);
   const filter = toFilter(options);
   const query = new URLSearchParams({
     limit: String(options.limit),
@@ -55,7 +51,7 @@ export async function listProducts(
 }
 
 export async function showProduct(id: string, options: PrintOptions, terminal: Terminal): Promise<number> {
-  const client = await connectServer(options.server, terminal);
+  const client = await connectServer(options, terminal);
   printProduct(await client.call(productView, toPath(id)), options, terminal);
   return 0;
 }
@@ -74,7 +70,7 @@ interface UpdateOptions extends PrintOptions {
 
 export async function updateProduct(id: string, options: UpdateOptions, terminal: Terminal): Promise<number> {
   const { name, description, category, brand, price, currency, tag, metadata, unset } = options;
-  const client = await connectServer(options.server, terminal);
+  const client = await connectServer(options, terminal);
   // What is undefined is left out of JSON.
   const body = {
     ...{ name, description, category, brand, price, currency, metadata },
@@ -133,7 +129,7 @@ function printProduct(
 
 export async function deleteProducts(
   ids: readonly string[],
-  { image, server }: ServerOptions & { readonly image?: string | undefined },
+  { image, ...options }: ServerOptions & { readonly image?: string | undefined },
   terminal: Terminal,
 ): Promise<number> {
   if (image !== undefined && ids.length > 1) {
@@ -141,7 +137,7 @@ export async function deleteProducts(
       suggestion: 'Name one product, or leave --image out.',
     });
   }
-  const client = await connectServer(server, terminal);
+  const client = await connectServer(options, terminal);
   const suffix = image === undefined ? '' : `/images/${encodeURIComponent(image)}`;
   for (const id of ids) {
     const reply = await client.call(deletedProduct, `${toPath(id)}${suffix}`, { method: 'DELETE' });
@@ -155,7 +151,7 @@ export async function showDuplicates(
   options: PrintOptions & { readonly threshold?: number | undefined; readonly limit: number },
   terminal: Terminal,
 ): Promise<number> {
-  const client = await connectServer(options.server, terminal);
+  const client = await connectServer(options, terminal);
   const query = new URLSearchParams({
     limit: String(options.limit),
     ...(options.threshold !== undefined && { threshold: String(options.threshold) }),

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { z } from '@hono/zod-openapi';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { searchReply } from '../search/schemas.ts';
-import { connectServer } from './client.ts';
+import { connectServer, type ServerOptions } from './client.ts';
 import { toTable } from './table.ts';
 import { print, printJson, type Terminal } from './terminal.ts';
 
@@ -33,7 +33,7 @@ export interface PriceRange {
   readonly lt?: number;
 }
 
-interface SearchOptions extends FilterOptions {
+interface SearchOptions extends FilterOptions, ServerOptions {
   readonly product?: string | undefined;
   readonly text?: string | undefined;
   /** As `words=2`. */
@@ -56,7 +56,7 @@ export async function searchCommand(
   options: SearchOptions,
   terminal: Terminal,
 ): Promise<number> {
-  const client = await connectServer(options.server, terminal);
+  const client = await connectServer(options, terminal);
   const wantsFacets = options.facets || options.priceRange.length > 0;
   // What is undefined is left out of JSON.
   const body = {

@@ -5,7 +5,7 @@ import { VitrineError } from '../errors/vitrine-error.ts';
 import { parseBodyKind, readForm, readJson } from '../routing/body.ts';
 import { parseWith } from '../routing/faults.ts';
 import { toSearchFilter } from '../routing/filter.ts';
-import { type ImageLimits, parseImageRef, readFile } from '../routing/image-fields.ts';
+import { type ImageLimits, parseFile, parseImageRef } from '../routing/image-fields.ts';
 import type { QueryPart, SearchRequest } from '../vectors/port.ts';
 import type { QueryVectors } from './query-vectors.ts';
 import { searchOptions, searchRequest } from './schemas.ts';
@@ -24,7 +24,7 @@ export async function readQuery(c: Context, limits: ImageLimits): Promise<Query>
     return { ...query, image: parseImageRef({ image_url, image_path, image_base64 }, limits) };
   }
   const { file, fields } = await readForm(c);
-  return { ...parseWith(searchOptions, fields), image: await readFile(file, limits) };
+  return { ...parseWith(searchOptions, fields), image: parseFile(file, limits) };
 }
 
 /** @throws VitrineError of making its vectors; `invalid_request` when every weight is 0 */

@@ -14,7 +14,7 @@ import { readQuery, toSearchRequest } from './query.ts';
 import { createQueryVectors, type QueryParts } from './query-vectors.ts';
 import { searchForm, searchReply, searchRequest, similarQuery } from './schemas.ts';
 
-export interface SearchParts extends Omit<QueryParts, 'store' | 'maxPixels'> {
+export interface SearchParts extends Omit<QueryParts, 'store'> {
   readonly config: Pick<Config, 'images' | 'search'>;
   readonly store: Pick<VectorStore, 'getProduct' | 'search' | 'facets'>;
   /** Makes sure that the collection is there and the model is loaded. */
@@ -53,6 +53,7 @@ const searchRoute = createRoute({
     ...problems(
       ...failures,
       'body_too_large',
+      'server_busy',
       'unsupported_media_type',
       'text_not_supported',
       'image_url_invalid',
@@ -62,9 +63,18 @@ const searchRoute = createRoute({
       'image_path_forbidden',
       'image_too_large',
       'image_too_many_pixels',
+      'image_too_complex',
+      'image_too_small',
+      'image_aspect_ratio',
+      'image_blank',
+      'image_placeholder',
+      'image_decode_timeout',
+      'image_decoder_crashed',
       'image_unsupported',
       'image_corrupt',
+      'image_encoded',
       'image_host_busy',
+      'image_host_slow',
       'image_host_unknown',
       'image_server_error',
       'image_fetch_failed',
@@ -92,9 +102,10 @@ const similarRoute = createRoute({
   },
 });
 
-export function createSearchRoutes({ config, embedder, images, store, prepare }: SearchParts): ApiRouter {
+export function createSearchRoutes(parts: SearchParts): ApiRouter {
+  const { config, store, embedder, prepare } = parts;
   const routes = createRouter();
-  const vectors = createQueryVectors({ embedder, images, store, maxPixels: config.images.maxPixels });
+  const vectors = createQueryVectors(parts);
 
   routes.use(searchRoute.path, limitBody(toBodyBytes(config.images.maxBytes)));
   addBodyRoute(routes, searchRoute, async (c) => {

@@ -43,10 +43,10 @@ export async function findDuplicates(
   const { images, keys, plan } = await scanImages(backend, threshold, pause);
   const groups = createGroups(images.length);
   const firsts = joinSameBytes(images, groups);
-  await joinNear(backend, { images, keys, plan, firsts, groups, threshold, pause });
+  const comparedPairs = await joinNear(backend, { images, keys, plan, firsts, groups, threshold, pause });
 
   const found = toGroups(images, groups);
-  return { groups: found.slice(0, limit), images: images.length, totalGroups: found.length };
+  return { groups: found.slice(0, limit), images: images.length, totalGroups: found.length, comparedPairs };
 }
 
 interface Scanned {
@@ -107,13 +107,15 @@ interface NearSearch extends Scanned {
   readonly pause: Pause;
 }
 
-async function joinNear(backend: DuplicatesBackend, search: NearSearch): Promise<void> {
+/** @returns how many pairs of vectors were compared */
+async function joinNear(backend: DuplicatesBackend, search: NearSearch): Promise<number> {
   const { keys, plan, firsts, groups, threshold, pause, images } = search;
   const bits = plan.bits * plan.tables;
   const expected = plan.expectedDifference * bits;
   const limit = expected + DEVIATIONS * Math.sqrt(expected * (1 - plan.expectedDifference));
   const compared = new Set<number>();
   let pending: (readonly [number, number])[] = [];
+  let comparedPairs = 0;
 
   async function check(): Promise<void> {
     const indexes = [...new Set(pending.flat())];
@@ -125,6 +127,7 @@ async function joinNear(backend: DuplicatesBackend, search: NearSearch): Promise
       const cosine = toCosine(one, other);
       if (cosine >= threshold) groups.join(a, b, cosine);
     }
+    comparedPairs += pending.length;
     pending = [];
   }
 
@@ -149,6 +152,7 @@ async function joinNear(backend: DuplicatesBackend, search: NearSearch): Promise
     }
   }
   await check();
+  return comparedPairs;
 }
 
 /** In a crowd of the same picture, one of them stands for all: otherwise each would be compared with each. */

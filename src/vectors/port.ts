@@ -151,6 +151,8 @@ export interface Duplicates {
   readonly images: number;
   /** Groups found, also those beyond `limit`. */
   readonly totalGroups: number;
+  /** Pairs of images whose vectors were compared. */
+  readonly comparedPairs: number;
 }
 
 /** Images of at least two products that are the same picture, or nearly so. */

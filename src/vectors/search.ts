@@ -1,6 +1,6 @@
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { toDiverse } from './diversify.ts';
-import { fuseRanks } from './fusion.ts';
+import { fuseRanks, type RankedList } from './fusion.ts';
 import {
   type Hit,
   MAX_WINDOW,
@@ -35,8 +35,14 @@ export interface SearchBackend {
   getPayloads(ids: readonly string[]): Promise<readonly (PointPayload | null)[]>;
 }
 
+/**
+ * The first hits are fused from the best few of each part, which is quick; the others from all that a part may find.
+ * A deeper search finds the same first hits, so that no hit is on two pages.
+ */
+const FIRST_HITS = { fused: 100, depth: 200 } as const;
+
 /** How many of the best hits `diversify` puts in another order. The others follow by score. */
-const DIVERSIFIED = 200;
+const DIVERSIFIED = 100;
 
 interface Ranked extends Candidate {
   readonly matchedBy: readonly MatchedBy[];
@@ -55,9 +61,8 @@ export async function search(backend: SearchBackend, request: SearchRequest): Pr
     throw new VitrineError('invalid_request', 'The search names nothing to search with.');
   const end = offset + limit;
   const isSingle = parts.length === 1;
-  // Several parts are always ranked as deep, so that the order is the same for every page.
-  const depth = isSingle ? Math.max(end, diversify > 0 ? DIVERSIFIED : 0) : MAX_WINDOW;
-  const options = { limit: depth, withPayload: isSingle };
+  const depth = isSingle ? Math.max(end, diversify > 0 ? DIVERSIFIED : 0) : toFusionDepth(end);
+  const options = { limit: depth, withPayload: isSingle && diversify === 0 };
   const results = await Promise.all(
     parts.map(async (part) => ({ part, found: await backend.rank(part, request, options) })),
   );
@@ -75,11 +80,21 @@ function toRanked(results: readonly PartResult[]): readonly Ranked[] {
   );
 }
 
+function toFusionDepth(end: number): number {
+  return end <= FIRST_HITS.fused ? FIRST_HITS.depth : MAX_WINDOW;
+}
+
+/** @returns the keys with their scores: the first ones by the best few of each part, then the others */
+function fuse(lists: readonly RankedList[]): readonly (readonly [key: string, score: number])[] {
+  const shallow = lists.map(({ keys, weight }) => ({ keys: keys.slice(0, FIRST_HITS.depth), weight }));
+  const first = fuseRanks(shallow).slice(0, FIRST_HITS.fused);
+  const known = new Set(first.map(([key]) => key));
+  return [...first, ...fuseRanks(lists).filter(([key]) => !known.has(key))];
+}
+
 function toFused(results: readonly PartResult[], groupByProduct: boolean): readonly Ranked[] {
   const toKey = (candidate: Candidate) => (groupByProduct ? candidate.productId : candidate.id);
-  const fused = fuseRanks(
-    results.map(({ part, found }) => ({ keys: found.map(toKey), weight: part.weight })),
-  );
+  const fused = fuse(results.map(({ part, found }) => ({ keys: found.map(toKey), weight: part.weight })));
   const candidates = new Map<string, Candidate>();
   const matchedBy = new Map<string, Set<MatchedBy>>();
   // Vectors first: which image of a product is the best one is theirs to say; its words are the same for all.

@@ -139,7 +139,7 @@ function toFolded(text: string): string {
   return text
     .normalize('NFKD')
     .toLowerCase()
-    .replaceAll(/(?<=[\p{sc=Latin}\p{sc=Greek}][\u0300-\u036f]*)[\u0300-\u036f]/gu, '')
+    .replaceAll(/([\p{sc=Latin}\p{sc=Greek}])[\u0300-\u036f]+/gu, '$1')
     .normalize('NFC')
     .replaceAll(SPECIAL_LETTERS, (letter) => LETTERS[letter] ?? letter)
     .replaceAll(/['’]s(?![\p{L}\p{N}])/gu, '');

@@ -182,6 +182,19 @@ export function describeSearch({ openReady }: OpenStores): void {
       expect(pages.flatMap(toIds)).toEqual(all);
     });
 
+    it('shows each hit on one page only, far behind the first ones too', async () => {
+      const points = Array.from({ length: 420 }, (_, index) =>
+        toPoint(`p${index}`, index / 4, { name: index % 3 === 0 ? `Mug ${index}` : `Lamp ${index}` }),
+      );
+      const store = await openWith(points);
+      const parts = [byImage(), byWords('mug')];
+      const pages = await Promise.all(
+        Array.from({ length: 15 }, (_, page) => search(store, { parts, offset: page * 30, limit: 30 })),
+      );
+      expect(new Set(pages.flatMap(toIds)).size).toBe(420);
+      expect(pages.flatMap(toIds)).toHaveLength(420);
+    });
+
     it('applies the least cosine to vectors, and the rest to every part', async () => {
       const store = await openWith(MUGS);
       const scoreThreshold = Math.cos((35 * Math.PI) / 180);

@@ -37,6 +37,7 @@ const IDS_PER_REQUEST = 512;
 
 export function createQdrantRequests(connection: QdrantConnection, collection: string): QdrantRequests {
   const inCollection = { collection_name: collection };
+  const pointsPath = `/collections/${encodeURIComponent(collection)}/points`;
 
   async function call<T>(what: string, send: Send<T>, options?: CallOptions<T>): Promise<T> {
     const result = await connection.call(what, send, options);
@@ -50,12 +51,8 @@ export function createQdrantRequests(connection: QdrantConnection, collection: s
     withVector: string[] | false,
   ): AsyncGenerator<readonly Schemas['Record'][]> {
     for (const chunk of toChunks(ids, size)) {
-      yield await call('retrieve points', (api, options) =>
-        api.getPoints(
-          { ...inCollection, ids: [...chunk], with_payload: true, with_vector: withVector },
-          options,
-        ),
-      );
+      const body = { ids: chunk, with_payload: true, with_vector: withVector };
+      yield await call('retrieve points', connection.post<Schemas['Record'][]>(pointsPath, body));
     }
   }
 
@@ -93,18 +90,16 @@ export function createQdrantRequests(connection: QdrantConnection, collection: s
     async *scroll(filter, { withVector, payload, from }, pageSize = POINTS_PER_REQUEST) {
       let offset: Schemas['ScrollResult']['next_page_offset'] = from;
       do {
-        const page: Schemas['ScrollResult'] = await call('scroll points', (api, options) =>
-          api.scrollPoints(
-            {
-              ...inCollection,
-              filter,
-              limit: pageSize,
-              with_payload: typeof payload === 'boolean' ? payload : [...payload],
-              with_vector: withVector ? [VECTOR_NAME] : false,
-              ...(offset === undefined || offset === null ? {} : { offset }),
-            },
-            options,
-          ),
+        const body = {
+          filter,
+          limit: pageSize,
+          with_payload: payload,
+          with_vector: withVector ? [VECTOR_NAME] : false,
+          ...(offset === undefined || offset === null ? {} : { offset }),
+        };
+        const page: Schemas['ScrollResult'] = await call(
+          'scroll points',
+          connection.post<Schemas['ScrollResult']>(`${pointsPath}/scroll`, body),
         );
         yield page.points;
         offset = page.next_page_offset;
