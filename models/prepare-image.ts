@@ -84,9 +84,8 @@ async function toFit(
   wholeSize: Size,
   { size, fit, cropFrom, kernel, region }: Preprocessing,
 ): Promise<Raster> {
-  const box = toBox(wholeSize, region);
-  const image = region === undefined ? whole : whole.extract(box);
-  const source: Size = box;
+  const source = toBox(wholeSize, region);
+  const image = region === undefined ? whole : whole.extract(source);
   const target = toTarget(source, size, fit, cropFrom);
   // The centre of an image that is larger than the square.
   const window = {

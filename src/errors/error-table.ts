@@ -155,7 +155,7 @@ export const ERRORS = {
     422,
     'never',
     'The model has no text encoder',
-    'Search by image or product_id, or choose a model with a text encoder.',
+    'Search by words, image or product_id, or choose a model with a text encoder.',
   ),
 
   // Dependencies

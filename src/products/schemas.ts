@@ -29,7 +29,7 @@ export const listQuery = z.strictObject({
 });
 
 export const duplicatesQuery = z.strictObject({
-  threshold: z.coerce.number().min(0.8).max(1).default(0.97).openapi({
+  threshold: z.coerce.number().min(0.8).max(1).default(0.98).openapi({
     description: 'The least cosine similarity of two images that are nearly the same.',
   }),
   limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(100).openapi({

@@ -85,7 +85,7 @@ export function createQueryVectors(parts: QueryParts): QueryVectors {
     async ofText(text) {
       if (!embedder.model.hasText) {
         throw new VitrineError('text_not_supported', `The model ${embedder.model.id} has no text encoder.`, {
-          suggestion: `Search by image or product_id, or set MODEL to one of ${TEXT_MODEL_IDS.join(', ')}.`,
+          suggestion: `Search by words, image or product_id, or set MODEL to one of ${TEXT_MODEL_IDS.join(', ')}.`,
         });
       }
       return toOnly(await embedder.embedTexts([text]));

@@ -142,7 +142,9 @@ export function createSearchRoutes(parts: SearchParts): ApiRouter {
       filter: parseFilterQuery(filter),
       ...(scoreThreshold !== undefined && { scoreThreshold }),
     });
-    c.header('Cache-Control', `max-age=${FRESH_SECONDS}`);
+    // What a key or a session was needed for must not reach others through a shared cache.
+    const who = c.get('caller').name === null ? 'public' : 'private';
+    c.header('Cache-Control', `${who}, max-age=${FRESH_SECONDS}`);
     return c.json({ hits: hits.map(toWireHit), model: embedder.model.id }, 200);
   });
 

@@ -326,7 +326,7 @@ describe.each(['SQLite', 'Qdrant double'])('a shop with its vectors in %s', (kin
     test('with what a search by the product finds, and an ETag for caches', async () => {
       const first = await api.get('/products/CHR-001/similar?limit=4&category=chair&max_price=200');
       expect(first.status).toBe(200);
-      expect(first.headers.get('cache-control')).toBe('max-age=60');
+      expect(first.headers.get('cache-control')).toBe('public, max-age=60');
       const filter = { category: 'chair', price: { lte: 200 } };
       expect(first.body['hits']).toEqual(await search({ product_id: 'CHR-001', limit: 4, filter }));
       const app = (await import('../../src/http/app.ts')).createApp(context);
