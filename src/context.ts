@@ -9,6 +9,7 @@ import { createLogger, type Logger } from './observability/logger.ts';
 import { systemClock } from './observability/system-clock.ts';
 import type { JobQueue } from './queue/port.ts';
 import type { VectorStore } from './vectors/port.ts';
+import { createWebhookSender, type WebhookSender } from './webhooks/sender.ts';
 
 /**
  * Everything that the API and the workers are made of. A part is made when it is first asked for, and connects when
@@ -22,6 +23,7 @@ export interface Context extends AsyncDisposable {
   readonly store: VectorStore;
   readonly embedder: Embedder;
   readonly images: ImageSource;
+  readonly webhooks: WebhookSender;
 }
 
 /** Parts to use instead of those the configuration would choose. The context doesn't close them. */
@@ -64,6 +66,7 @@ export async function createContext(
   const images = lazy(() =>
     createImageSource({ ...config.images, connectionsPerHost: config.worker.concurrency }),
   );
+  const webhooks = lazy(() => createWebhookSender({ webhooks: config.webhooks, clock }));
   const embedder = lazy(() =>
     createEmbedder(config.model, { collectionModel: () => context.store.collectionModel(), logger }),
   );
@@ -83,6 +86,9 @@ export async function createContext(
     },
     get images() {
       return overrides.images ?? images();
+    },
+    get webhooks() {
+      return overrides.webhooks ?? webhooks();
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };

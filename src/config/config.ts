@@ -69,6 +69,13 @@ export interface Config {
     readonly maxBytes: number;
     readonly maxPixels: number;
   };
+  readonly webhooks: {
+    /** All of them sign; none: `callback_url` is refused. */
+    readonly secrets: readonly string[];
+    /** Hosts and networks that may be reported to although their addresses are private. */
+    readonly allowedHosts: readonly string[];
+    readonly timeoutMs: number;
+  };
 }
 
 interface Fault {
@@ -170,6 +177,11 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
       timeoutMs: settings.IMAGE_TIMEOUT_MS,
       maxBytes: settings.IMAGE_MAX_BYTES,
       maxPixels: settings.IMAGE_MAX_PIXELS,
+    },
+    webhooks: {
+      secrets: settings.WEBHOOK_SECRETS,
+      allowedHosts: settings.WEBHOOK_ALLOWED_HOSTS,
+      timeoutMs: settings.WEBHOOK_TIMEOUT_MS,
     },
   });
 }

@@ -11,6 +11,7 @@ export const TOPICS = {
   model: 'The model',
   worker: 'Workers',
   images: 'Images',
+  webhooks: 'Webhooks',
   compose: 'docker compose',
 } as const;
 
@@ -92,6 +93,23 @@ const list = (values: string): Kind<readonly string[]> => ({
   ),
   values: `${values}, separated by commas`,
 });
+
+/** As Standard Webhooks has them: 24 to 64 bytes in base64. */
+const isWebhookSecret = (text: string): boolean => {
+  const bytes = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(text)?.[1];
+  const length = bytes === undefined ? 0 : Buffer.from(bytes, 'base64').length;
+  return length >= 24 && length <= 64;
+};
+
+const webhookSecrets: Kind<readonly string[]> = {
+  check: z
+    .string()
+    .transform((value) => value.split(/[\s,]+/).filter((part) => part !== ''))
+    .refine((secrets) => secrets.every(isWebhookSecret), {
+      error: 'must be secrets of the form whsec_ and 24 to 64 bytes in base64, separated by commas',
+    }),
+  values: '`whsec_` and 24 to 64 bytes in base64, separated by commas',
+};
 
 const folder: Kind<string> = { check: z.string().transform((value) => resolve(value)), values: 'a folder' };
 
@@ -360,6 +378,30 @@ export const SETTINGS = {
     integer(10_000, 1_000_000_000),
     '50000000',
     'Largest width times height; half of it for progressive JPEG, interlaced PNG, WebP and GIF, and a fifth for AVIF, which are decoded as a whole.',
+  ),
+
+  WEBHOOK_SECRETS: setting(
+    'webhooks',
+    webhookSecrets,
+    '',
+    'Sign the reports to `callback_url`; each signs, so that they can be rotated. Make one with `echo whsec_$(openssl rand -base64 32)`. Without any, `callback_url` is refused.',
+  ),
+  WEBHOOK_SECRETS_FILE: optional(
+    'webhooks',
+    text('a file'),
+    'A file that holds these secrets instead, one per line.',
+  ),
+  WEBHOOK_ALLOWED_HOSTS: setting(
+    'webhooks',
+    list('hosts'),
+    '',
+    'Hosts and networks that may be reported to although their addresses are private.',
+  ),
+  WEBHOOK_TIMEOUT_MS: setting(
+    'webhooks',
+    integer(100, 60_000),
+    '15000',
+    'Time within which a receiver must answer.',
   ),
 } as const satisfies Record<string, Setting>;
 

@@ -19,6 +19,7 @@ import { createErrorHandler, toProblemResponse } from '../routing/problem.ts';
 import { type ApiEnv, type ApiRouter, createRouter } from '../routing/router.ts';
 import { createSearchRoutes } from '../search/routes.ts';
 import type { VectorStore } from '../vectors/port.ts';
+import { createWebhookRoutes } from '../webhooks/routes.ts';
 import { type ApiQueue, createHealthRoutes } from './health.ts';
 import { createPageRoutes } from './pages.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
@@ -73,6 +74,7 @@ export function createApp(context: ApiParts, readiness: Readiness = createReadin
   app.route('/', createJobRoutes(parts));
   app.route('/', createQueueRoutes(parts));
   app.route('/', createDeadLetterRoutes(parts));
+  app.route('/', createWebhookRoutes(parts));
   app.route('/', createSearchRoutes({ ...parts, prepare }));
   app.route('/', createProductRoutes({ ...parts, prepareStore }));
   app.route('/', createHealthRoutes(parts, readiness));

@@ -99,7 +99,7 @@ export function createHttpImages(settings: HttpSettings): HttpImages {
 }
 
 /** Literal addresses are checked before the socket is made, names when they are resolved by the socket itself. */
-function createGuardedConnector(guard: AddressGuard, timeoutMs: number): buildConnector.connector {
+export function createGuardedConnector(guard: AddressGuard, timeoutMs: number): buildConnector.connector {
   const connectNamed = buildConnector({ timeout: timeoutMs });
   // The types of `lookup` and of the options are joined by undici at run time: it hands all of them to net.connect.
   const connectChecked = buildConnector({

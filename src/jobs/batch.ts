@@ -5,9 +5,8 @@ import { toVitrineError, VitrineError } from '../errors/vitrine-error.ts';
 import type { JobQueue, NewJob } from '../queue/port.ts';
 import { parseBodyKind, readJson, readLines } from '../routing/body.ts';
 import { invalidRequest } from '../routing/faults.ts';
-import type { ImageLimits } from '../routing/image-fields.ts';
 import { decodeUtf8, parseJson } from '../routing/json.ts';
-import { type JobRequest, parseJobRequest } from './job-request.ts';
+import { type JobLimits, type JobRequest, parseJobRequest } from './job-request.ts';
 import { MAX_BATCH_JOBS } from './schemas.ts';
 
 /** Jobs that are parsed before other requests get a turn. */
@@ -33,7 +32,7 @@ export interface Batch {
  * @throws VitrineError `unsupported_media_type`, `invalid_json`, `invalid_request` when there is no job,
  * `body_too_large` when there are too many
  */
-export async function readBatch(c: Context, limits: ImageLimits): Promise<Batch> {
+export async function readBatch(c: Context, limits: JobLimits): Promise<Batch> {
   const isJson = parseBodyKind(c, ['json', 'ndjson']) === 'json';
   const parsers = isJson ? await readArray(c) : await readNdjson(c);
   if (parsers.length === 0) throw invalidRequest([{ path: '', message: 'must have at least 1 job' }]);

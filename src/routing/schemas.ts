@@ -34,6 +34,15 @@ const httpUrl = (value: string): boolean => {
   );
 };
 
+export const callbackUrl = z
+  .string()
+  .max(2048)
+  .refine(httpUrl, { error: 'must be an absolute http or https URL without credentials' })
+  .openapi({
+    description: 'Gets a signed POST when the job has ended. Needs WEBHOOK_SECRETS.',
+    example: 'https://shop.example.com/hooks/vitrine',
+  });
+
 /** Where an image's bytes are; which of them must be given is the request's own rule. */
 export const imageFields = {
   image_url: z

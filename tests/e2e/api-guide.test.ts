@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
+import type { Context } from '../../src/context.ts';
 import { startServer } from '../../src/http/server.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
 import { drawImage } from '../support/images.ts';
@@ -56,7 +57,7 @@ test('every address of the API is in the guide, and every answer shown is as doc
   );
 });
 
-async function indexChair(url: string, context: Parameters<typeof startServer>[0]): Promise<void> {
+async function indexChair(url: string, context: Context): Promise<void> {
   const { createWorker } = await import('../../workers/worker.ts');
   const body = new FormData();
   body.append('product_id', 'chair-7');

@@ -6,7 +6,7 @@ import { type JobQueue, type NewJob, toLeaseTimes } from '../../src/queue/port.t
 import { createRedisQueue } from '../../src/queue/redis/queue.ts';
 import { createSpooledQueue, type SpooledQueue } from '../../src/queue/spool/spooled-queue.ts';
 import { createTempFolder } from '../support/context.ts';
-import { newJob } from '../support/jobs.ts';
+import { newJob, toImageData } from '../support/jobs.ts';
 import { type RedisServer, startRedis, whyNoRedis } from '../support/redis-server.ts';
 import { until } from '../support/until.ts';
 
@@ -100,7 +100,7 @@ describe.skipIf(reason !== null)('a queue with a spool, before a real Redis', ()
     const queue = stack.use(create());
     await untilForwarded(queue);
     const { jobs } = await queue.claim({ workerId: 'worker', claimId: 'claim', max: 10 });
-    expect(jobs.map(({ data }) => data.image)).toEqual([newer.data.image]);
+    expect(jobs.map((job) => toImageData(job).image)).toEqual([newer.data.image]);
   });
 
   test('a delay counts from the acceptance', async () => {

@@ -149,7 +149,7 @@ describe('the format of the queue file', () => {
   }
 
   it('is refused when it is newer', async () => {
-    await using queue = open(write('PRAGMA user_version = 3;'));
+    await using queue = open(write('PRAGMA user_version = 4;'));
     await expect(queue.ping()).rejects.toMatchObject({ code: 'queue_format' });
     await expect(queue.enqueue([newJob('a')])).rejects.toMatchObject({ code: 'queue_format' });
   });

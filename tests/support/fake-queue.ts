@@ -1,7 +1,8 @@
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { Clock } from '../../src/observability/clock.ts';
-import type { Stage } from '../../src/queue/job.ts';
+import type { ImageJobData, Stage } from '../../src/queue/job.ts';
 import type {
+  Claimed,
   ClaimedJob,
   ClaimRequest,
   JobQueue,
@@ -34,12 +35,13 @@ export interface FakeQueue extends JobQueue {
   refuses(settlement: Settlement): boolean;
 }
 
-export function newClaimedJob(id: string, over: Partial<ClaimedJob> = {}): ClaimedJob {
+export function newClaimedJob(id: string, over: Partial<Claimed<ImageJobData>> = {}): Claimed<ImageJobData> {
   return {
     id,
     token: `token-${id}`,
     key: `key-${id}`,
     data: {
+      kind: 'image',
       productId: id,
       imageId: 'main',
       image: { kind: 'url', url: `http://images.example/${id}` },
@@ -166,6 +168,7 @@ export function createFakeQueue(clock: Clock): FakeQueue {
     },
     status: notUsed,
     list: notUsed,
+    deliveries: notUsed,
     cancel: notUsed,
     redrive: notUsed,
     purgeDead: notUsed,

@@ -3,6 +3,7 @@ import type { Embedder, EmbedderModel, PreparedImage } from '../../models/embedd
 import { parseConfig } from '../../src/config/config.ts';
 import type { ImageSource } from '../../src/images/port.ts';
 import type { PointPayload, UpsertOutcome, VectorStore } from '../../src/vectors/port.ts';
+import type { WebhookSender } from '../../src/webhooks/sender.ts';
 import { createWorker, type Worker, type WorkerCounts, type WorkerParts } from '../../workers/worker.ts';
 import { createFakeClock, type FakeClock } from './fake-clock.ts';
 import { createFakeQueue, type FakeQueue, newClaimedJob } from './fake-queue.ts';
@@ -115,7 +116,11 @@ export function createFakeWorld(
     EMBEDDING_THREADS: '1',
     ...environment,
   });
-  const parts = { config, logger, clock, queue, store, embedder, images, prepare, ...over };
+  const webhooks: WebhookSender = {
+    send: async () => 204,
+    async [Symbol.asyncDispose]() {},
+  };
+  const parts = { config, logger, clock, queue, store, embedder, images, webhooks, prepare, ...over };
 
   return {
     clock,

@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/config.ts';
 import type { ErrorCode } from '../../src/errors/error-table.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
-import type { JobResult } from '../../src/queue/job.ts';
-import type { ClaimedJob } from '../../src/queue/port.ts';
+import type { ImageJobData, JobResult } from '../../src/queue/job.ts';
+import type { Claimed } from '../../src/queue/port.ts';
 import { runAttempt } from '../../workers/attempt.ts';
 import { type HeldJob, Stopped } from '../../workers/held-jobs.ts';
 import { createFakeClock } from '../support/fake-clock.ts';
@@ -13,7 +13,7 @@ const result: JobResult = { outcome: 'indexed', pointId: 'p', collection: 'c', m
 const defaults = parseConfig({ DATA_DIR: '/nowhere' });
 const DAY_MS = 24 * 3_600_000;
 
-function hold(over: Partial<ClaimedJob> = {}): HeldJob {
+function hold(over: Partial<Claimed<ImageJobData>> = {}): HeldJob {
   const job = newClaimedJob('job', over);
   return { job, abort: new AbortController(), heldAt: 0, stage: 'waiting', workedMs: 0 };
 }
@@ -21,7 +21,7 @@ function hold(over: Partial<ClaimedJob> = {}): HeldJob {
 /** The outcome of an attempt whose pipeline fails with the code. */
 function failWith(
   code: ErrorCode,
-  over: Partial<ClaimedJob> = {},
+  over: Partial<Claimed<ImageJobData>> = {},
   { config = defaults, retryAfterMs }: { config?: typeof defaults; retryAfterMs?: number } = {},
 ) {
   const error = new VitrineError(code, 'It failed.', retryAfterMs === undefined ? {} : { retryAfterMs });

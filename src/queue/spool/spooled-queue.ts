@@ -204,6 +204,7 @@ function toView({ job, acceptedUs, endedAt, state, error }: SpooledJob): JobView
     key: job.key,
     productId: job.data.productId,
     imageId: job.data.imageId,
+    delivery: null,
     status: state === 'cancelled' || state === 'refused' ? ends[state] : toWaitingStatus(job),
     stage: null,
     priority: job.priority,

@@ -1,9 +1,10 @@
-import { AGED_TURN, type JobData, PRIORITIES } from '../job.ts';
-import { CLAIM_MAX_BYTES, type Claim, type ClaimedJob, type ClaimRequest } from '../port.ts';
+import { AGED_TURN, type ImageJobData, type JobData, PRIORITIES } from '../job.ts';
+import { CLAIM_MAX_BYTES, type Claim, type ClaimedJob, type ClaimRequest, type Delivery } from '../port.ts';
 import { HOST_PACE } from '../shared.ts';
 import { type Jobs, parseJson } from './jobs.ts';
 import type { JobRow } from './schema.ts';
 import type { Host, Transitions } from './transitions.ts';
+import { toView } from './views.ts';
 
 /** Jobs of paused hosts that one claim moves out of the lines. */
 const MAX_PARKED = 500;
@@ -17,6 +18,19 @@ export function createClaim(jobs: Jobs, transitions: Transitions, leaseMs: numbe
     );
   const dueHosts = (now: number) =>
     jobs.all<Host>('SELECT * FROM hosts WHERE nextAt <= ? ORDER BY nextAt', now);
+
+  /** Undefined when it is damaged. */
+  function readData(job: JobRow): JobData | undefined {
+    const payload = jobs.payload(job.id);
+    if (job.delivers === null) {
+      // Earlier versions stored no kind.
+      const data = parseJson<ImageJobData>(payload);
+      return data && { ...data, kind: 'image' };
+    }
+    const ended = parseJson<JobRow>(payload);
+    const { url } = JSON.parse(job.delivers) as Delivery;
+    return ended && { kind: 'delivery', url, job: toView(ended, ended.status, null) };
+  }
 
   /** The job whose turn it is: by priority, but every so many turns the one that has waited longest. */
   function pick(suspect: boolean): JobRow | undefined {
@@ -36,7 +50,7 @@ export function createClaim(jobs: Jobs, transitions: Transitions, leaseMs: numbe
 
     /** @returns whether it was claimed: an unreadable one goes to the dead letters instead */
     function lease(job: JobRow): boolean {
-      const data = parseJson<JobData>(jobs.payload(job.id));
+      const data = readData(job);
       if (data === undefined) {
         transitions.failUnreadable(job, now);
         return false;
@@ -83,7 +97,7 @@ export function createClaim(jobs: Jobs, transitions: Transitions, leaseMs: numbe
   function held(ids: readonly string[], claimId: string, now: number): ClaimedJob[] {
     return ids.flatMap((id) => {
       const job = jobs.find(id);
-      const data = parseJson<JobData>(jobs.payload(id));
+      const data = job === undefined ? undefined : readData(job);
       return job?.token === claimId && data !== undefined ? [toClaimedJob(job, data, now)] : [];
     });
   }
@@ -120,11 +134,12 @@ export function createClaim(jobs: Jobs, transitions: Transitions, leaseMs: numbe
 
 function toClaimedJob(job: JobRow, data: JobData, now: number): ClaimedJob {
   const { id, key, version, sequence, priority, maxAttempts, crashes, leasedMs } = job;
-  return {
-    ...{ id, key, data, version, sequence, priority, maxAttempts, crashes, leasedMs },
+  const lease = {
+    ...{ id, key, version, sequence, priority, maxAttempts, crashes, leasedMs },
     token: job.token ?? '',
     attempt: job.attempts,
     redelivered: job.deliveries > 1,
     deferredMs: job.deferredAt === null ? 0 : Math.max(0, now - job.deferredAt),
   };
+  return data.kind === 'image' ? { ...lease, data } : { ...lease, data };
 }

@@ -1,5 +1,5 @@
 import type { VitrineError } from '../../errors/vitrine-error.ts';
-import { toImageHost } from '../job.ts';
+import { mergeCallbacks, toCallback, toImageHost } from '../job.ts';
 import type { EnqueuedJob, NewJob } from '../port.ts';
 import { higherOf, isNewer, toQueueFull } from '../shared.ts';
 import {
@@ -7,12 +7,13 @@ import {
   countDelayed,
   countQueued,
   type Jobs,
+  toCallbacks,
   toDue,
   toLine,
   toPosition,
   toStatus,
 } from './jobs.ts';
-import type { JobRow } from './schema.ts';
+import { type JobRow, toNewRow } from './schema.ts';
 import type { Transitions } from './transitions.ts';
 
 export interface AbsorbedRow {
@@ -60,7 +61,10 @@ export function createEnqueue(jobs: Jobs, transitions: Transitions) {
     const [newest] = siblings
       .filter((other) => other.cancelRequested === 0 && toDue(other, now) <= due && isNewer(other, record))
       .sort((a, b) => (isNewer(a, b) ? -1 : 1));
-    if (newest !== undefined) return absorb(job.id, newest, false, now);
+    if (newest !== undefined) {
+      if (record.callbacks !== null) jobs.save({ ...newest, callbacks: joinCallbacks(newest, record) });
+      return absorb(job.id, newest, false, now);
+    }
 
     const data = JSON.stringify(job.data);
     record.bytes = Buffer.byteLength(data);
@@ -78,7 +82,8 @@ export function createEnqueue(jobs: Jobs, transitions: Transitions) {
     const { attempts, deliveries, leasedMs, deferredAt, error, bytes, inlineBytes } = record;
     Object.assign(carrier, { attempts, deliveries, leasedMs, deferredAt, error, bytes, inlineBytes });
     const { availableAt, maxAttempts, host } = record;
-    Object.assign(carrier, { availableAt, maxAttempts, host, version, sequence });
+    const callbacks = joinCallbacks(carrier, record);
+    Object.assign(carrier, { availableAt, maxAttempts, host, version, sequence, callbacks });
     carrier.priority = [record, ...others].reduce(
       (high, { priority }) => higherOf(high, priority),
       carrier.priority,
@@ -133,30 +138,25 @@ export function createEnqueue(jobs: Jobs, transitions: Transitions) {
   return { enqueue, findAbsorbed };
 }
 
+function joinCallbacks(first: JobRow, second: JobRow): string | null {
+  const joined = mergeCallbacks(toCallbacks(first), toCallbacks(second));
+  return joined.length === 0 ? null : JSON.stringify(joined);
+}
+
 const countPending = (byPlace: Counts): number =>
   countQueued(byPlace) + countDelayed(byPlace) + byPlace.processing;
 
 function toRecord(job: NewJob, order: { version: number; sequence: number }, now: number): JobRow {
-  const { id, key, priority, maxAttempts, notBefore, ageMs = 0 } = job;
+  const { id, key, priority, maxAttempts, notBefore, callbackUrl, ageMs = 0 } = job;
   const { productId, imageId, image } = job.data;
   const enqueuedAt = now - Math.round(ageMs);
   const availableAt =
     notBefore === undefined
       ? null
       : Math.ceil('delayMs' in notBefore ? enqueuedAt + notBefore.delayMs : notBefore.atMs);
-  return {
+  return toNewRow({
     ...{ id, key, productId, imageId, priority, maxAttempts, enqueuedAt, availableAt, ...order },
-    ...{ status: 'queued', waitsFor: null, turn: order.sequence, since: order.sequence },
-    ...{ host: toImageHost(image), attempts: 0, crashes: 0, deliveries: 0, leasedMs: 0, cancelRequested: 0 },
-    ...{
-      startedAt: null,
-      endedAt: null,
-      leaseUntil: null,
-      deferredAt: null,
-      token: null,
-      settledToken: null,
-    },
-    ...{ workerId: null, stage: null, processingMs: null, error: null, result: null, history: '[]' },
-    ...{ bytes: 0, inlineBytes: 0 },
-  };
+    host: toImageHost(image),
+    callbacks: callbackUrl === undefined ? null : JSON.stringify([toCallback(callbackUrl)]),
+  });
 }

@@ -1,6 +1,6 @@
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
 import { createStatements } from '../../sqlite/database.ts';
-import type { JobStatus, Priority } from '../job.ts';
+import type { Callback, JobStatus, Priority } from '../job.ts';
 import { higherThan } from '../shared.ts';
 import { IN_LINE, type JobRow, LIVE, type Place } from './schema.ts';
 
@@ -104,6 +104,9 @@ export const toDue = (job: JobRow, now: number): number =>
 /** As a reader sees it: a delayed job whose time has come is queued, though only a claim moves it. */
 export const toStatus = (job: JobRow, now: number): JobStatus =>
   job.waitsFor === 'time' && toDue(job, now) === 0 ? 'queued' : job.status;
+
+export const toCallbacks = ({ callbacks }: JobRow): readonly Callback[] =>
+  parseJson<Callback[]>(callbacks) ?? [];
 
 /** Undefined when there is none, or it is damaged. */
 export function parseJson<T>(json: string | null | undefined): T | undefined {

@@ -182,6 +182,7 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
 
     stats: () => read(({ views }, now) => views.stats(now)),
     list: (request) => read(({ views }, now) => views.list(request, now)),
+    deliveries: (request) => read(({ views }, now) => views.deliveries(request, now)),
 
     cancel: (id) =>
       write(({ jobs, transitions, findAbsorbed }, now) => {

@@ -3,7 +3,7 @@ import { VitrineError } from '../../errors/vitrine-error.ts';
 import { writeTransaction } from '../../sqlite/database.ts';
 import type { JobStatus, Priority, Stage } from '../job.ts';
 
-const FORMAT = 2;
+const FORMAT = 3;
 
 /** What a waiting job waits for, other than a worker. */
 export type WaitsFor = 'time' | 'host' | 'sibling';
@@ -53,12 +53,70 @@ export interface JobRow {
   /** Of the payload; `inlineBytes` is 0 when the image is elsewhere, or was dropped. */
   bytes: number;
   inlineBytes: number;
+  /** Callbacks, as a JSON list, that the end of the job is reported to; null when there are none. */
+  callbacks: string | null;
+  /** A Delivery as JSON: this job reports the end of another, whose row is its payload. Null for an image. */
+  readonly delivers: string | null;
+}
+
+/** The row of a job that waits and was never claimed, with these columns. */
+export function toNewRow(
+  job: Pick<
+    JobRow,
+    | 'id'
+    | 'key'
+    | 'productId'
+    | 'imageId'
+    | 'priority'
+    | 'version'
+    | 'sequence'
+    | 'maxAttempts'
+    | 'enqueuedAt'
+  > &
+    Partial<JobRow>,
+): JobRow {
+  return {
+    ...{
+      status: 'queued',
+      waitsFor: null,
+      turn: job.sequence,
+      since: job.sequence,
+      host: null,
+      availableAt: null,
+    },
+    ...{
+      attempts: 0,
+      crashes: 0,
+      deliveries: 0,
+      leasedMs: 0,
+      cancelRequested: 0,
+      startedAt: null,
+      endedAt: null,
+    },
+    ...{ leaseUntil: null, deferredAt: null, token: null, settledToken: null, workerId: null, stage: null },
+    ...{ processingMs: null, error: null, result: null, history: '[]', bytes: 0, inlineBytes: 0 },
+    ...{ callbacks: null, delivers: null },
+    ...job,
+  };
 }
 
 // Conditions that the partial indexes and the queries share, word by word.
 export const IN_LINE = "place IN ('high', 'normal', 'low', 'suspects', 'sibling')";
 export const LIVE = "status IN ('queued', 'delayed', 'processing')";
-export const FORGETTABLE = "status IN ('queued', 'delayed', 'processing', 'failed')";
+export const FORGETTABLE = "delivers IS NULL AND status IN ('queued', 'delayed', 'processing', 'failed')";
+
+/** What came with the third format. */
+const DELIVERIES = `
+  CREATE INDEX jobsOfProduct ON jobs (productId) WHERE ${FORGETTABLE};
+  CREATE INDEX jobsThatReport ON jobs (sequence) WHERE delivers IS NOT NULL;
+`;
+const FROM_SECOND_FORMAT = `
+  ALTER TABLE jobs ADD COLUMN callbacks TEXT;
+  ALTER TABLE jobs ADD COLUMN delivers TEXT;
+  DROP INDEX jobsOfProduct;
+  ${DELIVERIES}
+  PRAGMA user_version = ${FORMAT};
+`;
 
 const SCHEMA = `
   CREATE TABLE jobs (
@@ -72,6 +130,7 @@ const SCHEMA = `
     endedAt INTEGER, leaseUntil INTEGER, leasedMs INTEGER NOT NULL, deferredAt INTEGER, token TEXT,
     settledToken TEXT, workerId TEXT, stage TEXT, cancelRequested INTEGER NOT NULL, processingMs INTEGER,
     error TEXT, result TEXT, history TEXT NOT NULL, bytes INTEGER NOT NULL, inlineBytes INTEGER NOT NULL,
+    callbacks TEXT, delivers TEXT,
     place TEXT NOT NULL AS (CASE
       WHEN status NOT IN ('queued', 'delayed') THEN status
       WHEN waitsFor IS NOT NULL THEN waitsFor
@@ -86,7 +145,7 @@ const SCHEMA = `
   CREATE INDEX jobsByStatus ON jobs (status, since);
   CREATE INDEX jobsDead ON jobs (errorCode, since) WHERE status = 'failed';
   CREATE INDEX jobsDeadInline ON jobs (since, inlineBytes) WHERE status = 'failed' AND inlineBytes > 0;
-  CREATE INDEX jobsOfProduct ON jobs (productId) WHERE ${FORGETTABLE};
+  ${DELIVERIES}
   CREATE INDEX jobsOfImage ON jobs (key) WHERE ${LIVE};
   CREATE UNIQUE INDEX oneDuePerImage ON jobs (key) WHERE ${IN_LINE} OR place = 'host';
   CREATE UNIQUE INDEX oneRunningPerImage ON jobs (key) WHERE place = 'processing';
@@ -145,9 +204,9 @@ export const FLUSH = `
 `;
 
 /**
- * Creates the tables unless they are there; several processes may do it at once. Tables of the previous format are
- * replaced when nothing in them is worth keeping.
- * @throws VitrineError `queue_format` for a newer format, or an older one that still has jobs
+ * Creates the tables unless they are there; several processes may do it at once. Tables of the second format
+ * are brought up to date; those of the first are replaced when nothing in them is worth keeping.
+ * @throws VitrineError `queue_format` for a newer format, or the first one when it still has jobs
  */
 export async function ensureSchema(database: DatabaseSync): Promise<void> {
   const readFormat = () => Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
@@ -156,6 +215,10 @@ export async function ensureSchema(database: DatabaseSync): Promise<void> {
     const format = readFormat();
     if (format === FORMAT) return;
     if (format > FORMAT) throw toFormatError(`format ${format}, this version of Vitrine knows ${FORMAT}`);
+    if (format === 2) {
+      database.exec(FROM_SECOND_FORMAT);
+      return;
+    }
     const sequence = format === 0 ? 0 : dropFirstFormat(database);
     database.exec(SCHEMA);
     database.prepare("UPDATE meta SET value = ? WHERE name = 'sequence'").run(sequence);

@@ -1,8 +1,10 @@
-import { type JobError, type JobStatus, MAX_CRASHES, MAX_HISTORY } from '../job.ts';
-import type { AttemptRecord, Settlement } from '../port.ts';
+import { v7 as uuidv7 } from 'uuid';
+import { ENDED_STATUSES, type JobError, type JobStatus, MAX_CRASHES, MAX_HISTORY } from '../job.ts';
+import type { AttemptRecord, Delivery, Settlement } from '../port.ts';
+import { DELIVERY_RETRY } from '../retry-policy.ts';
 import { DURATIONS_KEPT, HOST_PACE, higherOf, isNewer, RATE_WINDOW_S, toJobError } from '../shared.ts';
-import { type Jobs, parseJson, toDue } from './jobs.ts';
-import type { JobRow } from './schema.ts';
+import { type Jobs, parseJson, toCallbacks, toDue } from './jobs.ts';
+import { type JobRow, toNewRow } from './schema.ts';
 
 const MAX_PROMOTED = 500;
 
@@ -38,15 +40,38 @@ export function createTransitions(jobs: Jobs) {
     setStatus(job, job.waitsFor === 'time' || job.waitsFor === 'host' ? 'delayed' : 'queued');
   }
 
-  function finish(job: JobRow, status: 'completed' | 'failed' | 'cancelled', now: number): void {
+  /** Ends a job: one that waits or runs, or a dead letter, whose failure was reported before. */
+  function finish(job: JobRow, status: Delivery['end'], now: number): void {
+    const wasEnded = ENDED_STATUSES.includes(job.status);
     setStatus(job, status);
     Object.assign(job, { waitsFor: null, availableAt: null, token: null, endedAt: now });
     if (status !== 'failed') {
       jobs.dropPayload(job.id);
       job.inlineBytes = 0;
     }
-    jobs.add(status, 1);
+    if (job.delivers === null) jobs.add(status, 1);
     jobs.save(job);
+    if (!wasEnded) reportEnd(job, status, now);
+  }
+
+  /**
+   * Adds a delivery to each address that wants to hear of the end of a job. Nothing stands between an end and its
+   * delivery: both are in the same transaction.
+   */
+  function reportEnd(job: JobRow, end: Delivery['end'], now: number): void {
+    for (const { url, host } of toCallbacks(job)) {
+      const delivers: Delivery = { jobId: job.id, url, end };
+      const { productId, imageId } = job;
+      const [id, sequence, payload] = [uuidv7(), jobs.nextSequence(), JSON.stringify(job)];
+      const delivery = toNewRow({
+        ...{ id, key: id, productId, imageId, host, sequence, version: sequence, enqueuedAt: now },
+        ...{ priority: 'high', maxAttempts: DELIVERY_RETRY.attempts },
+        ...{ delivers: JSON.stringify(delivers), bytes: Buffer.byteLength(payload) },
+      });
+      place(delivery, undefined, now);
+      jobs.insert(delivery);
+      jobs.setPayload(id, payload);
+    }
   }
 
   /**
@@ -82,7 +107,7 @@ export function createTransitions(jobs: Jobs) {
     jobs.save(followUp);
   }
 
-  function end(job: JobRow, status: 'completed' | 'failed' | 'cancelled', now: number): void {
+  function end(job: JobRow, status: Delivery['end'], now: number): void {
     finish(job, status, now);
     releaseFollowUp(job.key, now);
   }
@@ -156,7 +181,8 @@ export function createTransitions(jobs: Jobs) {
     job.settledToken = settlement.token;
     if ('processingMs' in settlement) {
       job.processingMs = Math.round(settlement.processingMs);
-      countAttempt(settlement.kind === 'complete', settlement.processingMs, now);
+      // Rates and times are those of images.
+      if (job.delivers === null) countAttempt(settlement.kind === 'complete', settlement.processingMs, now);
       speedUp(job.host);
     }
     switch (settlement.kind) {

@@ -1,5 +1,13 @@
-import { type JobError, type JobResult, PRIORITIES, type Priority } from '../job.ts';
-import type { AttemptRecord, JobPage, JobView, ListRequest, QueueStats } from '../port.ts';
+import { type JobError, type JobResult, type JobStatus, PRIORITIES, type Priority } from '../job.ts';
+import type {
+  AttemptRecord,
+  DeliveriesRequest,
+  Delivery,
+  JobPage,
+  JobView,
+  ListRequest,
+  QueueStats,
+} from '../port.ts';
 import {
   MAX_LISTED_HOSTS,
   parseCursor,
@@ -38,20 +46,6 @@ export function createViews(jobs: Jobs) {
     return sums ?? { completed: 0, ended: 0 };
   }
 
-  function toView(job: JobRow, now: number, position: number | null, etaMs: number | null): JobView {
-    const { id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes } = job;
-    const { enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, stage } = job;
-    return {
-      ...{ id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage },
-      ...{ enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, position, etaMs },
-      status: toStatus(job, now),
-      lastError: parseJson<JobError>(job.error) ?? null,
-      result: parseJson<JobResult>(job.result) ?? null,
-      cancelRequested: job.cancelRequested === 1,
-      history: parseJson<AttemptRecord[]>(job.history) ?? [],
-    };
-  }
-
   function countListed({ status, code }: ListRequest, now: number): number {
     const byPlace = jobs.counts();
     if (status === 'queued') return countQueued(byPlace) + sum(countDue(now));
@@ -65,7 +59,8 @@ export function createViews(jobs: Jobs) {
     view(job: JobRow, now: number): JobView {
       const position = jobs.position(job);
       const perSecond = readRates(now).completed / RATE_WINDOW_S;
-      return toView(job, now, position, toEtaMs(position, perSecond, jobs.meta('paused') === 1));
+      const etaMs = toEtaMs(position, perSecond, jobs.meta('paused') === 1);
+      return { ...toView(job, toStatus(job, now), position), etaMs };
     },
 
     list(request: ListRequest, now: number): JobPage {
@@ -89,9 +84,24 @@ export function createViews(jobs: Jobs) {
       const page = rows.slice(0, limit);
       return {
         // Counting the position of each would take too long.
-        jobs: page.map((job) => toView(job, now, null, null)),
+        jobs: page.map((job) => toView(job, toStatus(job, now), null)),
         nextCursor: rows.length > limit ? String(page.at(-1)?.since) : null,
         total: countListed(request, now),
+      };
+    },
+
+    deliveries({ limit, cursor }: DeliveriesRequest, now: number): JobPage {
+      const rows = jobs.all<JobRow>(
+        `SELECT * FROM jobs WHERE delivers IS NOT NULL AND sequence < :cursor
+         ORDER BY sequence DESC LIMIT :limit`,
+        { cursor: parseCursor(cursor) ?? Number.MAX_SAFE_INTEGER, limit: limit + 1 },
+      );
+      const page = rows.slice(0, limit);
+      const count = jobs.get<{ n: number }>('SELECT count(*) AS n FROM jobs WHERE delivers IS NOT NULL');
+      return {
+        jobs: page.map((job) => toView(job, toStatus(job, now), null)),
+        nextCursor: rows.length > limit ? String(page.at(-1)?.sequence) : null,
+        total: count?.n ?? 0,
       };
     },
 
@@ -135,6 +145,22 @@ export function createViews(jobs: Jobs) {
         paused: jobs.meta('paused') === 1,
       };
     },
+  };
+}
+
+/** The job without an estimate of its wait. */
+export function toView(job: JobRow, status: JobStatus, position: number | null): JobView {
+  const { id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes } = job;
+  const { enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, stage } = job;
+  return {
+    ...{ id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage },
+    ...{ enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, position, status },
+    etaMs: null,
+    delivery: parseJson<Delivery>(job.delivers) ?? null,
+    lastError: parseJson<JobError>(job.error) ?? null,
+    result: parseJson<JobResult>(job.result) ?? null,
+    cancelRequested: job.cancelRequested === 1,
+    history: parseJson<AttemptRecord[]>(job.history) ?? [],
   };
 }
 

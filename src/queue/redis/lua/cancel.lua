@@ -54,4 +54,5 @@ else
   reply = cancelProduct(ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5])
 end
 flush()
+if mayHaveWork then wakeWorkers() end
 return reply

@@ -26,6 +26,17 @@ local function isOutdated(job, other)
   return tonumber(other.sequence) > tonumber(job.sequence)
 end
 
+-- The callbacks of two jobs that one stands for from now on: each address once, of too many the last ones.
+local function mergeCallbacks(first, second)
+  local merged, known = first or {}, {}
+  for _, callback in ipairs(merged) do known[callback.url] = true end
+  for _, callback in ipairs(second or {}) do
+    if not known[callback.url] then merged[#merged + 1] = callback end
+  end
+  while #merged > MAX_CALLBACKS do table.remove(merged, 1) end
+  return #merged > 0 and merged or nil
+end
+
 -- Gives the data of a new job to the first of the waiting ones that it replaces; the others end.
 local function mergeInto(replaced, job)
   table.sort(replaced, function(a, b) return tonumber(a.job.place) < tonumber(b.job.place) end)
@@ -38,6 +49,7 @@ local function mergeInto(replaced, job)
   local keepsPlace = not holder.available_at and not job.available_at
   if keepsPlace then job.place = holder.place end
   if keepsPlace and holder.waits_for == 'host' and holder.host == job.host then job.waits_for = 'host' end
+  job.callbacks = mergeCallbacks(holder.callbacks, job.callbacks)
   for _, field in ipairs({ 'enqueued_at', 'history', 'started_at', 'worker', 'settled_token' }) do
     job[field] = holder[field]
   end
@@ -61,6 +73,10 @@ local function add(id, job, data)
   end
   if newest then
     local version, place = newest.job.version, nextSequence()
+    if job.callbacks then
+      newest.job.callbacks = mergeCallbacks(newest.job.callbacks, job.callbacks)
+      save(newest.id, newest.job)
+    end
     save(id, { alias_of = newest.id, superseded = true, version = version, sequence = job.sequence, place = place })
     return newest.id, 0, 1, newest.job.version
   end

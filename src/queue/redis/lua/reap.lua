@@ -116,6 +116,7 @@ local function repair(id, text)
   put(key.images, 0, imageEntry(id, is))
   put(key.parked_by_host, 0, is.parked)
   put(key.failed_by_code, 0, is.failed)
+  put(key.deliveries, job.sequence, is.delivery)
   put(key.failed_inline, is.score, is.inlineBytes and id)
   if job.waits_for == 'image' then
     job.waits_for = nil
