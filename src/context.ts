@@ -31,8 +31,8 @@ export type ContextOverrides = Partial<Omit<Context, 'config' | typeof Symbol.as
 
 export interface ContextOptions {
   /**
-   * True: while Redis is down, jobs are accepted into a spool in `dataDir`, and forwarded later. For the API process
-   * only: two processes must not forward the same spool.
+   * True: while Redis is down, jobs are accepted into a spool in `dataDir`, and forwarded later. For API processes only:
+   * what workers and commands do never has to be spooled.
    */
   readonly spool?: boolean;
 }

@@ -4,6 +4,7 @@ import {
   type JobError,
   type JobResult,
   type JobStatus,
+  MAX_HISTORY,
   type Priority,
   type Stage,
   toCallback,
@@ -151,18 +152,28 @@ export function toJobView(id: string, record: string, position: Reply): JobView 
     lastError: job.error ?? null,
     result: job.result ?? null,
     cancelRequested: job.cancel ?? false,
-    history: (job.history ?? []).map(({ started_at, ended_at, worker, outcome, error }) => ({
-      startedAt: started_at,
-      endedAt: ended_at,
-      workerId: worker,
-      outcome,
-      ...(error === undefined ? {} : { error }),
-    })),
+    history: toHistory(job),
   };
 }
 
 function toDelivery({ delivers }: JobRecord): Delivery | null {
   return delivers === undefined ? null : { jobId: delivers.job, url: delivers.url, end: delivers.state };
+}
+
+/** Of a completed job the record itself is the last attempt. */
+function toHistory({ state, history = [], ...job }: JobRecord): AttemptRecord[] {
+  const attempts: AttemptRecord[] = history.map(({ started_at, ended_at, worker, outcome, error }) => ({
+    startedAt: started_at,
+    endedAt: ended_at,
+    workerId: worker,
+    outcome,
+    ...(error === undefined ? {} : { error }),
+  }));
+  if (state === 'completed') {
+    const { started_at: startedAt = 0, ended_at: endedAt = 0, worker: workerId = '' } = job;
+    attempts.push({ startedAt, endedAt, workerId, outcome: 'completed' });
+  }
+  return attempts.slice(-MAX_HISTORY);
 }
 
 function toPosition(reply: Reply | undefined): number | null {

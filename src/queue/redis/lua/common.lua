@@ -406,13 +406,16 @@ local function countPending()
   return pending
 end
 
--- How many are served before a job, plus one; -1 when it is not in line.
+-- How many are served before a job, plus one; -1 when it is not in line. The last thing a script asks for.
+local higher = { [key.suspects] = 0, [LINES[1]] = 0 }
 local function positionOf(id, job)
   local set = placeOf(job)
-  local rank = set ~= key.followups and job.state == 'queued' and redis.call('ZRANK', set, id)
+  local rank = job.state == 'queued' and set ~= key.followups and redis.call('ZRANK', set, id)
   if not rank then return -1 end
-  if set == LINES[2] or set == LINES[3] then rank = rank + redis.call('ZCARD', LINES[1]) end
-  if set == LINES[3] then rank = rank + redis.call('ZCARD', LINES[2]) end
-  return rank + 1
+  if not higher[set] then
+    higher[LINES[2]] = redis.call('ZCARD', LINES[1])
+    higher[LINES[3]] = higher[LINES[2]] + redis.call('ZCARD', LINES[2])
+  end
+  return higher[set] + rank + 1
 end
 

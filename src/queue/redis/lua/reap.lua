@@ -8,10 +8,10 @@ local maxDead, maxDeadInlineBytes = tonumber(ARGV[7]), tonumber(ARGV[8])
 local recovered, poisoned, more = 0, 0, false
 
 -- Nobody called for a while: the queue was unreachable, and workers get a full lease to renew.
-local lastReap = tonumber(redis.call('HGET', key.meta, 'last_reap'))
-if not lastReap or now - lastReap > outageMs then redis.call('HSET', key.meta, 'reachable_since', now) end
-redis.call('HSET', key.meta, 'last_reap', now)
-local reachableSince = tonumber(redis.call('HGET', key.meta, 'reachable_since'))
+local lastReap, reachableSince = unpack(redis.call('HMGET', key.meta, 'last_reap', 'reachable_since'))
+if now - (tonumber(lastReap) or 0) > outageMs then reachableSince = now end
+reachableSince = tonumber(reachableSince) or 0
+redis.call('HSET', key.meta, 'last_reap', now, 'reachable_since', reachableSince)
 
 -- A worker that is alive but does not renew a lease never learned of it.
 local function isAlive(worker)

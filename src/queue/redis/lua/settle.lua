@@ -20,8 +20,8 @@ local function leave(id, job, state)
   freeFollowUp(id, job)
 end
 
+-- The attempt that succeeds is not added to the history: the record itself says all of it.
 function settle.complete(id, job, result)
-  endAttempt(job, 'completed', now)
   job.result, job.error, job.host, job.leased_ms, job.deferred_at = result, nil, nil, nil, nil
   leave(id, job, 'completed')
   countAttempt(job, true)
