@@ -3,10 +3,10 @@ import type { ImageJobData, RetryPolicy } from './job.ts';
 /** For failures that either pass within seconds or stay: more attempts would only delay the answer. */
 export const SOON: RetryPolicy = { attempts: 3, baseMs: 2_000, factor: 2, capMs: 10_000, jitter: 0.2 };
 
-/** Deliveries are tried for a day: after 15 s, 45 s, 2 min and so on, then every four hours. */
+/** Deliveries are tried for a day: after 5 s, 15 s, 45 s and so on, then every four hours. */
 export const DELIVERY_RETRY: RetryPolicy = {
-  attempts: 13,
-  baseMs: 15_000,
+  attempts: 14,
+  baseMs: 5_000,
   factor: 3,
   capMs: 4 * 3_600_000,
   jitter: 0.2,
