@@ -42,6 +42,8 @@ export interface NewJob {
    * replaces and no deletion cancels. A job that takes over its data, or supersedes it, reports to its address too.
    */
   readonly callbackUrl?: string;
+  /** It was cancelled before it came here: it is stored as cancelled, replaces nothing, and its end is reported. */
+  readonly cancelled?: true;
   /** How long ago it was accepted, when it waited in the spool: its sequence, and its delay, count from then. */
   readonly ageMs?: number;
 }

@@ -180,6 +180,20 @@ export function describeCallbacks(harness: QueueHarness): void {
       expect(await queue.status(job.id)).toMatchObject({ status: end });
     });
 
+    it('report once a job that was cancelled before it came here, and that replaces nothing', async () => {
+      await using queue = await harness.open();
+      const [waiting, job] = [newJob('a'), withCallback('a', { cancelled: true })];
+      await queue.enqueue([waiting]);
+      expect(await queue.enqueue([job])).toMatchObject([
+        { id: job.id, status: 'cancelled', replaced: false },
+      ]);
+      expect(await queue.enqueue([job])).toMatchObject([{ id: job.id, status: 'cancelled' }]);
+      expect(await reports(queue)).toEqual([{ jobId: job.id, url, end: 'cancelled' }]);
+      const { jobs } = await claim(queue);
+      expect(jobs).toMatchObject([{ data: { kind: 'delivery' } }, { id: waiting.id, data: waiting.data }]);
+      expect((await queue.cleanup()).repaired).toBe(0);
+    });
+
     it('report the job as it ended, whatever becomes of it later', async () => {
       await using queue = await harness.open();
       const job = withCallback('a', { maxAttempts: 2 });

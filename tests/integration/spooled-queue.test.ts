@@ -103,6 +103,28 @@ describe.skipIf(reason !== null)('a queue with a spool, before a real Redis', ()
     expect(jobs.map((job) => toImageData(job).image)).toEqual([newer.data.image]);
   });
 
+  test('a job that is cancelled in the spool is reported to its callback address', async () => {
+    const queue = stack.use(create());
+    await redis.kill();
+    const callbackUrl = 'https://shop.example/hook';
+    const [sent, spooled, deleted] = ['a', 'b', 'c'].map((id) => newJob(id, { callbackUrl })) as [
+      NewJob,
+      NewJob,
+      NewJob,
+    ];
+    for (const job of [sent, spooled, deleted]) await queue.enqueue([job]);
+    expect(await queue.cancel(sent.id)).toBe('requested');
+    expect(await queue.cancel(spooled.id)).toBe('requested');
+    await redis.restart();
+    await untilForwarded(queue);
+    await queue.forgetProduct('c');
+    const { jobs } = await queue.deliveries({ limit: 10 });
+    expect(jobs.map(({ delivery }) => delivery?.jobId).toSorted()).toEqual(
+      [sent, spooled, deleted].map(({ id }) => id).toSorted(),
+    );
+    expect(await queue.status(spooled.id)).toMatchObject({ status: 'cancelled' });
+  });
+
   test('a delay counts from the acceptance', async () => {
     const queue = stack.use(create());
     await redis.kill();

@@ -65,7 +65,7 @@ const toWellFormed = (_: string, value: unknown) =>
 
 /** The record and the payload of a new job, as lua/enqueue.lua takes them. */
 export function toNewRecord(job: NewJob): { readonly record: string; readonly payload: string } {
-  const { key, data, priority, maxAttempts, version, notBefore, callbackUrl, ageMs } = job;
+  const { key, data, priority, maxAttempts, version, notBefore, callbackUrl, cancelled, ageMs } = job;
   const payload = toJson(data);
   const record = toJson({
     state: 'queued',
@@ -81,6 +81,7 @@ export function toNewRecord(job: NewJob): { readonly record: string; readonly pa
     delay_ms: notBefore !== undefined && 'delayMs' in notBefore ? notBefore.delayMs : undefined,
     at_ms: notBefore !== undefined && 'atMs' in notBefore ? Math.ceil(notBefore.atMs) : undefined,
     age_ms: ageMs,
+    cancelled,
   });
   return { record, payload };
 }

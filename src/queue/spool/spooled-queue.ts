@@ -116,8 +116,13 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
   }
 
   async function forwardCancel(entry: SpooledJob): Promise<void> {
-    if ((await queue.cancel(entry.job.id)) === 'unknown') await spool.end(entry, 'cancelled', null);
-    else await spool.remove([entry], 'cancelling');
+    const { job } = entry;
+    const isUnknown = (await queue.cancel(job.id)) === 'unknown';
+    if (isUnknown && job.callbackUrl === undefined) return spool.end(entry, 'cancelled', null);
+    if (isUnknown) {
+      await queue.enqueue([{ ...job, cancelled: true, ageMs: toAgeMs(entry) }], { accepted: true });
+    }
+    await spool.remove([entry], 'cancelling');
   }
 
   let forwarding = Promise.resolve();

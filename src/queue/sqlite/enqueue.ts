@@ -56,6 +56,13 @@ export function createEnqueue(jobs: Jobs, transitions: Transitions) {
     const sequence = jobs.nextSequence() - Math.round((job.ageMs ?? 0) * 1_000);
     const version = job.version ?? Math.max(sequence, ...siblings.map((other) => other.version));
     const record = toRecord(job, { version, sequence }, now);
+    if (job.cancelled) {
+      // Inserted as a delayed one, of which an image may have several.
+      record.waitsFor = 'time';
+      jobs.insert(record);
+      transitions.finish(record, 'cancelled', now);
+      return { id: job.id, replaced: false, superseded: false, version };
+    }
     const due = toDue(record, now);
 
     const [newest] = siblings

@@ -1,6 +1,7 @@
 -- Stores jobs, in order, until one finds no room.
 -- ARGV: greatest number of pending jobs (0: no limit), 1 to go on after one that found no room, then for each job its
--- id, its record and its payload. The record has, until it is stored, delay_ms, at_ms and age_ms instead of times.
+-- id, its record and its payload. The record has, until it is stored, delay_ms, at_ms and age_ms instead of times, and
+-- `cancelled` when it was cancelled before it came here.
 -- Reply: for each job { id, state, position, replaced, superseded, version }, or 0 when it found no room.
 local FIRST, WIDTH = 3, 3
 local maxPending, goOn = tonumber(ARGV[1]), ARGV[2] == '1'
@@ -59,6 +60,11 @@ end
 -- Returns the id of the job that carries the data, replaced, superseded, version; or nil when there is no room.
 local function add(id, job, data)
   stamp(job)
+  if job.cancelled then
+    job.cancelled, job.version = nil, job.version or job.sequence
+    finish(id, job, 'cancelled')
+    return id, 0, 0, job.version
+  end
   local due, running, newest, replaced, version = dueOf(job), nil, nil, {}, job.sequence
   for _, other in ipairs(siblingsOf(id, job)) do
     local isRunning = other.job.state == 'processing'
