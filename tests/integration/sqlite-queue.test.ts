@@ -172,6 +172,29 @@ describe('the format of the queue file', () => {
     expect(jobs[0]!.sequence).toBeGreaterThan(9e15);
   });
 
+  it('is brought up to date from the second one, with its jobs', async () => {
+    const file = newFile();
+    const [job, left] = [newJob('a'), newJob('b')];
+    {
+      await using queue = open(file);
+      await queue.enqueue([job, left]);
+    }
+    const database = new DatabaseSync(file);
+    database.exec(`
+      DROP INDEX jobsThatReport; DROP INDEX jobsOfProduct;
+      ALTER TABLE jobs DROP COLUMN callbacks; ALTER TABLE jobs DROP COLUMN delivers;
+      CREATE INDEX jobsOfProduct ON jobs (productId);
+      UPDATE payloads SET data = json_remove(data, '$.kind');
+      PRAGMA user_version = 2;`);
+    database.close();
+    await using queue = open(file);
+    const { jobs } = await claim(queue, { max: 1 });
+    expect(jobs).toMatchObject([{ id: job.id, data: job.data }]);
+    await queue.enqueue([newJob('b', { callbackUrl: 'https://shop.example/' })]);
+    expect(await queue.forgetProduct('b')).toMatchObject({ cancelled: 1 });
+    expect(await queue.deliveries({ limit: 10 })).toMatchObject({ jobs: [{ delivery: { jobId: left.id } }] });
+  });
+
   it('can be created by several processes at once', async () => {
     const file = newFile();
     const queues = Array.from({ length: 5 }, () => open(file));
