@@ -430,6 +430,26 @@ export const COMPOSE_SETTINGS: Readonly<Record<string, DocumentedSetting>> = {
     values: 'a size',
     meaning: 'Memory of Redis. When it is full, new jobs are refused; nothing is dropped.',
   },
+  API_MEMORY_LIMIT: {
+    fallback: '4g',
+    values: 'a size',
+    meaning: 'Most memory of the API. A container that needs more is killed and restarted, here and below.',
+  },
+  WORKER_MEMORY_LIMIT: {
+    fallback: '4g',
+    values: 'a size',
+    meaning: 'Most memory of each worker. Above four fifths of it the embedding thread is replaced.',
+  },
+  REDIS_MEMORY_LIMIT: {
+    fallback: '4g',
+    values: 'a size',
+    meaning: 'Most memory of the container of Redis: twice `REDIS_MAXMEMORY`.',
+  },
+  QDRANT_MEMORY_LIMIT: {
+    fallback: '4g',
+    values: 'a size',
+    meaning: 'Most memory of Qdrant. A million images of 512 dimensions take about 3 GB.',
+  },
   API_BIND: {
     fallback: '127.0.0.1',
     values: 'an address',
