@@ -51,7 +51,7 @@ test('every address of the API is in the guide, and every answer shown is as doc
     expect(guide, path).toMatch(new RegExp(`${spelt}(?=[\\s\`"?])`));
   }
   const check = createOpenApiCheck(document as never);
-  const schemas = ['EnqueuedJob', 'BatchReply', 'SearchReply', 'Problem'];
+  const schemas = ['EnqueuedJob', 'BatchReply', 'WebhookEvent', 'SearchReply', 'Problem'];
   expect(blocksOf('json').map((block, index) => check.accepts(schemas[index]!, JSON.parse(block)))).toEqual(
     schemas.map(() => true),
   );
