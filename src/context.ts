@@ -63,8 +63,13 @@ export async function createContext(
   const createSpool = options.spool ? await loadSpool(config, logger, clock) : null;
   const queue = createSpool === null ? bareQueue : lazy(() => createSpool(bareQueue()));
   const store = lazy(createStore);
+  const { concurrency } = config.worker;
   const images = lazy(() =>
-    createImageSource({ ...config.images, connectionsPerHost: config.worker.concurrency }),
+    createImageSource({
+      ...config.images,
+      connectionsPerHost: 3 * concurrency + 8,
+      maxBytesInFlight: 2 * Math.max(8, concurrency) * config.images.maxBytes,
+    }),
   );
   const webhooks = lazy(() => createWebhookSender({ webhooks: config.webhooks, clock }));
   const embedder = lazy(() =>

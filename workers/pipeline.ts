@@ -5,12 +5,12 @@ import type { ImageRef } from '../src/catalog/product-image.ts';
 import { toVitrineError, VitrineError } from '../src/errors/vitrine-error.ts';
 import type { ImageSource } from '../src/images/port.ts';
 import type { Clock } from '../src/observability/clock.ts';
-import type { ImageResult, Outcome, Stage } from '../src/queue/job.ts';
+import { type ImageResult, type Outcome, type Stage, toImageHost } from '../src/queue/job.ts';
 import type { Point, PointPayload, UpsertOutcome, VectorStore } from '../src/vectors/port.ts';
 import { createBatcher, runOrSplit } from './batcher.ts';
 import { startTimer } from './deadline.ts';
 import type { HeldImage } from './held-jobs.ts';
-import { createSlots, type Slots } from './slots.ts';
+import { createSlots, type RemoteWork, type Slots } from './slots.ts';
 
 export interface PipelineParts {
   readonly images: Pick<ImageSource, 'fetch'>;
@@ -37,6 +37,8 @@ export interface PipelineSettings {
   readonly storeTimeoutMs: number;
   /** Called when all slots of a stage are held by work that never returned. */
   onStuck(stage: Stage): void;
+  /** Called when a job's image turns out to come slowly, and when its fetch has ended after that. */
+  onSlow(held: HeldImage, isSlow: boolean): void;
 }
 
 /** The walk of one image: its bytes, its pixels, its vector, its point. */
@@ -95,11 +97,14 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
 
   function fetchImage(held: HeldImage): Promise<Uint8Array> {
     const { job, abort } = held;
-    return inSlot(fetching, 'fetching', settings.imageTimeoutMs, held, () =>
+    const host = toImageHost(job.data.image);
+    const onSlow = (isSlow: boolean) => settings.onSlow(held, isSlow);
+    const work = () =>
       images.fetch(job.data.image, abort.signal).catch((error: unknown) => {
         throw toVitrineError(error, 'image_fetch_failed');
-      }),
-    );
+      });
+    const remote = host === null ? undefined : { host, onSlow };
+    return inSlot(fetching, 'fetching', settings.imageTimeoutMs, held, work, remote);
   }
 
   function prepareBytes(
@@ -121,9 +126,10 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
     limitMs: number,
     held: HeldImage,
     work: () => Promise<T>,
+    remote?: RemoteWork,
   ): Promise<T> {
     const softMs = toSoftMs(held);
-    return slots.run(held.abort, limitMs + SLOT_MARGIN_MS, async () => {
+    const timed = async () => {
       const startedAt = clock.monotonic();
       held.stage = stage;
       using _softLimit = startTimer(clock, softMs - held.workedMs, () =>
@@ -135,7 +141,8 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
         held.stage = 'waiting';
         held.workedMs += clock.monotonic() - startedAt;
       }
-    });
+    };
+    return slots.run(held.abort, limitMs + SLOT_MARGIN_MS, timed, remote);
   }
 
   function toSoftMs({ job }: HeldImage): number {

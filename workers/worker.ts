@@ -117,6 +117,7 @@ export function createWorker(parts: WorkerParts): Worker {
     imageTimeoutMs: config.images.timeoutMs,
     storeTimeoutMs: config.store.timeoutMs,
     onStuck,
+    onSlow: held.setSlow,
   });
   const deliveries = createDeliveries(parts.webhooks);
   const processor: Processor = {
@@ -249,9 +250,9 @@ export function createWorker(parts: WorkerParts): Worker {
   /** Resolves with how many jobs may be claimed, when that is at least one or the drain begins. */
   async function whenRoom(): Promise<number> {
     for (;;) {
-      const room = limit.max - held.images;
+      const room = limit.max - held.busy;
       if (room > 0 || draining.signal.aborted) return room;
-      await held.whenDropped(draining.signal);
+      await held.whenFewer(draining.signal);
     }
   }
 
@@ -285,7 +286,7 @@ export function createWorker(parts: WorkerParts): Worker {
   async function runSuspects(): Promise<boolean> {
     const { signal } = draining;
     let ran = false;
-    await held.whenIdle(signal);
+    await held.handBackSlow(signal);
     const startedAt = clock.monotonic();
     const turnEnds = startedAt + SUSPECTS_TURN_MS;
     while (!signal.aborted && !breaker.isOpen && clock.monotonic() < turnEnds) {

@@ -63,8 +63,12 @@ export interface Config {
   };
   readonly images: {
     readonly roots: readonly string[];
-    /** Hosts that may be fetched from although their addresses are private. */
-    readonly allowHosts: readonly string[];
+    /** Hosts and networks that may be fetched from although their addresses are private. */
+    readonly allowedHosts: readonly string[];
+    readonly allowedNetworks: readonly string[];
+    /** Header fields by host. Secrets: never to be logged or shown. */
+    readonly sourceHeaders: Readonly<Record<string, Readonly<Record<string, string>>>>;
+    readonly contact: string | undefined;
     readonly timeoutMs: number;
     readonly maxBytes: number;
     readonly maxPixels: number;
@@ -72,8 +76,9 @@ export interface Config {
   readonly webhooks: {
     /** All of them sign; none: `callback_url` is refused. */
     readonly secrets: readonly string[];
-    /** Hosts and networks that may be reported to although their addresses are private. */
+    /** What may be reported to although its addresses are private. */
     readonly allowedHosts: readonly string[];
+    readonly allowedNetworks: readonly string[];
     readonly timeoutMs: number;
   };
 }
@@ -97,6 +102,9 @@ export function parseConfig(environment: Environment): Config {
     if (parsed.success) values[name] = parsed.data;
     else for (const { message } of parsed.error.issues) faults.push({ path: name, message });
   }
+  for (const [name, message] of Object.entries(RENAMED)) {
+    if (environment[name]) faults.push({ path: name, message });
+  }
   for (const name of ['REDIS_PORT', 'REDIS_DB'] as const) {
     const differs = (environment[name] || SETTINGS[name].fallback) !== SETTINGS[name].fallback;
     if (differs && !environment['REDIS_HOST'] && !environment['REDIS_URL'])
@@ -106,6 +114,11 @@ export function parseConfig(environment: Environment): Config {
   const retryIsExplicit = SETTING_NAMES.some((name) => name.startsWith('RETRY_') && environment[name]);
   return toConfig(values as Settings, retryIsExplicit);
 }
+
+/** Settings of earlier versions: ignored in silence, they would leave something open or closed. */
+const RENAMED: Readonly<Record<string, string>> = {
+  IMAGE_ALLOW_HOSTS: 'is now IMAGE_ALLOWED_HOSTS for names and IMAGE_ALLOWED_NETWORKS for networks',
+};
 
 export const SETTING_NAMES: readonly string[] = Object.keys(SETTINGS);
 
@@ -173,7 +186,10 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
     },
     images: {
       roots: settings.IMAGE_ROOTS.map((root) => resolve(root)),
-      allowHosts: settings.IMAGE_ALLOW_HOSTS,
+      allowedHosts: settings.IMAGE_ALLOWED_HOSTS,
+      allowedNetworks: settings.IMAGE_ALLOWED_NETWORKS,
+      sourceHeaders: settings.IMAGE_SOURCE_HEADERS ?? {},
+      contact: settings.IMAGE_CONTACT,
       timeoutMs: settings.IMAGE_TIMEOUT_MS,
       maxBytes: settings.IMAGE_MAX_BYTES,
       maxPixels: settings.IMAGE_MAX_PIXELS,
@@ -181,6 +197,7 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
     webhooks: {
       secrets: settings.WEBHOOK_SECRETS,
       allowedHosts: settings.WEBHOOK_ALLOWED_HOSTS,
+      allowedNetworks: settings.WEBHOOK_ALLOWED_NETWORKS,
       timeoutMs: settings.WEBHOOK_TIMEOUT_MS,
     },
   });

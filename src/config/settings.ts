@@ -1,5 +1,7 @@
 import { resolve } from 'node:path';
+import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
+import { isHostName, parseHeadersByHost } from './source-headers.ts';
 
 /** The parts of the documentation that the settings are listed in, in this order, with their titles. */
 export const TOPICS = {
@@ -118,6 +120,32 @@ const webAddress: Kind<string> = {
     error: 'must be a URL that begins with http:// or https://',
   }),
   values: 'http:// or https://',
+};
+
+const hosts = (settingOfNetworks: string): Kind<readonly string[]> => ({
+  check: list('hosts').check.refine((names) => names.every(isHostName), {
+    error: `must be host names, each with or without a port; networks belong in ${settingOfNetworks}`,
+  }),
+  values: 'hosts, separated by commas',
+});
+
+const networks = (settingOfHosts: string): Kind<readonly string[]> => ({
+  check: list('networks').check.refine((blocks) => blocks.every((block) => ipaddr.isValidCIDR(block)), {
+    error: `must be networks such as 10.20.0.0/16; host names belong in ${settingOfHosts}`,
+  }),
+  values: 'networks, separated by commas',
+});
+
+const contact = pattern(/^(?:https?:\/\/[^\s()]+|[^\s()@]+@[^\s()@]+)$/, 'a URL or an email address');
+
+const headersByHost: Kind<Readonly<Record<string, Readonly<Record<string, string>>>>> = {
+  check: z.string().transform((value, { addIssue }) => {
+    const headers = parseHeadersByHost(value);
+    if (headers !== null) return headers;
+    addIssue({ code: 'custom', message: 'must be a JSON object with the header fields of each host' });
+    return z.NEVER;
+  }),
+  values: 'JSON',
 };
 
 /** Every setting, by its name in the environment. */
@@ -339,7 +367,7 @@ export const SETTINGS = {
     'worker',
     integer(1, 256),
     '8',
-    'Images that a worker fetches and decodes at the same time.',
+    'Images that a worker fetches and decodes at the same time. More fetches of slow hosts may go on: up to twice as many per host, eight times as many in all.',
   ),
   BATCH_SIZE: setting('worker', integer(1, 256), '8', 'Images per inference call.'),
   SHUTDOWN_GRACE_MS: setting(
@@ -355,17 +383,38 @@ export const SETTINGS = {
     '',
     'Folders that `image_path` may name files in. Without it: none.',
   ),
-  IMAGE_ALLOW_HOSTS: setting(
+  IMAGE_ALLOWED_HOSTS: setting(
     'images',
-    list('hosts'),
+    hosts('IMAGE_ALLOWED_NETWORKS'),
     '',
-    'Hosts that images may be fetched from although their addresses are private.',
+    'Hosts that images may be fetched from although their addresses are private, such as `images.internal` or `10.0.0.7:9000`.',
+  ),
+  IMAGE_ALLOWED_NETWORKS: setting(
+    'images',
+    networks('IMAGE_ALLOWED_HOSTS'),
+    '',
+    'Private networks that images may be fetched from, such as `10.20.0.0/16`. Every name that resolves into one of them may be fetched.',
+  ),
+  IMAGE_SOURCE_HEADERS: optional(
+    'images',
+    headersByHost,
+    'Header fields for image hosts behind authentication, in single quotes: `\'{"img.example.com": {"Authorization": "Bearer …"}}\'`. Sent to that host (or `host:port`) and no other; over plain http only where it is in `IMAGE_ALLOWED_HOSTS` or has a private address.',
+  ),
+  IMAGE_SOURCE_HEADERS_FILE: optional(
+    'images',
+    text('a file'),
+    'A file that holds these header fields instead.',
+  ),
+  IMAGE_CONTACT: optional(
+    'images',
+    contact,
+    'How the people of an image host can reach you; sent in `User-Agent`.',
   ),
   IMAGE_TIMEOUT_MS: setting(
     'images',
     integer(100, 600_000),
     '30000',
-    'Time to fetch an image, redirects included.',
+    'Time to fetch an image, redirects included. The first byte must come within 10 s.',
   ),
   IMAGE_MAX_BYTES: setting(
     'images',
@@ -393,9 +442,15 @@ export const SETTINGS = {
   ),
   WEBHOOK_ALLOWED_HOSTS: setting(
     'webhooks',
-    list('hosts'),
+    hosts('WEBHOOK_ALLOWED_NETWORKS'),
     '',
-    'Hosts and networks that may be reported to although their addresses are private.',
+    'Hosts that may be reported to although their addresses are private.',
+  ),
+  WEBHOOK_ALLOWED_NETWORKS: setting(
+    'webhooks',
+    networks('WEBHOOK_ALLOWED_HOSTS'),
+    '',
+    'Private networks that may be reported to. Every name that resolves into one of them may be.',
   ),
   WEBHOOK_TIMEOUT_MS: setting(
     'webhooks',

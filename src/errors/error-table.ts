@@ -207,13 +207,13 @@ export const ERRORS = {
     422,
     'never',
     'The image URL is not usable',
-    'Give an absolute http or https URL without credentials.',
+    'Give an absolute http or https URL without credentials, or a base64 data: URL.',
   ),
   image_address_blocked: define(
     422,
     'never',
     'The image address is not allowed',
-    'Use a public address, or name the host in IMAGE_ALLOW_HOSTS.',
+    'Use a public address, or name the host in IMAGE_ALLOWED_HOSTS or its network in IMAGE_ALLOWED_NETWORKS.',
   ),
   image_not_found: define(
     422,
@@ -225,7 +225,7 @@ export const ERRORS = {
     422,
     'never',
     'The image server refused access',
-    'Make the image readable without credentials, or send its bytes.',
+    'Make the image readable without credentials, set IMAGE_SOURCE_HEADERS for its host (sent over https), or send its bytes.',
   ),
   image_server_error: define(
     502,
@@ -238,6 +238,12 @@ export const ERRORS = {
     'defer',
     'The image host asked to slow down',
     'Nothing to do: its images are fetched more slowly, for up to a day. Ask the host for a higher limit if that is too slow.',
+  ),
+  image_host_slow: define(
+    503,
+    'defer',
+    'The image host is slow',
+    'Nothing to do: its images are fetched as it sends them, for up to a day, while those of other hosts go on.',
   ),
   image_host_unknown: define(
     422,
@@ -280,6 +286,12 @@ export const ERRORS = {
     'never',
     'Not a supported image',
     'Send JPEG, PNG, WebP, AVIF, GIF or TIFF.',
+  ),
+  image_encoded: define(
+    422,
+    'never',
+    'The image was sent compressed',
+    'Make its server send image files as they are, without Content-Encoding, or send the bytes.',
   ),
   image_corrupt: define(
     422,

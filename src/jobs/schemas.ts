@@ -337,7 +337,8 @@ export const queueStats = z
     workers_alive: count,
     workers: z.record(workerState, count).openapi({ description: 'How many are in each state.' }),
     hosts: z.array(pausedHost).openapi({
-      description: 'Hosts that asked to slow down; at most 20, the one with the most jobs first. `webhook:` stands before receivers of webhooks.',
+      description:
+        'Hosts that asked to slow down; at most 20, the one with the most jobs first. `webhook:` stands before receivers of webhooks.',
     }),
     paused: z.boolean(),
     alerts: z.array(alert).openapi({ description: 'What to look at now, by the thresholds ALERT_*.' }),

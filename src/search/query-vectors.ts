@@ -4,20 +4,24 @@ import { prepareImage } from '../../models/prepare-image.ts';
 import { TEXT_MODEL_IDS } from '../../models/registry.ts';
 import { DEFAULT_IMAGE_ID, type ImageRef } from '../catalog/product-image.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
+import { createFetchPlaces } from '../images/fetch-places.ts';
 import type { ImageSource } from '../images/port.ts';
+import type { Clock } from '../observability/clock.ts';
 import { toImageHost } from '../queue/job.ts';
 import type { StoredPoint, VectorStore } from '../vectors/port.ts';
 
 /** Images that are decoded at the same time: each takes memory and a processor. */
 const MAX_DECODING = 4;
-/** Images that are fetched, or held until they can be decoded; slow servers must not keep the quick ones waiting. */
+/** Images that are fetched at the same time, and those of slow servers, which must not keep the quick ones waiting. */
 const MAX_FETCHING = 32;
+const MAX_SLOW = 64;
 const MAX_FETCHING_PER_HOST = 8;
 
 export interface QueryParts {
   readonly embedder: Embedder;
   readonly images: Pick<ImageSource, 'fetch'>;
   readonly store: Pick<VectorStore, 'getProduct'>;
+  readonly clock: Clock;
   /** Width times height of a query's image. */
   readonly maxPixels: number;
 }
@@ -32,9 +36,16 @@ export interface QueryVectors {
   ofText(text: string): Promise<Float32Array>;
 }
 
-export function createQueryVectors({ embedder, images, store, maxPixels }: QueryParts): QueryVectors {
+export function createQueryVectors(parts: QueryParts): QueryVectors {
+  const { embedder, images, store, clock, maxPixels } = parts;
   const decoding = pLimit(MAX_DECODING);
-  const fetching = pLimit(MAX_FETCHING);
+  const fetching = createFetchPlaces({
+    count: MAX_FETCHING,
+    maxSlow: MAX_SLOW,
+    // Further ones wait for a place at their host, below.
+    maxSlowPerHost: Number.POSITIVE_INFINITY,
+    clock,
+  });
   const fetchingFrom = createHostLimits(MAX_FETCHING_PER_HOST);
 
   async function embed(bytes: Uint8Array, signal: AbortSignal): Promise<Float32Array> {
@@ -48,13 +59,13 @@ export function createQueryVectors({ embedder, images, store, maxPixels }: Query
   return {
     async ofImage(image, signal) {
       if (image instanceof Uint8Array) return embed(image, signal);
+      const host = toImageHost(image);
       // Its place is kept until it is embedded, so that the bytes held in memory stay bounded.
       const fetchAndEmbed = () =>
-        fetching(async () => {
+        fetching.run(host, async () => {
           signal.throwIfAborted();
           return embed(await images.fetch(image, signal), signal);
         });
-      const host = toImageHost(image);
       return host === null ? fetchAndEmbed() : fetchingFrom(host, fetchAndEmbed);
     },
     async ofProduct(productId) {

@@ -55,7 +55,9 @@ const searchRoute = createRoute({
       'image_too_many_pixels',
       'image_unsupported',
       'image_corrupt',
+      'image_encoded',
       'image_host_busy',
+      'image_host_slow',
       'image_host_unknown',
       'image_server_error',
       'image_fetch_failed',
@@ -77,9 +79,10 @@ type Query = Pick<
   'limit' | 'filter' | 'group_by_product' | 'product_id' | 'text'
 > & { readonly image: ImageRef | Uint8Array | undefined };
 
-export function createSearchRoutes({ config, embedder, images, store, prepare }: SearchParts): ApiRouter {
+export function createSearchRoutes(parts: SearchParts): ApiRouter {
+  const { config, store, embedder, prepare } = parts;
   const routes = createRouter();
-  const vectors = createQueryVectors({ embedder, images, store, maxPixels: config.images.maxPixels });
+  const vectors = createQueryVectors({ ...parts, maxPixels: config.images.maxPixels });
 
   routes.use(searchRoute.path, limitBody(toBodyBytes(config.images.maxBytes)));
   addBodyRoute(routes, searchRoute, async (c) => {

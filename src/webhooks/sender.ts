@@ -1,9 +1,10 @@
-import { Agent, type Dispatcher, request } from 'undici';
+import { type Dispatcher, request } from 'undici';
+import packageJson from '../../package.json' with { type: 'json' };
 import type { Config } from '../config/config.ts';
 import { toRetryAfterMs } from '../errors/retry-after.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { createAddressGuard } from '../images/address-guard.ts';
-import { createGuardedConnector } from '../images/http-image.ts';
+import { createGuardedAgent } from '../images/guarded-agent.ts';
 import type { Clock } from '../observability/clock.ts';
 import { toSignedHeaders } from './signature.ts';
 
@@ -38,15 +39,9 @@ export interface WebhookSenderSettings {
 }
 
 export function createWebhookSender({ webhooks, clock }: WebhookSenderSettings): WebhookSender {
-  const { secrets, allowedHosts, timeoutMs } = webhooks;
-  const agent = new Agent({
-    connect: createGuardedConnector(createAddressGuard(allowedHosts), timeoutMs),
-    connections: MAX_PER_RECEIVER,
-    pipelining: 1,
-    keepAliveTimeout: 10_000,
-    headersTimeout: timeoutMs,
-    bodyTimeout: timeoutMs,
-  });
+  const { secrets, allowedHosts, allowedNetworks, timeoutMs } = webhooks;
+  const guard = createAddressGuard({ hosts: allowedHosts, networks: allowedNetworks });
+  const agent = createGuardedAgent(guard, { timeoutMs, connectionsPerHost: MAX_PER_RECEIVER });
 
   /** Redirects are not followed: they would take the message to an address that nobody named. */
   async function post(message: WebhookMessage, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
@@ -56,7 +51,7 @@ export function createWebhookSender({ webhooks, clock }: WebhookSenderSettings):
       signal,
       headers: {
         'content-type': 'application/json',
-        'user-agent': 'Vitrine (webhooks)',
+        'user-agent': `Vitrine/${packageJson.version}`,
         ...toSignedHeaders(message, secrets, clock.now()),
       },
       body: message.body,

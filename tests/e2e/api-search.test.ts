@@ -36,7 +36,7 @@ beforeAll(async () => {
   context = stack.use(
     await createTestContext({
       IMAGE_ROOTS: folder.path,
-      IMAGE_ALLOW_HOSTS: '127.0.0.1',
+      IMAGE_ALLOWED_HOSTS: '127.0.0.1',
       // As many connections per host: the limit of searches is a smaller one.
       WORKER_CONCURRENCY: '64',
     }),
@@ -232,6 +232,38 @@ describe('POST /search', () => {
       expect((await search({ image_base64: toBase64(4) }))[0]).toMatchObject({ product_id: 'p4' });
       for (const response of waiting) response.end(images[1]);
       expect((await Promise.all(stalled)).map(({ status }) => status)).toEqual(stalled.map(() => 200));
+    } finally {
+      for (const { server } of [...slow, quick]) server.close();
+    }
+  });
+
+  test.each([
+    ['forty of one host', 1, 40],
+    ['eight of each of four hosts', 4, 8],
+  ])('answers while slow addresses fill every place: %s', async (_, hosts, each) => {
+    let asked = 0;
+    const drip = (_request: unknown, response: ServerResponse) => {
+      asked++;
+      const timer = setInterval(() => response.write('x'), 50);
+      response.on('close', () => clearInterval(timer));
+    };
+    const slow = await Promise.all(Array.from({ length: hosts }, () => listen(drip)));
+    const quick = await listen((_request, response) => void response.end(images[1]));
+    try {
+      const stalled = slow.flatMap(({ url }) =>
+        Array.from({ length: each }, () => api.post('/search', { image_url: url })),
+      );
+      await until('the slow servers to be asked', () => asked >= hosts * 8 || undefined);
+      const startedAt = performance.now();
+      expect((await search({ image_url: quick.url }))[0]).toMatchObject({ product_id: 'p1' });
+      // Promised within 3 s; a busy machine gets three times that.
+      expect(performance.now() - startedAt).toBeLessThan(9_000);
+      // Those that wait for the slow hosts are refused a connection, once these are closed.
+      for (const { server } of slow) {
+        server.close();
+        server.closeAllConnections();
+      }
+      expect(new Set((await Promise.all(stalled)).map(({ status }) => status))).toEqual(new Set([502]));
     } finally {
       for (const { server } of [...slow, quick]) server.close();
     }

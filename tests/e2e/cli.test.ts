@@ -107,7 +107,7 @@ describe('index without a server', () => {
     const address = server.address();
     const port = typeof address === 'object' ? address?.port : undefined;
     await writeFile(join(dataDir, 'c.csv'), `product_id,image_url\nA,http://127.0.0.1:${port}/a.jpg\n`);
-    const settings = { IMAGE_ALLOW_HOSTS: '127.0.0.1', RETRY_BASE_MS: '600000' };
+    const settings = { IMAGE_ALLOWED_HOSTS: '127.0.0.1', RETRY_BASE_MS: '600000' };
     await using program = startProgram('src/cli.ts', { ...environment(), ...settings }, [
       'index',
       join(dataDir, 'c.csv'),

@@ -17,7 +17,13 @@ const never = new AbortController().signal;
 const open = (over: object = {}) =>
   stack.use(
     createWebhookSender({
-      webhooks: { secrets: SECRETS, allowedHosts: ['127.0.0.1'], timeoutMs: 5_000, ...over },
+      webhooks: {
+        secrets: SECRETS,
+        allowedHosts: ['127.0.0.1'],
+        allowedNetworks: [],
+        timeoutMs: 5_000,
+        ...over,
+      },
       clock: systemClock,
     }),
   );

@@ -88,8 +88,10 @@ export interface FakeWorld {
     readonly worker: Worker;
     readonly ended: () => WorkerCounts | Error | undefined;
   }>;
-  /** Jobs by these ids, in the queue. */
+  /** Jobs by these ids, in the queue; their images are at URLs of one host. */
   enqueue(count: number, name?: string): void;
+  /** The same with images on the disk. */
+  enqueueFiles(count: number, name?: string): void;
 }
 
 export function createFakeWorld(
@@ -145,6 +147,15 @@ export function createFakeWorld(
     },
     enqueue(count, name = 'job') {
       queue.waiting.push(...Array.from({ length: count }, (_, index) => newClaimedJob(`${name}-${index}`)));
+    },
+    enqueueFiles(count, name = 'job') {
+      const jobs = Array.from({ length: count }, (_, index) => newClaimedJob(`${name}-${index}`));
+      queue.waiting.push(
+        ...jobs.map((job) => ({
+          ...job,
+          data: { ...job.data, image: { kind: 'path' as const, path: `/photos/${job.id}` } },
+        })),
+      );
     },
   };
 }

@@ -183,6 +183,17 @@ describe('the image of a request', () => {
     expect(base64Of('data:image/png;base64,YWI=')).toBe('YWI=');
   });
 
+  test('is inline when its URL is a data: URL', () => {
+    const ofUrl = (image_url: string) => parseImageRef({ image_url }, limits);
+    const inline = { kind: 'inline', base64: 'YWI=' };
+    expect(ofUrl('data:image/png;base64,YWI=')).toEqual(inline);
+    expect(ofUrl('DATA:;charset=x;BASE64,YWI')).toEqual(inline);
+    expect(ofUrl('https://shop.example/a.png')).toEqual({ kind: 'url', url: 'https://shop.example/a.png' });
+    for (const bad of ['data:', 'data:image/png,abc', 'data:image/svg+xml;utf8,<svg/>', 'data:;base64,?'])
+      expect(() => ofUrl(bad)).toThrow('image_url must be an http or https URL or a base64 data: URL');
+    expect(() => ofUrl(`data:;base64,${Buffer.alloc(1001).toString('base64')}`)).toThrow('more than');
+  });
+
   test('may be base64 without padding, and is stored as every decoder takes it', () => {
     for (let length = 1; length < 20; length++) {
       const base64 = Buffer.alloc(length, 0xfb).toString('base64');
