@@ -16,7 +16,7 @@ redis.call('HSET', key.meta, 'last_reap', now, 'reachable_since', reachableSince
 -- A worker that is alive but does not renew a lease never learned of it.
 local function isAlive(worker)
   local seenAt = tonumber(redis.call('ZSCORE', key.heartbeats, worker) or nil)
-  return seenAt and now - seenAt <= staleMs
+  return seenAt and now - seenAt < staleMs
 end
 
 local function countCrash(id, job, leaseUntil)
