@@ -118,10 +118,7 @@ export function parseClaimedJob(id: string, record: string, payload: string): Cl
     leasedMs: job.leased_ms ?? 0,
     deferredMs: deferredAt === undefined ? 0 : startedAt - deferredAt,
   };
-  if (delivers === undefined) {
-    // Earlier versions stored no kind.
-    return { ...lease, data: { ...(JSON.parse(payload) as ImageJobData), kind: 'image' } };
-  }
+  if (delivers === undefined) return { ...lease, data: JSON.parse(payload) as ImageJobData };
   const ended = toJobView(delivers.job, payload, -1);
   return { ...lease, data: { kind: 'delivery', url: delivers.url, job: ended } };
 }
