@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { createEmbedder } from '../models/create-embedder.ts';
+import { createDecoder, type Decoder } from '../models/decoding/decoder.ts';
 import type { Embedder } from '../models/embedder.ts';
 import type { Config } from './config/config.ts';
 import { createImageSource } from './images/image-source.ts';
@@ -24,6 +25,7 @@ export interface Context extends AsyncDisposable {
   readonly embedder: Embedder;
   readonly images: ImageSource;
   readonly webhooks: WebhookSender;
+  readonly decoder: Decoder;
 }
 
 /** Parts to use instead of those the configuration would choose. The context doesn't close them. */
@@ -72,8 +74,13 @@ export async function createContext(
     }),
   );
   const webhooks = lazy(() => createWebhookSender({ webhooks: config.webhooks, clock }));
+  const decoder = lazy(() => createDecoder({ ...config.images, logger }));
   const embedder = lazy(() =>
-    createEmbedder(config.model, { collectionModel: () => context.store.collectionModel(), logger }),
+    createEmbedder(config.model, {
+      collectionModel: () => context.store.collectionModel(),
+      memoryBytes: () => process.memoryUsage.rss() + context.decoder.memoryBytes(),
+      logger,
+    }),
   );
 
   const context: Context = {
@@ -94,6 +101,9 @@ export async function createContext(
     },
     get webhooks() {
       return overrides.webhooks ?? webhooks();
+    },
+    get decoder() {
+      return overrides.decoder ?? decoder();
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };

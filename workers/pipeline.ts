@@ -1,6 +1,5 @@
-import { hash } from 'node:crypto';
+import type { DecodedImage, Decoder } from '../models/decoding/decoder.ts';
 import type { Embedder, PreparedImage } from '../models/embedder.ts';
-import { prepareImage } from '../models/prepare-image.ts';
 import type { ImageRef } from '../src/catalog/product-image.ts';
 import { toVitrineError, VitrineError } from '../src/errors/vitrine-error.ts';
 import type { ImageSource } from '../src/images/port.ts';
@@ -10,25 +9,23 @@ import type { Point, PointPayload, UpsertOutcome, VectorStore } from '../src/vec
 import { createBatcher, runOrSplit } from './batcher.ts';
 import { startTimer } from './deadline.ts';
 import type { HeldImage } from './held-jobs.ts';
-import { createSlots, type RemoteWork, type Slots } from './slots.ts';
+import { createSlots, type Slots } from './slots.ts';
 
 export interface PipelineParts {
   readonly images: Pick<ImageSource, 'fetch'>;
   readonly embedder: Pick<Embedder, 'model' | 'embedImages'>;
   readonly store: Pick<VectorStore, 'collection' | 'getPayloads' | 'upsert'>;
   readonly clock: Clock;
-  /** Other than `prepareImage` in tests whose clock is not the real one. */
-  readonly prepare?: typeof prepareImage;
+  readonly decoder: Pick<Decoder, 'prepare'>;
 }
 
 export interface PipelineSettings {
-  /** Images that are fetched, and as many that are decoded, at once. */
+  /** Images that are fetched at once. */
   readonly concurrency: number;
   /** Images per inference call. */
   readonly batchSize: number;
   /** Inference calls that run at once. One more, when its batch is full, waits in the embedder. */
   readonly inferences: number;
-  readonly maxPixels: number;
   /** Time in which one image may be fetched and prepared, unless its job has a limit of its own. */
   readonly softTimeoutMs: number;
   /** What the image source needs at most for one image. */
@@ -61,12 +58,11 @@ const MAX_POINTS = 128;
 const STORE_CALLS = 2;
 
 export function createPipeline(parts: PipelineParts, settings: PipelineSettings): Pipeline {
-  const { clock, images, embedder, store, prepare = prepareImage } = parts;
+  const { clock, images, decoder, embedder, store } = parts;
 
   const openSlots = (stage: Stage, count: number, toTimeout: (deadlineMs: number) => VitrineError): Slots =>
     createSlots({ count, clock, toTimeout, onAllLost: () => settings.onStuck(stage) });
   const fetching = openSlots('fetching', settings.concurrency, toFetchTimeout);
-  const preparing = openSlots('preparing', settings.concurrency, toSoftTimeout);
   const storing = openSlots('writing', STORE_CALLS, toStoreTimeout);
 
   async function process(held: HeldImage): Promise<ImageResult> {
@@ -80,7 +76,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
     if (job.redelivered && (await wasWritten(held))) return toResult('unchanged');
 
     const bytes = await fetchImage(held);
-    const { image, contentHash } = await prepareBytes(held, bytes);
+    const { contentHash, ...image } = await prepareImage(held, bytes);
     const vector = await embedding.add({ held, image });
     abort.signal.throwIfAborted();
     const outcome = await writing.add({ held, point: toPoint(held, vector, contentHash) });
@@ -99,50 +95,40 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
     const { job, abort } = held;
     const host = toImageHost(job.data.image);
     const onSlow = (isSlow: boolean) => settings.onSlow(held, isSlow);
-    const work = () =>
+    const fetch = () =>
       images.fetch(job.data.image, abort.signal).catch((error: unknown) => {
         throw toVitrineError(error, 'image_fetch_failed');
       });
-    const remote = host === null ? undefined : { host, onSlow };
-    return inSlot(fetching, 'fetching', settings.imageTimeoutMs, held, work, remote);
+    return fetching.run(
+      abort,
+      settings.imageTimeoutMs + SLOT_MARGIN_MS,
+      () => timed('fetching', held, fetch),
+      host === null ? undefined : { host, onSlow },
+    );
   }
 
-  function prepareBytes(
-    held: HeldImage,
-    bytes: Uint8Array,
-  ): Promise<{ readonly image: PreparedImage; readonly contentHash: string }> {
-    const timeoutMs = toSoftMs(held);
-    const { maxPixels } = settings;
-    return inSlot(preparing, 'preparing', timeoutMs, held, async () => ({
-      image: await prepare(bytes, embedder.model.preprocessing, { maxPixels, timeoutMs }),
-      contentHash: hash('sha256', bytes, 'hex'),
-    }));
+  /** The decoder has lines, limits and deadlines of its own. */
+  function prepareImage(held: HeldImage, bytes: Uint8Array): Promise<DecodedImage> {
+    return decoder.prepare(bytes, embedder.model.preprocessing, {
+      signal: held.abort.signal,
+      timed: (work) => timed('preparing', held, work),
+    });
   }
 
-  /** Runs the work in a slot; the time that it takes there, and no other, counts against the job's soft limit. */
-  function inSlot<T>(
-    slots: Slots,
-    stage: Stage,
-    limitMs: number,
-    held: HeldImage,
-    work: () => Promise<T>,
-    remote?: RemoteWork,
-  ): Promise<T> {
+  /** Runs the work; the time that it takes, and no other, counts against the job's soft limit. */
+  async function timed<T>(stage: Stage, held: HeldImage, work: () => Promise<T>): Promise<T> {
     const softMs = toSoftMs(held);
-    const timed = async () => {
-      const startedAt = clock.monotonic();
-      held.stage = stage;
-      using _softLimit = startTimer(clock, softMs - held.workedMs, () =>
-        held.abort.abort(toSoftTimeout(softMs)),
-      );
-      try {
-        return await work();
-      } finally {
-        held.stage = 'waiting';
-        held.workedMs += clock.monotonic() - startedAt;
-      }
-    };
-    return slots.run(held.abort, limitMs + SLOT_MARGIN_MS, timed, remote);
+    const startedAt = clock.monotonic();
+    held.stage = stage;
+    using _softLimit = startTimer(clock, softMs - held.workedMs, () =>
+      held.abort.abort(toSoftTimeout(softMs)),
+    );
+    try {
+      return await work();
+    } finally {
+      held.stage = 'waiting';
+      held.workedMs += clock.monotonic() - startedAt;
+    }
   }
 
   function toSoftMs({ job }: HeldImage): number {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { availableParallelism, hostname } from 'node:os';
+import type { Decoder } from '../models/decoding/decoder.ts';
 import type { Embedder } from '../models/embedder.ts';
 import { toThreadCounts } from '../models/thread-embedder.ts';
 import type { Config } from '../src/config/config.ts';
@@ -24,12 +25,12 @@ import { startTimer, untilAborted } from './deadline.ts';
 import { createDeliveries } from './deliver.ts';
 import { createHeartbeat } from './heartbeat.ts';
 import { createHeldJobs, type HeldJob, isDelivery, isImage } from './held-jobs.ts';
-import { createPipeline, type PipelineParts } from './pipeline.ts';
+import { createPipeline } from './pipeline.ts';
 import { createClaimLimit, createRate } from './rate.ts';
 import { createSettling } from './settling.ts';
 
 /** What a worker is made of. Several workers may share the same parts. */
-export interface WorkerParts extends Pick<PipelineParts, 'prepare'> {
+export interface WorkerParts {
   readonly config: Pick<Config, 'worker' | 'queue' | 'images' | 'store' | 'model'>;
   readonly logger: Logger;
   readonly clock: Clock;
@@ -38,6 +39,7 @@ export interface WorkerParts extends Pick<PipelineParts, 'prepare'> {
   readonly embedder: Embedder;
   readonly images: ImageSource;
   readonly webhooks: WebhookSender;
+  readonly decoder: Decoder;
 }
 
 export interface WorkerCounts {
@@ -113,7 +115,6 @@ export function createWorker(parts: WorkerParts): Worker {
     batchSize,
     inferences: threads,
     softTimeoutMs,
-    maxPixels: config.images.maxPixels,
     imageTimeoutMs: config.images.timeoutMs,
     storeTimeoutMs: config.store.timeoutMs,
     onStuck,
@@ -144,6 +145,7 @@ export function createWorker(parts: WorkerParts): Worker {
       done,
       failed,
       imagesPerSecond: rate.perSecond(clock.monotonic()),
+      memoryBytes: process.memoryUsage.rss() + parts.decoder.memoryBytes(),
     }),
   });
 

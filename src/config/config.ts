@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { VitrineError } from '../errors/vitrine-error.ts';
+import type { ApiKey } from './api-keys.ts';
 import type { Environment } from './env.ts';
 import { type QueueSettings, type RetryPolicy, toLeaseTimes } from './queue-settings.ts';
 import { parseRedisUrl, type RedisTarget } from './redis-target.ts';
@@ -11,6 +12,7 @@ export interface Config {
   readonly port: number;
   readonly dataDir: string;
   readonly allowFlush: boolean;
+  readonly access: AccessConfig;
   readonly log: { readonly level: Settings['LOG_LEVEL']; readonly file: string | undefined };
   readonly queue: {
     /** Undefined: the queue is SQLite in `dataDir`. */
@@ -72,6 +74,10 @@ export interface Config {
     readonly timeoutMs: number;
     readonly maxBytes: number;
     readonly maxPixels: number;
+    /** Of both sides. */
+    readonly minSidePixels: number;
+    /** Hex SHA-256 of encoded images that are refused. */
+    readonly placeholderHashes: readonly string[];
   };
   readonly webhooks: {
     /** All of them sign; none: `callback_url` is refused. */
@@ -80,6 +86,24 @@ export interface Config {
     readonly allowedHosts: readonly string[];
     readonly allowedNetworks: readonly string[];
     readonly timeoutMs: number;
+  };
+}
+
+/** Who may use the API, and how much of it. */
+export interface AccessConfig {
+  readonly keys: readonly ApiKey[];
+  /** Holds the keys instead, and is read again when it changes. */
+  readonly keysFile: string | undefined;
+  readonly allowAnonymous: boolean;
+  readonly publicUrl: string | undefined;
+  readonly session: { readonly ttlMs: number; readonly secret: string | undefined };
+  /** Requests per minute; 0: no limit. */
+  readonly rateLimits: { readonly perKey: number; readonly perAddress: number };
+  readonly connections: { readonly total: number; readonly perAddress: number };
+  readonly proxies: {
+    /** CIDR. */
+    readonly networks: readonly string[];
+    readonly header: Settings['TRUSTED_PROXY_HEADER'];
   };
 }
 
@@ -110,6 +134,8 @@ export function parseConfig(environment: Environment): Config {
     if (differs && !environment['REDIS_HOST'] && !environment['REDIS_URL'])
       faults.push({ path: name, message: 'needs REDIS_HOST' });
   }
+  if (environment['API_KEYS'] && environment['API_KEYS_FILE'])
+    faults.push({ path: 'API_KEYS_FILE', message: "can't be set together with API_KEYS" });
   if (faults.length > 0) throw toConfigurationError(faults);
   const retryIsExplicit = SETTING_NAMES.some((name) => name.startsWith('RETRY_') && environment[name]);
   return toConfig(values as Settings, retryIsExplicit);
@@ -134,6 +160,16 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
     port: settings.PORT,
     dataDir: settings.DATA_DIR,
     allowFlush: settings.ALLOW_FLUSH,
+    access: {
+      keys: settings.API_KEYS ?? [],
+      keysFile: settings.API_KEYS_FILE,
+      allowAnonymous: settings.ALLOW_ANONYMOUS,
+      publicUrl: settings.PUBLIC_URL,
+      session: { ttlMs: settings.SESSION_HOURS * 3_600_000, secret: settings.SESSION_SECRET },
+      rateLimits: { perKey: settings.RATE_LIMIT_PER_KEY, perAddress: settings.RATE_LIMIT_PER_ADDRESS },
+      connections: { total: settings.MAX_CONNECTIONS, perAddress: settings.MAX_CONNECTIONS_PER_ADDRESS },
+      proxies: { networks: settings.TRUSTED_PROXIES, header: settings.TRUSTED_PROXY_HEADER },
+    },
     log: { level: settings.LOG_LEVEL, file: settings.LOG_FILE },
     queue: {
       redis: parseRedis(settings),
@@ -193,6 +229,8 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
       timeoutMs: settings.IMAGE_TIMEOUT_MS,
       maxBytes: settings.IMAGE_MAX_BYTES,
       maxPixels: settings.IMAGE_MAX_PIXELS,
+      minSidePixels: settings.IMAGE_MIN_SIDE_PIXELS,
+      placeholderHashes: settings.PLACEHOLDER_HASHES.map((hash) => hash.toLowerCase()),
     },
     webhooks: {
       secrets: settings.WEBHOOK_SECRETS,

@@ -1,11 +1,13 @@
 import { resolve } from 'node:path';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
+import { type ApiKey, parseApiKeys } from './api-keys.ts';
 import { isHostName, parseHeadersByHost } from './source-headers.ts';
 
 /** The parts of the documentation that the settings are listed in, in this order, with their titles. */
 export const TOPICS = {
   process: 'The process',
+  access: 'Access',
   queue: 'The queue',
   retries: 'Retries and time limits',
   alerts: 'Alerts',
@@ -113,6 +115,13 @@ const webhookSecrets: Kind<readonly string[]> = {
   values: '`whsec_` and 24 to 64 bytes in base64, separated by commas',
 };
 
+const hashes: Kind<readonly string[]> = {
+  check: list('hashes').check.refine((hashes) => hashes.every((hash) => /^[0-9a-f]{64}$/i.test(hash)), {
+    error: 'must be SHA-256 hashes in hexadecimal',
+  }),
+  values: 'SHA-256 hashes in hexadecimal, separated by commas',
+};
+
 const folder: Kind<string> = { check: z.string().transform((value) => resolve(value)), values: 'a folder' };
 
 const webAddress: Kind<string> = {
@@ -122,6 +131,18 @@ const webAddress: Kind<string> = {
   values: 'http:// or https://',
 };
 
+const apiKeys: Kind<readonly ApiKey[]> = {
+  check: z.string().transform((value, context) => {
+    try {
+      return parseApiKeys(value);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : '' });
+      return z.NEVER;
+    }
+  }),
+  values: 'entries of `vitrine keys create`, separated by commas',
+};
+
 const hosts = (settingOfNetworks: string): Kind<readonly string[]> => ({
   check: list('hosts').check.refine((names) => names.every(isHostName), {
     error: `must be host names, each with or without a port; networks belong in ${settingOfNetworks}`,
@@ -129,9 +150,9 @@ const hosts = (settingOfNetworks: string): Kind<readonly string[]> => ({
   values: 'hosts, separated by commas',
 });
 
-const networks = (settingOfHosts: string): Kind<readonly string[]> => ({
+const networks = (hint = ''): Kind<readonly string[]> => ({
   check: list('networks').check.refine((blocks) => blocks.every((block) => ipaddr.isValidCIDR(block)), {
-    error: `must be networks such as 10.20.0.0/16; host names belong in ${settingOfHosts}`,
+    error: `must be networks such as 10.20.0.0/16${hint}`,
   }),
   values: 'networks, separated by commas',
 });
@@ -154,7 +175,7 @@ export const SETTINGS = {
     'process',
     text('a host name or an address'),
     '127.0.0.1',
-    'Address that the API listens on. `0.0.0.0` opens it to the network: put something in front that checks who asks.',
+    'Address that the API listens on. `0.0.0.0` opens it to the network, which needs API keys or `ALLOW_ANONYMOUS`.',
   ),
   PORT: setting('process', integer(0, 65_535), '8000', 'Port of the API. 0: any free port.'),
   DATA_DIR: setting(
@@ -173,6 +194,76 @@ export const SETTINGS = {
     'process',
     text('a file'),
     'A file that log lines are also written to, such as `logs/worker.log`.',
+  ),
+
+  API_KEYS: optional(
+    'access',
+    apiKeys,
+    'The API keys, as hashes. With any, every request needs one, but for the probes and the documentation.',
+  ),
+  API_KEYS_FILE: optional(
+    'access',
+    text('a file'),
+    'A file with an entry per line instead. It is read again when it changes; replace it as a whole.',
+  ),
+  ALLOW_ANONYMOUS: setting(
+    'access',
+    flag('true, false'),
+    'false',
+    'Lets the API listen on an address that others can reach although there are no API keys.',
+  ),
+  PUBLIC_URL: optional(
+    'access',
+    webAddress,
+    'Where people reach the API, through a proxy for example. Without API keys no other host name than this one and those of the loopback is answered. With https, cookies are sent over https only.',
+  ),
+  SESSION_HOURS: setting(
+    'access',
+    number(0.01, 8_760),
+    '12',
+    'How long a browser stays signed in after `POST /session`.',
+  ),
+  SESSION_SECRET: optional(
+    'access',
+    pattern(/^.{32,}$/, 'at least 32 characters'),
+    'Random text, the same for all API processes. Without it, someone who has read the hashes of the keys can forge sessions.',
+  ),
+  SESSION_SECRET_FILE: optional('access', text('a file'), 'A file that holds the session secret instead.'),
+  RATE_LIMIT_PER_KEY: setting(
+    'access',
+    integer(0, 1_000_000_000),
+    '600000',
+    'Requests per minute and API key; more are answered 429. 0: no limit.',
+  ),
+  RATE_LIMIT_PER_ADDRESS: setting(
+    'access',
+    integer(0, 1_000_000_000),
+    '600000',
+    'Requests per minute and client address (of IPv6: its /64 network). 0: no limit.',
+  ),
+  MAX_CONNECTIONS: setting('access', integer(1, 1_000_000), '4000', 'Most connections at the same time.'),
+  MAX_CONNECTIONS_PER_ADDRESS: setting(
+    'access',
+    integer(1, 1_000_000),
+    '1000',
+    'Most of them from one address. Trusted proxies have no such limit.',
+  ),
+  TRUSTED_PROXIES: setting(
+    'access',
+    networks(),
+    '',
+    'Proxies that are believed when they say for which address, and over http or https, they ask.',
+  ),
+  TRUSTED_PROXY_HEADER: setting(
+    'access',
+    oneOf('x-forwarded-for', 'forwarded'),
+    'x-forwarded-for',
+    'The header in which they say it. The proxy must set it itself: clients can send either one.',
+  ),
+  VITRINE_API_KEY: optional(
+    'access',
+    text('an API key'),
+    'The key that the commands of `vitrine` send to the server.',
   ),
 
   REDIS_URL: optional(
@@ -391,7 +482,7 @@ export const SETTINGS = {
   ),
   IMAGE_ALLOWED_NETWORKS: setting(
     'images',
-    networks('IMAGE_ALLOWED_HOSTS'),
+    networks('; host names belong in IMAGE_ALLOWED_HOSTS'),
     '',
     'Private networks that images may be fetched from, such as `10.20.0.0/16`. Every name that resolves into one of them may be fetched.',
   ),
@@ -426,7 +517,14 @@ export const SETTINGS = {
     'images',
     integer(10_000, 1_000_000_000),
     '50000000',
-    'Largest width times height; half of it for progressive JPEG, interlaced PNG, WebP and GIF, and a fifth for AVIF, which are decoded as a whole.',
+    'Largest width times height. Decoding may also take no more than 140 MB, or 2.8 bytes for each of these pixels if that is more: at the default, progressive JPEGs may have about 40 million pixels, rotated ones 30, WebP 14 and AVIF 7.',
+  ),
+  IMAGE_MIN_SIDE_PIXELS: setting('images', integer(1, 10_000), '16', 'Smallest width and height.'),
+  PLACEHOLDER_HASHES: setting(
+    'images',
+    hashes,
+    '',
+    'Content hashes of pictures that say "no image": they are refused. `sha256sum FILE` prints the hash of a file.',
   ),
 
   WEBHOOK_SECRETS: setting(
@@ -448,7 +546,7 @@ export const SETTINGS = {
   ),
   WEBHOOK_ALLOWED_NETWORKS: setting(
     'webhooks',
-    networks('WEBHOOK_ALLOWED_HOSTS'),
+    networks('; host names belong in WEBHOOK_ALLOWED_HOSTS'),
     '',
     'Private networks that may be reported to. Every name that resolves into one of them may be.',
   ),

@@ -1,6 +1,6 @@
 import pLimit, { type LimitFunction } from 'p-limit';
+import type { Decoder } from '../../models/decoding/decoder.ts';
 import type { Embedder } from '../../models/embedder.ts';
-import { prepareImage } from '../../models/prepare-image.ts';
 import { TEXT_MODEL_IDS } from '../../models/registry.ts';
 import { DEFAULT_IMAGE_ID, type ImageRef } from '../catalog/product-image.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
@@ -10,9 +10,10 @@ import type { Clock } from '../observability/clock.ts';
 import { toImageHost } from '../queue/job.ts';
 import type { StoredPoint, VectorStore } from '../vectors/port.ts';
 
-/** Images that are decoded at the same time: each takes memory and a processor. */
-const MAX_DECODING = 4;
-/** Images that are fetched at the same time, and those of slow servers, which must not keep the quick ones waiting. */
+/**
+ * Images that are fetched, or held until they can be decoded, and those of slow servers, which must not keep the quick ones
+ * waiting.
+ */
 const MAX_FETCHING = 32;
 const MAX_SLOW = 64;
 const MAX_FETCHING_PER_HOST = 8;
@@ -20,10 +21,9 @@ const MAX_FETCHING_PER_HOST = 8;
 export interface QueryParts {
   readonly embedder: Embedder;
   readonly images: Pick<ImageSource, 'fetch'>;
+  readonly decoder: Pick<Decoder, 'prepare'>;
   readonly store: Pick<VectorStore, 'getProduct'>;
   readonly clock: Clock;
-  /** Width times height of a query's image. */
-  readonly maxPixels: number;
 }
 
 /** Turns what is searched with into a vector of the collection's space. */
@@ -37,8 +37,7 @@ export interface QueryVectors {
 }
 
 export function createQueryVectors(parts: QueryParts): QueryVectors {
-  const { embedder, images, store, clock, maxPixels } = parts;
-  const decoding = pLimit(MAX_DECODING);
+  const { embedder, images, decoder, store, clock } = parts;
   const fetching = createFetchPlaces({
     count: MAX_FETCHING,
     maxSlow: MAX_SLOW,
@@ -49,10 +48,7 @@ export function createQueryVectors(parts: QueryParts): QueryVectors {
   const fetchingFrom = createHostLimits(MAX_FETCHING_PER_HOST);
 
   async function embed(bytes: Uint8Array, signal: AbortSignal): Promise<Float32Array> {
-    const prepared = await decoding(() => {
-      signal.throwIfAborted();
-      return prepareImage(bytes, embedder.model.preprocessing, { maxPixels });
-    });
+    const prepared = await decoder.prepare(bytes, embedder.model.preprocessing, { signal });
     return toOnly(await embedder.embedImages([prepared]));
   }
 

@@ -217,6 +217,28 @@ describe('POST /search', () => {
     expect(hits[0]!.score).toBeCloseTo(expected[0]!.score, 4);
   });
 
+  test('takes as many conditions as are allowed, and no more', async () => {
+    const many = ['even', ...Array.from({ length: 999 }, (_, at) => `v${at}`)];
+    const keys = (count: number, wanted: (at: number) => unknown) =>
+      Object.fromEntries(
+        Array.from({ length: count }, (_, at) => [at === 0 ? 'seed' : `k${at}`, wanted(at)]),
+      );
+    const hits = await search({ image_base64: toBase64(0), filter: { category: many } });
+    expect(hits[0]).toMatchObject({ product_id: 'p0' });
+    const full = {
+      category: many,
+      brand: many,
+      tags: many,
+      metadata: keys(32, (at) => (at < 12 ? many : { gt: 1 })),
+    };
+    expect(await search({ image_base64: toBase64(0), filter: full })).toEqual([]);
+    const tooMany = { image_base64: toBase64(0), filter: { metadata: keys(5_000, () => 1) } };
+    expect(await api.post('/search', tooMany)).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_request' },
+    });
+  });
+
   test('is not held up by slow addresses', async () => {
     const waiting: ServerResponse[] = [];
     const slow = await Promise.all(

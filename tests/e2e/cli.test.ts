@@ -229,7 +229,7 @@ describe('the API process', () => {
     const { port } = new URL(url);
     const socket = connect(Number(port), '127.0.0.1').on('error', () => {});
     await once(socket, 'connect');
-    socket.write('POST /queue/enqueue HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n');
+    socket.write('POST /queue/enqueue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n');
     socket.write('Content-Length: 1000\r\n\r\n{');
     // A later request on another connection is answered after this one has been seen.
     expect((await fetch(`${url}/livez`)).status).toBe(200);

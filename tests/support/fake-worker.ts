@@ -1,5 +1,7 @@
+import { hash } from 'node:crypto';
 import { pino } from 'pino';
-import type { Embedder, EmbedderModel, PreparedImage } from '../../models/embedder.ts';
+import type { Decoder } from '../../models/decoding/decoder.ts';
+import type { Embedder, EmbedderModel } from '../../models/embedder.ts';
 import { parseConfig } from '../../src/config/config.ts';
 import type { ImageSource } from '../../src/images/port.ts';
 import type { PointPayload, UpsertOutcome, VectorStore } from '../../src/vectors/port.ts';
@@ -22,6 +24,18 @@ const model: EmbedderModel = {
     std: [1, 1, 1],
   },
 };
+
+/** Decodes by a function, and limits nothing. */
+export function createFakeDecoder(decode: (bytes: Uint8Array) => Promise<Uint8Array>): Decoder {
+  return {
+    async prepare(bytes, _, options) {
+      const pixels = await (options?.timed?.(() => decode(bytes)) ?? decode(bytes));
+      return { pixels, size: 1, contentHash: hash('sha256', bytes, 'hex') };
+    },
+    memoryBytes: () => 0,
+    async [Symbol.asyncDispose]() {},
+  };
+}
 
 /** Points by id, and what the worker did with them. */
 export interface FakeStore extends VectorStore {
@@ -111,7 +125,7 @@ export function createFakeWorld(
     fetch: async () => new Uint8Array([1]),
     async [Symbol.asyncDispose]() {},
   };
-  const prepare = async (): Promise<PreparedImage> => ({ pixels: new Uint8Array(3), size: 1 });
+  const decoder = createFakeDecoder(async () => new Uint8Array(3));
   const config = parseConfig({
     DATA_DIR: '/nowhere',
     MODEL: 'builtin',
@@ -122,7 +136,7 @@ export function createFakeWorld(
     send: async () => 204,
     async [Symbol.asyncDispose]() {},
   };
-  const parts = { config, logger, clock, queue, store, embedder, images, webhooks, prepare, ...over };
+  const parts = { config, logger, clock, queue, store, embedder, images, decoder, webhooks, ...over };
 
   return {
     clock,

@@ -3,7 +3,7 @@ import { ERRORS } from '../../src/errors/error-table.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { Settlement } from '../../src/queue/port.ts';
 import { newClaimedJob } from '../support/fake-queue.ts';
-import { createFakeWorld, type FakeWorld } from '../support/fake-worker.ts';
+import { createFakeDecoder, createFakeWorld, type FakeWorld } from '../support/fake-worker.ts';
 
 const hang = () => new Promise<never>(() => undefined);
 const away = new VitrineError('queue_unavailable', 'Away.');
@@ -186,10 +186,10 @@ describe('the soft limit', () => {
     const world: FakeWorld = createFakeWorld(
       { JOB_SOFT_TIMEOUT_MS: '5000' },
       {
-        prepare: async () => {
+        decoder: createFakeDecoder(async () => {
           await world.clock.sleep(3_000);
-          return { pixels: new Uint8Array(3), size: 1 };
-        },
+          return new Uint8Array(3);
+        }),
       },
     );
     world.images.fetch = async () => {
