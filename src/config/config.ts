@@ -86,6 +86,14 @@ export interface Config {
     /** Hex SHA-256 of encoded images that are refused. */
     readonly placeholderHashes: readonly string[];
   };
+  readonly webhooks: {
+    /** All of them sign; none: `callback_url` is refused. */
+    readonly secrets: readonly string[];
+    /** What may be reported to although its addresses are private. */
+    readonly allowedHosts: readonly string[];
+    readonly allowedNetworks: readonly string[];
+    readonly timeoutMs: number;
+  };
 }
 
 /** Who may use the API, and how much of it. */
@@ -232,6 +240,12 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
       maxPixels: settings.IMAGE_MAX_PIXELS,
       minSidePixels: settings.IMAGE_MIN_SIDE_PIXELS,
       placeholderHashes: settings.PLACEHOLDER_HASHES.map((hash) => hash.toLowerCase()),
+    },
+    webhooks: {
+      secrets: settings.WEBHOOK_SECRETS,
+      allowedHosts: settings.WEBHOOK_ALLOWED_HOSTS,
+      allowedNetworks: settings.WEBHOOK_ALLOWED_NETWORKS,
+      timeoutMs: settings.WEBHOOK_TIMEOUT_MS,
     },
   });
 }

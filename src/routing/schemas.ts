@@ -31,14 +31,24 @@ export const durationMs = z.number().nonnegative();
 
 const MAX_URL_LENGTH = 8192;
 
-/** The bytes in a data: URL are checked, and limited, with those of image_base64. */
-const imageUrl = (value: string): boolean => {
-  if (isDataUrl(value)) return true;
+const httpUrl = (value: string): boolean => {
   const url = value.length <= MAX_URL_LENGTH ? URL.parse(value) : null;
   return (
     url !== null && ['http:', 'https:'].includes(url.protocol) && url.username === '' && url.password === ''
   );
 };
+
+/** The bytes in a data: URL are checked, and limited, with those of image_base64. */
+const imageUrl = (value: string): boolean => isDataUrl(value) || httpUrl(value);
+
+export const callbackUrl = z
+  .string()
+  .max(2048)
+  .refine(httpUrl, { error: 'must be an absolute http or https URL without credentials' })
+  .openapi({
+    description: 'Gets a signed POST when the job has ended. Needs WEBHOOK_SECRETS.',
+    example: 'https://shop.example.com/hooks/vitrine',
+  });
 
 /** Where an image's bytes are; which of them must be given is the request's own rule. */
 export const imageFields = {

@@ -13,6 +13,7 @@ import {
   release,
   renew,
   retry,
+  toImageData,
 } from '../support/jobs.ts';
 import { until } from '../support/until.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
@@ -170,7 +171,10 @@ export function describeControl(harness: QueueHarness): void {
       expect(await renew(queue, [jobs[1]!])).toEqual(['cancel']);
       expect(await queue.forgetProduct('a', 'dead')).toMatchObject({ cancelled: 1, imageIds: ['dead'] });
       expect(await queue.forgetProduct('a', 'unheard of')).toMatchObject({ cancelled: 0, imageIds: [] });
-      const left = (await claim(queue)).jobs.map(({ data }) => [data.productId, data.imageId]);
+      const left = (await claim(queue)).jobs.map((job) => {
+        const { productId, imageId } = toImageData(job);
+        return [productId, imageId];
+      });
       expect(left).toEqual([
         ['a', 'side'],
         ['b', 'front'],

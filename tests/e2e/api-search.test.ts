@@ -13,6 +13,7 @@ import { createWorker } from '../../workers/worker.ts';
 import { type ApiClient, createApiClient } from '../support/api-client.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
 import { drawImage } from '../support/images.ts';
+import { toImageData } from '../support/jobs.ts';
 import { root } from '../support/program.ts';
 import { until } from '../support/until.ts';
 
@@ -476,12 +477,13 @@ describe('/products/{product_id}', () => {
 
 function toPointOf(job: ClaimedJob): Point {
   const { dimension } = context.embedder.model;
+  const { productId, imageId } = toImageData(job);
   return {
     id: job.key,
     vector: new Float32Array(dimension).fill(1 / Math.sqrt(dimension)),
     payload: {
-      productId: job.data.productId,
-      imageId: job.data.imageId,
+      productId,
+      imageId,
       imageRef: null,
       contentHash: '',
       version: job.version,

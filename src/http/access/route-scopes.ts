@@ -40,6 +40,8 @@ export const ROUTE_SCOPES: Readonly<Record<string, 'public' | readonly Scope[]>>
   'POST /queue/pause': ['admin'],
   'POST /queue/resume': ['admin'],
 
+  'GET /webhooks/deliveries': ['read'],
+
   'POST /search': ['search'],
   'GET /products': ['read', 'search'],
   'GET /products/duplicates': ['read'],

@@ -3,6 +3,7 @@ import type { RedisTarget } from '../../config/redis-target.ts';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Logger } from '../../observability/logger.ts';
 import { groupCalls } from '../group-calls.ts';
+import type { JobStatus } from '../job.ts';
 import {
   CLAIM_MAX_BYTES,
   type ClaimedJob,
@@ -235,8 +236,12 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     return { ...rest, hosts: Object.values(hosts), processingMs, oldestWaitingMs };
   }
 
-  async function list({ status, code = '', limit, cursor }: ListRequest): Promise<JobPage> {
-    const reply = await run(SCRIPTS.read, ['list', status, limit, code, ...parseCursor(cursor)]);
+  async function list(
+    name: JobStatus | 'deliveries',
+    request: Omit<ListRequest, 'status'>,
+  ): Promise<JobPage> {
+    const { code = '', limit, cursor } = request;
+    const reply = await run(SCRIPTS.read, ['list', name, limit, code, ...parseCursor(cursor)]);
     const [total, place, id, ...values] = asList(reply);
     const jobs: JobView[] = [];
     for (let at = 0; at < values.length; at += 3) {
@@ -331,7 +336,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     reap,
     status,
     stats,
-    list,
+    list: (request) => list(request.status, request),
+    deliveries: (request) => list('deliveries', request),
 
     async cancel(id) {
       return asText(await run(SCRIPTS.cancel, ['job', id])) as Awaited<ReturnType<JobQueue['cancel']>>;

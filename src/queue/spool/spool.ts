@@ -17,7 +17,7 @@ export interface SpooledJob {
   readonly acceptedUs: number;
   /**
    * `waiting`: never sent. `sent`: the queue may have it, since a reply may have been lost. `cancelling`: cancelled
-   * after it was sent, so that the queue must hear of it. The other two are ends, remembered for a day.
+   * after it was sent, or with a callback address, so that the queue must hear of it. The other two are ends, remembered for a day.
    */
   readonly state: 'waiting' | 'sent' | 'cancelling' | 'cancelled' | 'refused';
   readonly bytes: number;
@@ -27,6 +27,9 @@ export interface SpooledJob {
   /** Without its image once it has ended. */
   readonly job: NewJob;
 }
+
+/** A cancelled job of which the queue never heard, and need not hear: nobody wants its end reported. */
+const ENDS_HERE = "state = 'waiting' AND job ->> '$.callbackUrl' IS NULL";
 
 const FORMAT = 1;
 const REMEMBER_ENDED_MS = 86_400_000;
@@ -144,8 +147,8 @@ export function openSpool(file: string, maxBytes: number, clock: Clock) {
     cancel: (by: 'id' | 'productId', value: string, imageId: string | null = null) =>
       change(() =>
         select(
-          `UPDATE spooled SET endedAt = iif(state = 'waiting', ?, NULL),
-             state = iif(state = 'waiting', 'cancelled', 'cancelling')
+          `UPDATE spooled SET endedAt = iif(${ENDS_HERE}, ?, NULL),
+             state = iif(${ENDS_HERE}, 'cancelled', 'cancelling')
            WHERE ${by} = ? AND job ->> '$.data.imageId' = coalesce(?, job ->> '$.data.imageId')
              AND endedAt IS NULL RETURNING *`,
           ...[Math.round(clock.now()), value, imageId],

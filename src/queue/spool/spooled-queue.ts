@@ -116,8 +116,13 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
   }
 
   async function forwardCancel(entry: SpooledJob): Promise<void> {
-    if ((await queue.cancel(entry.job.id)) === 'unknown') await spool.end(entry, 'cancelled', null);
-    else await spool.remove([entry], 'cancelling');
+    const { job } = entry;
+    const isUnknown = (await queue.cancel(job.id)) === 'unknown';
+    if (isUnknown && job.callbackUrl === undefined) return spool.end(entry, 'cancelled', null);
+    if (isUnknown) {
+      await queue.enqueue([{ ...job, cancelled: true, ageMs: toAgeMs(entry) }], { accepted: true });
+    }
+    await spool.remove([entry], 'cancelling');
   }
 
   let forwarding = Promise.resolve();
@@ -210,6 +215,6 @@ function toView({ job, acceptedUs, endedAt, state, error }: SpooledJob): JobView
     ...{ status: ends[state] ?? toWaitingStatus(job), enqueuedAt: Math.floor(acceptedUs / 1_000), endedAt },
     ...{ lastError: error, cancelRequested: state === 'cancelling' || state === 'cancelled' },
     ...{ stage: null, position: null, etaMs: null, availableAt: null, startedAt: null, processingMs: null },
-    ...{ attempts: 0, crashes: 0, workerId: null, result: null, history: [] },
+    ...{ attempts: 0, crashes: 0, workerId: null, result: null, history: [], delivery: null },
   };
 }

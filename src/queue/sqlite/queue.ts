@@ -195,6 +195,7 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
 
     stats: () => look(({ views }) => views.stats()),
     list: (request) => look(({ views }) => views.list(request)),
+    deliveries: (request) => look(({ views }) => views.deliveries(request)),
 
     cancel: (id) => write(({ lifecycle }) => lifecycle.cancel(id)),
     redrive: (selection) => changeDead(selection, ({ lifecycle }, job) => lifecycle.redrive(job)),

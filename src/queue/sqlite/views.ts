@@ -1,5 +1,12 @@
 import type { Priority } from '../job.ts';
-import { type JobPage, type JobView, type ListRequest, MAX_JOBS_OF, type QueueStats } from '../port.ts';
+import {
+  type DeliveriesRequest,
+  type JobPage,
+  type JobView,
+  type ListRequest,
+  MAX_JOBS_OF,
+  type QueueStats,
+} from '../port.ts';
 import {
   DURATIONS_KEPT,
   higherThan,
@@ -10,7 +17,7 @@ import {
   toEtaMs,
   toPercentiles,
 } from '../shared.ts';
-import { FORGETTABLE, type Host, IN_LINE, type Job, type Place, type Tables } from './tables.ts';
+import { FORGETTABLE, type Host, IN_LINE, IS_DELIVERY, type Job, type Place, type Tables } from './tables.ts';
 
 /** How many jobs behind another one, and before it, are counted for its position. */
 const MAX_BEHIND = 100;
@@ -45,17 +52,6 @@ export function createViews(tables: Tables) {
     if (behind > MAX_BEHIND && ahead > maxAhead) return null;
     const higher = place === 'suspects' ? [] : higherThan(place);
     return higher.reduce((sum, line) => sum + lengths[line], ahead + 1);
-  }
-
-  function toView(job: Job, at: number | null, etaMs: number | null): JobView {
-    const { id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage } = job;
-    const { enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId } = job;
-    const { lastError, result, cancelRequested, history, status } = job;
-    return {
-      ...{ id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage },
-      ...{ enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, position: at, etaMs },
-      ...{ lastError, result, cancelRequested, history, status },
-    };
   }
 
   /** Suspects and follow-ups wait with the others of their priority. */
@@ -116,6 +112,19 @@ export function createViews(tables: Tables) {
       };
     },
 
+    deliveries({ limit, cursor }: DeliveriesRequest): JobPage {
+      const rows = jobs(
+        `SELECT * FROM jobs WHERE ${IS_DELIVERY} AND sequence < ? ORDER BY sequence DESC LIMIT ?`,
+        ...[parseCursor(cursor) ?? Number.MAX_SAFE_INTEGER, limit + 1],
+      );
+      const page = rows.slice(0, limit);
+      return {
+        jobs: page.map((job) => toView(job, null, null)),
+        nextCursor: rows.length > limit ? String(page.at(-1)?.sequence) : null,
+        total: value<number>(`SELECT count(*) FROM jobs WHERE ${IS_DELIVERY}`) ?? 0,
+      };
+    },
+
     stats(): QueueStats {
       const [present, arrived] = [counts(), counts('arrived')];
       const { completed, ended } = readRecent();
@@ -151,5 +160,17 @@ export function createViews(tables: Tables) {
         paused: meta('paused') === 1,
       };
     },
+  };
+}
+
+/** @param at its position */
+export function toView(job: Job, at: number | null, etaMs: number | null): JobView {
+  const { id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage } = job;
+  const { enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId } = job;
+  const { lastError, result, cancelRequested, history, status, delivery } = job;
+  return {
+    ...{ id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage },
+    ...{ enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, position: at, etaMs },
+    ...{ lastError, result, cancelRequested, history, status, delivery },
   };
 }

@@ -59,4 +59,5 @@ else
   reply = nextSequence()
 end
 flush()
+if mayHaveWork then wakeWorkers() end
 return reply

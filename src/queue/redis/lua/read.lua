@@ -1,7 +1,7 @@
 -- Reads jobs and numbers.
 -- ARGV: 'job' and an id; reply: { id, record, position, completed per second, 1 while paused }, or nothing.
--- ARGV: 'list', a status, a limit, an error code or '', place and id of the last job seen (both '' at first); reply:
--- { total, place and id to go on after or '' at the end, then id, record, position of each }.
+-- ARGV: 'list', a status or 'deliveries', a limit, an error code or '', place and id of the last job seen (both '' at
+-- first); reply: { total, place and id to go on after or '' at the end, then id, record, position of each }.
 -- ARGV: 'product', its id and a limit; reply: id and record of each job that has not ended, and of each dead letter.
 -- ARGV: 'stats'; reply: one JSON object, in which an empty list is {}.
 local SETS = {
@@ -11,6 +11,7 @@ local SETS = {
   completed = { key.completed },
   failed = { key.failed },
   cancelled = { key.cancelled },
+  deliveries = { key.deliveries },
 }
 
 -- Attempts of the last minute: completed, and ended in any way.
