@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { createEmbedder } from '../models/create-embedder.ts';
+import { createDecoder, type Decoder } from '../models/decoding/decoder.ts';
 import type { Embedder } from '../models/embedder.ts';
 import type { Config } from './config/config.ts';
 import { createImageSource } from './images/image-source.ts';
@@ -9,6 +10,7 @@ import { createLogger, type Logger } from './observability/logger.ts';
 import { systemClock } from './observability/system-clock.ts';
 import type { JobQueue } from './queue/port.ts';
 import type { VectorStore } from './vectors/port.ts';
+import { createWebhookSender, type WebhookSender } from './webhooks/sender.ts';
 
 /**
  * Everything that the API and the workers are made of. A part is made when it is first asked for, and connects when
@@ -22,6 +24,8 @@ export interface Context extends AsyncDisposable {
   readonly store: VectorStore;
   readonly embedder: Embedder;
   readonly images: ImageSource;
+  readonly webhooks: WebhookSender;
+  readonly decoder: Decoder;
 }
 
 /** Parts to use instead of those the configuration would choose. The context doesn't close them. */
@@ -61,11 +65,22 @@ export async function createContext(
   const createSpool = options.spool ? await loadSpool(config, logger, clock) : null;
   const queue = createSpool === null ? bareQueue : lazy(() => createSpool(bareQueue()));
   const store = lazy(createStore);
+  const { concurrency } = config.worker;
   const images = lazy(() =>
-    createImageSource({ ...config.images, connectionsPerHost: config.worker.concurrency }),
+    createImageSource({
+      ...config.images,
+      connectionsPerHost: 3 * concurrency + 8,
+      maxBytesInFlight: 2 * Math.max(8, concurrency) * config.images.maxBytes,
+    }),
   );
+  const webhooks = lazy(() => createWebhookSender({ webhooks: config.webhooks, clock }));
+  const decoder = lazy(() => createDecoder({ ...config.images, logger }));
   const embedder = lazy(() =>
-    createEmbedder(config.model, { collectionModel: () => context.store.collectionModel(), logger }),
+    createEmbedder(config.model, {
+      collectionModel: () => context.store.collectionModel(),
+      memoryBytes: () => process.memoryUsage.rss() + context.decoder.memoryBytes(),
+      logger,
+    }),
   );
 
   const context: Context = {
@@ -83,6 +98,12 @@ export async function createContext(
     },
     get images() {
       return overrides.images ?? images();
+    },
+    get webhooks() {
+      return overrides.webhooks ?? webhooks();
+    },
+    get decoder() {
+      return overrides.decoder ?? decoder();
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };

@@ -16,7 +16,7 @@ redis.call('HSET', key.meta, 'last_reap', now, 'reachable_since', reachableSince
 -- A worker that is alive but does not renew a lease never learned of it.
 local function isAlive(worker)
   local seenAt = tonumber(redis.call('ZSCORE', key.heartbeats, worker) or nil)
-  return seenAt and now - seenAt <= staleMs
+  return seenAt and now - seenAt < staleMs
 end
 
 local function countCrash(id, job, leaseUntil)
@@ -116,6 +116,7 @@ local function repair(id, text)
   put(key.images, 0, imageEntry(id, is))
   put(key.parked_by_host, 0, is.parked)
   put(key.failed_by_code, 0, is.failed)
+  put(key.deliveries, job.sequence, is.delivery)
   put(key.failed_inline, is.score, is.inlineBytes and id)
   if job.waits_for == 'image' then
     job.waits_for = nil
