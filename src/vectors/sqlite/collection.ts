@@ -57,7 +57,7 @@ export async function ensureCollection(collection: SqliteCollection, model: Mode
 /** Of all points, for a file of an earlier version or of another language. Searches go on while it works. */
 async function rebuildWords({ database, name, analyzer }: SqliteCollection): Promise<void> {
   const readPoints = database.prepare(
-    `SELECT row, payload FROM vector_points
+    `SELECT row, payload FROM vector_points NOT INDEXED
      WHERE collection = ? AND deleted_at IS NULL AND row > ? ORDER BY row LIMIT ${POINTS_PER_TRANSACTION}`,
   );
   const write = createWordsWriter(database);

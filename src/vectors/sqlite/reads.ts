@@ -22,6 +22,12 @@ import { toBlob, toPayload } from './points.ts';
 /** How much less a word counts that only begins with what was typed. */
 const PREFIX_WEIGHT = 0.3;
 
+/**
+ * For what looks at every point: in the order of the file. By an index of the collection, SQLite would jump from page to
+ * page, and sort all points for each part of a scan.
+ */
+const EVERY_POINT = 'vector_points NOT INDEXED';
+
 /** Points of the collection that pass. */
 function toWhere(
   { name }: SqliteCollection,
@@ -97,7 +103,7 @@ interface Scored {
 function toCosines(vector: Float32Array, dimension: number): Scored {
   assertVector(vector, dimension);
   return {
-    from: 'vector_points',
+    from: EVERY_POINT,
     where: { sql: 'TRUE', values: [] },
     score: { sql: '1 - coalesce(vec_distance_cosine(vector, ?), 1)', values: [toBlob(vector)] },
   };
@@ -196,7 +202,7 @@ export function facets(collection: SqliteCollection, request: FacetRequest): Fac
   const rows = collection.database
     .prepare(
       `SELECT ${['product_id', "payload ->> '$.price' AS price", ...columns].join(', ')}
-       FROM vector_points WHERE ${where.sql}`,
+       FROM ${EVERY_POINT} WHERE ${where.sql}`,
     )
     .iterate(...paths, ...where.values);
   const counter = createFacetCounter(request);
@@ -233,7 +239,7 @@ export function scanPoints(
   requireModel(collection);
   const where = toWhere(collection, {}, [{ sql: 'row > ?', values: [after] }]);
   const rows = collection.database
-    .prepare(`SELECT row, id, payload, vector FROM vector_points WHERE ${where.sql} ORDER BY row LIMIT ?`)
+    .prepare(`SELECT row, id, payload, vector FROM ${EVERY_POINT} WHERE ${where.sql} ORDER BY row LIMIT ?`)
     .all(...where.values, limit);
   return {
     points: rows.map(toStoredPoint),
