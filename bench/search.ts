@@ -69,7 +69,12 @@ export async function run(args: readonly string[]): Promise<void> {
   await using server = startProgram('src/cli.ts', { ...environment, LOG_LEVEL: 'info' }, serve);
   const url = await untilListening(server);
   await using _worker = isOneProcess ? null : startProgram('src/cli.ts', environment, ['worker']);
-  await measureWhileIndexing({ url, picture, searches, rounds });
+  try {
+    await measureWhileIndexing({ url, picture, searches, rounds });
+  } catch (error) {
+    console.error(server.output);
+    throw error;
+  }
 }
 
 /** Products with random vectors: how near they are to each other doesn't change how long a search takes. */
@@ -107,6 +112,9 @@ async function untilListening(server: Program): Promise<string> {
   await until('its model', async () => ((await fetch(`${url}/readyz`)).ok ? true : undefined));
   return url;
 }
+
+/** The first searches of a process take longer. */
+const WARM_UPS = 20;
 
 async function post(url: string, body: object): Promise<void> {
   const response = await fetch(`${url}/search`, {
@@ -165,8 +173,7 @@ async function compareWithStore({ context, url, picture, searches, points }: Com
   for (const [name, { direct, request }] of Object.entries(cases)) {
     const times = { direct: [] as number[], http: [] as number[], added: [] as number[] };
     let addedCpuMs = 0;
-    // The first ones warm both sides up.
-    for (let at = -20; at < searches; at += 1) {
+    for (let at = -WARM_UPS; at < searches; at += 1) {
       const id = `p${Math.floor(Math.random() * points)}`;
       const sides = [() => direct(id), () => post(url, request(id))] as const;
       // The second one finds a warmer machine: they take turns.
@@ -205,6 +212,7 @@ async function measureWhileIndexing({ url, picture, searches, rounds }: Load): P
   const producer = startProducer(url);
   await until('the worker', async () => ((await readStats(url)).completed > 0 ? true : undefined));
   const image_base64 = picture.toString('base64');
+  for (let at = 0; at < WARM_UPS; at += 1) await post(url, { image_base64 });
   let [indexed, busySeconds] = [0, 0];
   for (let round = 0; round < rounds; round += 1) {
     for (const state of ['busy', 'idle'] as const) {
