@@ -137,6 +137,7 @@ async function measure(
       imageTimeoutMs: 30_000,
       storeTimeoutMs: 30_000,
       onStuck: () => undefined,
+      onSlow: () => undefined,
     },
   );
   const held = pLimit(HELD);

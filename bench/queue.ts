@@ -5,7 +5,7 @@ import { Redis } from 'ioredis';
 import { pino } from 'pino';
 import { toPointId } from '../src/catalog/product-image.ts';
 import { parseRedisUrl } from '../src/config/redis-target.ts';
-import type { JobData, JobResult } from '../src/queue/job.ts';
+import type { ImageJobData, JobResult } from '../src/queue/job.ts';
 import { type JobQueue, type NewJob, toLeaseTimes } from '../src/queue/port.ts';
 import { createRedisQueue } from '../src/queue/redis/queue.ts';
 import { type RedisServer, startRedis } from '../tests/support/redis-server.ts';
@@ -30,7 +30,7 @@ type Case = keyof typeof CASES;
 type Rates = Record<Case, number>;
 
 /**
- * The queue on Redis beside BullMQ: the same redis-server with AOF, the same payload, in turns, in one process.
+ * The queue on Redis compared with BullMQ: the same redis-server with AOF, the same payload, in turns, in one process.
  * Prints the medians of the rates, the median of the rounds' ratios, and the memory of a waiting job.
  */
 export async function run(args: readonly string[]): Promise<void> {
@@ -47,7 +47,7 @@ export async function run(args: readonly string[]): Promise<void> {
     number,
     number,
   ];
-  // A rewrite of the file at any moment would burden whoever is just measured.
+  // A rewrite of the file at any moment would slow down the side that is being measured.
   await using redis = await startRedis(['--auto-aof-rewrite-percentage', '0']);
   const [aof] = (await redis.client.config('GET', 'appendfsync')).slice(1);
   console.log(
@@ -60,7 +60,7 @@ export async function run(args: readonly string[]): Promise<void> {
   const ours: Rates[] = [];
   const theirs: Rates[] = [];
   for (let round = 0; round < rounds; round += 1) {
-    // Whoever comes second finds a warmer machine: they take turns.
+    // The second side finds a warmer machine: they take turns.
     const sides = [() => measureVitrine(redis, jobs), () => measureBullMq(redis, jobs)];
     if (round % 2 === 0) {
       ours.push(await (sides[0] as () => Promise<Rates>)());
@@ -76,7 +76,7 @@ export async function run(args: readonly string[]): Promise<void> {
       number,
     ];
     const { target } = CASES[name];
-    // The two sides of a round ran one after the other: what else the machine did meanwhile burdened both.
+    // The two sides of a round ran one after the other: what else the machine did slowed down both.
     const ratio = median(ours.map((rates, round) => rates[name] / (theirs[round] as Rates)[name]));
     return {
       case: CASES[name].name,
@@ -207,8 +207,9 @@ async function openVitrine(redis: RedisServer): Promise<JobQueue> {
 const openBullMq = (redis: RedisServer) =>
   new Queue('bench', { connection: { host: '127.0.0.1', port: redis.port } });
 
-function toJobData(n: number): JobData {
+function toJobData(n: number): ImageJobData {
   return {
+    kind: 'image',
     productId: `product-${n}`,
     imageId: 'main',
     image: { kind: 'url', url: `https://images.example.com/catalog/products/${n}/main.jpg` },

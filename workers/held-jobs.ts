@@ -1,7 +1,7 @@
 import type { Clock } from '../src/observability/clock.ts';
 import type { Logger } from '../src/observability/logger.ts';
-import type { Stage } from '../src/queue/job.ts';
-import { type ClaimedJob, type JobQueue, RENEWALS_PER_LEASE } from '../src/queue/port.ts';
+import type { DeliveryJobData, ImageJobData, Stage } from '../src/queue/job.ts';
+import { type Claimed, type ClaimedJob, type JobQueue, RENEWALS_PER_LEASE } from '../src/queue/port.ts';
 import { untilAborted } from './deadline.ts';
 
 /** Why a held job is no longer worked on, when it isn't for a failure of its own. */
@@ -19,8 +19,8 @@ export class Stopped extends Error {
 }
 
 /** A job under this worker's lease, and how far it has come. */
-export interface HeldJob {
-  readonly job: ClaimedJob;
+export interface HeldJob<Job extends ClaimedJob = ClaimedJob> {
+  readonly job: Job;
   /** Aborted with the first reason to stop; later ones change nothing. */
   readonly abort: AbortController;
   /** When it was claimed, on the worker's monotonic clock. */
@@ -30,15 +30,27 @@ export interface HeldJob {
   workedMs: number;
 }
 
+export type HeldImage = HeldJob<Claimed<ImageJobData>>;
+export type HeldDelivery = HeldJob<Claimed<DeliveryJobData>>;
+
+export const isDelivery = (held: HeldJob): held is HeldDelivery => held.job.data.kind === 'delivery';
+export const isImage = (held: HeldJob): held is HeldImage => held.job.data.kind === 'image';
+
 /** The jobs this worker has leases of, renewed until they are settled. */
 export interface HeldJobs {
   readonly size: number;
+  /** Those that count against the claim limit: all but deliveries, and those whose image comes slowly. */
+  readonly busy: number;
   hold(job: ClaimedJob): HeldJob;
   /** After it was settled. */
   drop(held: HeldJob): void;
+  /** Says that the job's image comes slowly, or no longer. */
+  setSlow(held: HeldJob, isSlow: boolean): void;
   stopAll(reason: StopReason): void;
-  /** Resolves when the next job is dropped, or the signal is aborted. */
-  whenDropped(signal: AbortSignal): Promise<void>;
+  /** Resolves when nothing is held, or the signal is aborted; jobs whose image comes slowly are handed back. */
+  handBackSlow(signal: AbortSignal): Promise<void>;
+  /** Resolves when there may be fewer busy jobs, or the signal is aborted. */
+  whenFewer(signal: AbortSignal): Promise<void>;
   /** Resolves when nothing is held, or the signal is aborted. */
   whenIdle(signal: AbortSignal): Promise<void>;
   /** Renews what is held, and stops what was cancelled or lost. @throws VitrineError when the queue is away */
@@ -58,10 +70,16 @@ export function createHeldJobs(parts: {
 }): HeldJobs {
   const { workerId, queue, clock, logger, leaseMs } = parts;
   const held = new Set<HeldJob>();
-  let dropped = Promise.withResolvers<void>();
+  const slow = new Set<HeldJob>();
+  let fewer = Promise.withResolvers<void>();
 
-  async function whenDropped(signal: AbortSignal): Promise<void> {
-    await untilAborted(dropped.promise, signal).catch(() => undefined);
+  async function whenFewer(signal: AbortSignal): Promise<void> {
+    await untilAborted(fewer.promise, signal).catch(() => undefined);
+  }
+
+  function announceFewer(): void {
+    fewer.resolve();
+    fewer = Promise.withResolvers<void>();
   }
 
   /** Also the worker's heartbeat for the queue's crash rule: it is sent when nothing is held, too. */
@@ -83,6 +101,9 @@ export function createHeldJobs(parts: {
     get size() {
       return held.size;
     },
+    get busy() {
+      return [...held].filter((entry) => isImage(entry) && !slow.has(entry)).length;
+    },
     hold(job) {
       const entry: HeldJob = {
         job,
@@ -96,15 +117,26 @@ export function createHeldJobs(parts: {
     },
     drop(entry) {
       held.delete(entry);
-      dropped.resolve();
-      dropped = Promise.withResolvers<void>();
+      slow.delete(entry);
+      announceFewer();
+    },
+    setSlow(entry, isSlow) {
+      if (!isSlow) slow.delete(entry);
+      else if (held.has(entry)) slow.add(entry);
+      announceFewer();
     },
     stopAll(reason) {
       for (const { abort } of held) abort.abort(new Stopped(reason));
     },
-    whenDropped,
+    async handBackSlow(signal) {
+      while (held.size > 0 && !signal.aborted) {
+        for (const { abort } of slow) abort.abort(new Stopped('draining'));
+        await whenFewer(signal);
+      }
+    },
+    whenFewer,
     async whenIdle(signal) {
-      while (held.size > 0 && !signal.aborted) await whenDropped(signal);
+      while (held.size > 0 && !signal.aborted) await whenFewer(signal);
     },
     renew,
     async keepRenewing(signal) {

@@ -66,6 +66,43 @@ export const ERRORS = {
     'Request from another site refused',
     "Send the request from a program, or from a page of Vitrine's own address.",
   ),
+  api_key_required: define(
+    401,
+    'never',
+    'An API key is required',
+    'Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`; commands take it from VITRINE_API_KEY.',
+  ),
+  api_key_invalid: define(
+    401,
+    'never',
+    'The API key is not valid',
+    'Check the key and that the server knows it; `vitrine keys create NAME` makes a new one.',
+  ),
+  scope_missing: define(
+    403,
+    'never',
+    'The API key may not do this',
+    'Use a key with one of the scopes that are named.',
+  ),
+  host_not_allowed: define(
+    421,
+    'never',
+    'The server does not answer to this host name',
+    'Use localhost or 127.0.0.1, set PUBLIC_URL to the address that people use, or set API keys.',
+  ),
+  rate_limited: define(429, 'soon', 'Too many requests', 'Wait for the seconds in Retry-After.'),
+  server_busy: define(
+    503,
+    'soon',
+    'The server is reading too many large bodies',
+    'Send it again after the seconds in Retry-After, or send smaller batches.',
+  ),
+  anonymous_not_allowed: define(
+    500,
+    'never',
+    'The API would be open to everyone',
+    '`vitrine keys create NAME` makes an API key; or leave HOST at 127.0.0.1.',
+  ),
   job_not_found: define(
     404,
     'never',
@@ -118,7 +155,7 @@ export const ERRORS = {
     422,
     'never',
     'The model has no text encoder',
-    'Search by image or product_id, or choose a model with a text encoder.',
+    'Search by words, image or product_id, or choose a model with a text encoder.',
   ),
 
   // Dependencies
@@ -207,13 +244,13 @@ export const ERRORS = {
     422,
     'never',
     'The image URL is not usable',
-    'Give an absolute http or https URL without credentials.',
+    'Give an absolute http or https URL without credentials, or a base64 data: URL.',
   ),
   image_address_blocked: define(
     422,
     'never',
     'The image address is not allowed',
-    'Use a public address, or name the host in IMAGE_ALLOW_HOSTS.',
+    'Use a public address, or name the host in IMAGE_ALLOWED_HOSTS or its network in IMAGE_ALLOWED_NETWORKS.',
   ),
   image_not_found: define(
     422,
@@ -225,7 +262,7 @@ export const ERRORS = {
     422,
     'never',
     'The image server refused access',
-    'Make the image readable without credentials, or send its bytes.',
+    'Make the image readable without credentials, set IMAGE_SOURCE_HEADERS for its host (sent over https), or send its bytes.',
   ),
   image_server_error: define(
     502,
@@ -238,6 +275,12 @@ export const ERRORS = {
     'defer',
     'The image host asked to slow down',
     'Nothing to do: its images are fetched more slowly, for up to a day. Ask the host for a higher limit if that is too slow.',
+  ),
+  image_host_slow: define(
+    503,
+    'defer',
+    'The image host is slow',
+    'Nothing to do: its images are fetched as it sends them, for up to a day, while those of other hosts go on.',
   ),
   image_host_unknown: define(
     422,
@@ -318,11 +361,49 @@ export const ERRORS = {
     'Not a supported image',
     'Send JPEG, PNG, WebP, AVIF, GIF or TIFF.',
   ),
+  image_encoded: define(
+    422,
+    'never',
+    'The image was sent compressed',
+    'Make its server send image files as they are, without Content-Encoding, or send the bytes.',
+  ),
   image_corrupt: define(
     422,
     'never',
     'The image is damaged',
     'Open the file, save it anew and send it again.',
+  ),
+
+  // Webhooks
+  webhooks_not_configured: define(
+    422,
+    'later',
+    'There is no secret to sign webhooks with',
+    'Set WEBHOOK_SECRETS for the API and the workers, or leave out callback_url.',
+  ),
+  webhook_failed: define(
+    502,
+    'later',
+    'The webhook could not be delivered',
+    'It is repeated for a day; check the receiver, then redrive it from the dead-letter queue.',
+  ),
+  webhook_busy: define(
+    503,
+    'defer',
+    'The webhook receiver is slow or asked to slow down',
+    'Answer 2xx before doing the work. It is repeated for a day, and others to the same host wait.',
+  ),
+  webhook_gone: define(
+    502,
+    'never',
+    'The webhook receiver wants no more',
+    'It answered 410. Enqueue with another callback_url.',
+  ),
+  webhook_address_blocked: define(
+    422,
+    'never',
+    'The callback address is not allowed',
+    'Use a public address, or name the host in WEBHOOK_ALLOWED_HOSTS.',
   ),
 
   // Processing

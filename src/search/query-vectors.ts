@@ -1,15 +1,21 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Decoder } from '../../models/decoding/decoder.ts';
-import type { Embedder } from '../../models/embedder.ts';
+import type { Embedder, Region } from '../../models/embedder.ts';
 import { TEXT_MODEL_IDS } from '../../models/registry.ts';
 import { DEFAULT_IMAGE_ID, type ImageRef } from '../catalog/product-image.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
+import { createFetchPlaces } from '../images/fetch-places.ts';
 import type { ImageSource } from '../images/port.ts';
+import type { Clock } from '../observability/clock.ts';
 import { toImageHost } from '../queue/job.ts';
 import type { StoredPoint, VectorStore } from '../vectors/port.ts';
 
-/** Images that are fetched, or held until they can be decoded; slow servers must not keep the quick ones waiting. */
+/**
+ * Images that are fetched, or held until they can be decoded, and those of slow servers, which must not keep the quick ones
+ * waiting.
+ */
 const MAX_FETCHING = 32;
+const MAX_SLOW = 64;
 const MAX_FETCHING_PER_HOST = 8;
 
 export interface QueryParts {
@@ -17,37 +23,56 @@ export interface QueryParts {
   readonly images: Pick<ImageSource, 'fetch'>;
   readonly decoder: Pick<Decoder, 'prepare'>;
   readonly store: Pick<VectorStore, 'getProduct'>;
+  readonly clock: Clock;
 }
 
 /** Turns what is searched with into a vector of the collection's space. */
 export interface QueryVectors {
   /** @throws VitrineError with an `image_*` or `embedding_*` code */
-  ofImage(image: ImageRef | Uint8Array, signal: AbortSignal): Promise<Float32Array>;
+  ofImage(image: ImageRef | Uint8Array, options: ImageOptions): Promise<Float32Array>;
   /** @throws VitrineError `product_not_found` when it has no point */
   ofProduct(productId: string): Promise<Float32Array>;
   /** @throws VitrineError `text_not_supported` */
   ofText(text: string): Promise<Float32Array>;
+  /** Whether `ofText` works. */
+  knowsText(): boolean;
 }
 
-export function createQueryVectors({ embedder, images, decoder, store }: QueryParts): QueryVectors {
-  const fetching = pLimit(MAX_FETCHING);
+export interface ImageOptions {
+  readonly signal: AbortSignal;
+  /** Only this part of the image. */
+  readonly crop?: Region | undefined;
+}
+
+export function createQueryVectors(parts: QueryParts): QueryVectors {
+  const { embedder, images, decoder, store, clock } = parts;
+  const fetching = createFetchPlaces({
+    count: MAX_FETCHING,
+    maxSlow: MAX_SLOW,
+    // Further ones wait for a place at their host, below.
+    maxSlowPerHost: Number.POSITIVE_INFINITY,
+    clock,
+  });
   const fetchingFrom = createHostLimits(MAX_FETCHING_PER_HOST);
 
-  async function embed(bytes: Uint8Array, signal: AbortSignal): Promise<Float32Array> {
-    const prepared = await decoder.prepare(bytes, embedder.model.preprocessing, { signal });
+  async function embed(bytes: Uint8Array, { signal, crop }: ImageOptions): Promise<Float32Array> {
+    const { preprocessing } = embedder.model;
+    const wanted = crop === undefined ? preprocessing : { ...preprocessing, region: crop };
+    const prepared = await decoder.prepare(bytes, wanted, { signal });
     return toOnly(await embedder.embedImages([prepared]));
   }
 
   return {
-    async ofImage(image, signal) {
-      if (image instanceof Uint8Array) return embed(image, signal);
+    async ofImage(image, options) {
+      const { signal } = options;
+      if (image instanceof Uint8Array) return embed(image, options);
+      const host = toImageHost(image);
       // Its place is kept until it is embedded, so that the bytes held in memory stay bounded.
       const fetchAndEmbed = () =>
-        fetching(async () => {
+        fetching.run(host, async () => {
           signal.throwIfAborted();
-          return embed(await images.fetch(image, signal), signal);
+          return embed(await images.fetch(image, signal), options);
         });
-      const host = toImageHost(image);
       return host === null ? fetchAndEmbed() : fetchingFrom(host, fetchAndEmbed);
     },
     async ofProduct(productId) {
@@ -60,11 +85,12 @@ export function createQueryVectors({ embedder, images, decoder, store }: QueryPa
     async ofText(text) {
       if (!embedder.model.hasText) {
         throw new VitrineError('text_not_supported', `The model ${embedder.model.id} has no text encoder.`, {
-          suggestion: `Search by image or product_id, or set MODEL to one of ${TEXT_MODEL_IDS.join(', ')}.`,
+          suggestion: `Search by words, image or product_id, or set MODEL to one of ${TEXT_MODEL_IDS.join(', ')}.`,
         });
       }
       return toOnly(await embedder.embedTexts([text]));
     },
+    knowsText: () => embedder.model.hasText,
   };
 }
 

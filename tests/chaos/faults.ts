@@ -7,7 +7,7 @@ import type { Random } from './random.ts';
 /** Something that goes wrong for a while, and is well again when it resolves. */
 export interface Fault {
   readonly name: string;
-  /** True when jobs can't move meanwhile. */
+  /** True when jobs can't move while it lasts. */
   readonly isOutage: boolean;
   inflict(random: Random): Promise<void>;
 }
@@ -117,7 +117,7 @@ export interface StormOptions {
 }
 
 /**
- * Inflicts every fault of every group once, in a random order, the groups beside each other; then leaves a lull, and
+ * Inflicts every fault of every group once, in a random order, the groups at the same time; then leaves a lull, and
  * begins again. The first round is always finished, unless all is to end.
  */
 export async function storm(groups: readonly (readonly Fault[])[], options: StormOptions): Promise<void> {

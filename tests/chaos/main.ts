@@ -11,7 +11,7 @@ Exit code 1 when one is, or when anything else is not as it should be.
 
   --kills N       SIGKILLs of workers (100)
   --seed S        of all choices (the time)
-  --kills-only    fewer kills a minute, and nothing else goes wrong: for the time of recovery
+  --kills-only    fewer kills per minute, and nothing else goes wrong: measures recovery
   --lease-ms N    LEASE_MS of the workers (15000, the default)
   --appendfsync   of Redis (always); with the others an accepted job may be lost when Redis is killed
 `;

@@ -81,14 +81,14 @@ export async function produce(parts: ProducerParts): Promise<void> {
     return draw < 0.1 ? parts.latePicture() : random.pick(parts.pictures);
   }
 
-  function toBody(image: ImageRecord, payload: number): Record<string, unknown> {
+  function toBody(image: ImageRecord, payload: number, picture = pickPicture()): Record<string, unknown> {
     return {
       product_id: image.productId,
       image_id: image.imageId,
       name: `payload ${payload}`,
       metadata: { payload },
       priority: random.pick(['high', 'normal', 'low']),
-      ...pickPicture(),
+      ...picture,
       ...(image.isVersioned && { version: toVersion(image, payload) }),
       ...(random.chance(0.1) && { delay_seconds: Math.ceil(random.between(0, 5)) }),
     };
@@ -100,12 +100,12 @@ export async function produce(parts: ProducerParts): Promise<void> {
     ledger.accept(image, String(body['job_id']), payload, body['superseded'] === true);
   }
 
-  async function enqueue(image: ImageRecord): Promise<void> {
+  async function enqueue(image: ImageRecord, picture?: Record<string, string>): Promise<void> {
     // An answer that never came may have been an acceptance: what is sent next must be newer in any case.
     let payload = 0;
     const answer = await insist('an enqueue', [202], () => {
       payload = ++image.lastSent;
-      return ask('POST', '/queue/enqueue', toBody(image, payload));
+      return ask('POST', '/queue/enqueue', toBody(image, payload, picture));
     });
     if (answer !== null) note(image, payload, answer);
   }
@@ -176,13 +176,25 @@ export async function produce(parts: ProducerParts): Promise<void> {
       tally.count('deletions repeated');
   }
 
-  /** A dead letter is put back by its producer, who may not know that its product was deleted meanwhile. */
-  async function retry(image: ImageRecord): Promise<void> {
-    const id = random.pick([image.deletedJobId, image.lastJobId]) ?? image.lastJobId;
+  async function retry(image: ImageRecord, id: string | null): Promise<void> {
     if (id === null) return enqueue(image);
     const path = `/queue/jobs/${id}/retry`;
     const answer = await insist('a retry', [200, 202, 404, 409], () => ask('POST', path));
     if (answer !== null && answer.status < 300) tally.count('dead letters retried');
+  }
+
+  /** A dead letter is put back by someone who doesn't know that its product was deleted: it would succeed by now. */
+  async function retryDeleted(image: ImageRecord): Promise<void> {
+    await enqueue(image, parts.latePicture());
+    const id = image.lastJobId;
+    for (let tries = 0; tries < 20 && !giveUp.aborted; tries++) {
+      const view = await ask('GET', `/queue/status/${id}`);
+      if (view?.body['status'] === 'failed') break;
+      await delay(500);
+    }
+    await remove(image.productId);
+    await retry(image, id);
+    tally.count('retries after a deletion');
   }
 
   async function redrive(): Promise<void> {
@@ -211,8 +223,9 @@ export async function produce(parts: ProducerParts): Promise<void> {
       else if (draw < 0.75) await enqueueOnce(image);
       else if (draw < 0.83) await enqueueOld(image);
       else if (draw < 0.87) await cancel(image);
-      else if (draw < 0.93) await retry(image);
-      else if (draw < 0.94) await redrive();
+      else if (draw < 0.9) await retry(image, image.lastJobId);
+      else if (draw < 0.91) await redrive();
+      else if (draw < 0.94) await retryDeleted(image);
       else await remove(image.productId);
     } finally {
       for (const id of taken) busy.delete(id);

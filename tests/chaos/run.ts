@@ -54,12 +54,12 @@ export interface ChaosReport {
 
 const PREFIX = 'chaos';
 const STORE_TIMEOUT_MS = 6_000;
-/** The adapter gives a request a third of its time. */
+/** The adapter allows each request a third of its time. */
 const STORE_REQUEST_MS = STORE_TIMEOUT_MS / 3;
 const QUIET_WITHIN_MS = 240_000;
-/** Long enough for most jobs that are lost in it to come back in it: their recovery is told apart. */
+/** Long enough for most jobs that are lost in it to come back in it: their recovery is reported separately. */
 const LULL_MS = 40_000;
-/** Ready workers live about as long as it takes to start one: a kill a second. */
+/** Ready workers live about as long as it takes to start one: one kill per second. */
 const SHORT_LIFE_MS = [100, 2_500] as const;
 /** As they may live when nothing but now and then a kill goes wrong: most of them work at any time. */
 const LONG_LIFE_MS = [2_000, 20_000] as const;
@@ -105,12 +105,12 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     BATCH_SIZE: '2',
     SHUTDOWN_GRACE_MS: '3000',
     LEASE_MS: String(leaseMs),
-    IMAGE_ALLOW_HOSTS: '127.0.0.1',
+    IMAGE_ALLOWED_HOSTS: '127.0.0.1',
     IMAGE_TIMEOUT_MS: '5000',
     // Attempts that fail are over before the run is.
     RETRY_BASE_MS: '500',
     RETRY_CAP_MS: '5000',
-    // A thousand processes start the quicker.
+    // A thousand processes start faster.
     NODE_COMPILE_CACHE: join(folder.path, 'compiled'),
   };
   const pictures = await drawPictures(folder.path, hosts.limited);

@@ -28,15 +28,17 @@ import type { QueueHarness } from './job-queue.contract.ts';
 import { createModel, type Model } from './job-queue.model.ts';
 
 const HOUR_MS = 3_600_000;
-const MAX_PENDING = 6;
-const RUNS = 100;
+const MAX_PENDING = 5;
+const RUNS = 200;
 
-/** Four product images of two products. */
+/** Six product images of three products. */
 const IMAGES = [
   ['p0', 'front'],
   ['p0', 'back'],
   ['p1', 'front'],
   ['p1', 'back'],
+  ['p2', 'front'],
+  ['p2', 'back'],
 ] as const;
 
 const one = fc.record({
@@ -60,7 +62,7 @@ const operation = fc.oneof(
     weight: 6,
     arbitrary: fc.record({
       do: fc.constant('enqueue' as const),
-      jobs: fc.array(one, { minLength: 1, maxLength: 4 }),
+      jobs: fc.array(one, { minLength: 1, maxLength: 5 }),
     }),
   },
   {
@@ -76,7 +78,8 @@ const operation = fc.oneof(
     weight: 6,
     arbitrary: fc.record({
       do: fc.constant('settle' as const),
-      leases: fc.array(fc.nat(30), { minLength: 1, maxLength: 3 }),
+      /** Counted from the last one that was claimed. */
+      leases: fc.array(fc.nat(8), { minLength: 1, maxLength: 3 }),
       kind: fc.constantFrom(
         'complete',
         'fail',
@@ -93,7 +96,7 @@ const operation = fc.oneof(
     weight: 2,
     arbitrary: fc.record({
       do: fc.constant('renew' as const),
-      leases: fc.array(fc.nat(30), { maxLength: 3 }),
+      leases: fc.array(fc.nat(8), { maxLength: 3 }),
     }),
   },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('crash' as const), lease: fc.nat(30) }) },
@@ -243,13 +246,13 @@ function createRun(queue: JobQueue, dying: JobQueue, model: Model) {
         return;
       }
       case 'settle': {
-        const chosen = operation.leases.flatMap((index) => pick(leases, index) ?? []);
+        const chosen = operation.leases.flatMap((index) => leases.at(-1 - index) ?? []);
         const given = chosen.map((lease) => settlements[operation.kind as keyof typeof settlements](lease));
         expect(await queue.settle(given)).toEqual(given.map((settlement) => model.settle(settlement)));
         return;
       }
       case 'renew': {
-        const chosen = operation.leases.flatMap((index) => pick(leases, index) ?? []);
+        const chosen = operation.leases.flatMap((index) => leases.at(-1 - index) ?? []);
         expect(await renew(queue, chosen)).toEqual(chosen.map(({ id, token }) => model.renew(id, token)));
         return;
       }

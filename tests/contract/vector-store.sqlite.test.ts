@@ -67,6 +67,7 @@ describe('a file', () => {
        setTimeout(() => database.exec('COMMIT'), 200);`,
       { eval: true, workerData: fresh },
     );
+    const exited = once(holder, 'exit');
     await once(holder, 'message');
     await using store = createSqliteVectorStore({ file: fresh, collection: 'c' });
     await expect(store.ensureCollection(TEST_MODEL)).resolves.toBeUndefined();

@@ -6,12 +6,14 @@ import fc from 'fast-check';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Context } from '../../src/context.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { ClaimedJob } from '../../src/queue/port.ts';
 import type { Point } from '../../src/vectors/port.ts';
 import { createWorker } from '../../workers/worker.ts';
 import { type ApiClient, createApiClient } from '../support/api-client.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
 import { drawImage } from '../support/images.ts';
+import { toImageData } from '../support/jobs.ts';
 import { root } from '../support/program.ts';
 import { until } from '../support/until.ts';
 
@@ -35,7 +37,7 @@ beforeAll(async () => {
   context = stack.use(
     await createTestContext({
       IMAGE_ROOTS: folder.path,
-      IMAGE_ALLOW_HOSTS: '127.0.0.1',
+      IMAGE_ALLOWED_HOSTS: '127.0.0.1',
       // As many connections per host: the limit of searches is a smaller one.
       WORKER_CONCURRENCY: '64',
     }),
@@ -170,7 +172,7 @@ describe('POST /search', () => {
 
   test.each([
     [{ product_id: 'nowhere' }, 404, 'product_not_found'],
-    [{ text: 'a brass lamp' }, 422, 'text_not_supported'],
+    [{ text: 'a brass lamp', weights: { words: 0 } }, 422, 'text_not_supported'],
     [{ image_base64: 'bm90IGFuIGltYWdl' }, 422, 'image_unsupported'],
     [{ image_path: 'missing.png' }, 422, 'image_not_found'],
     [{ image_path: '../etc/passwd' }, 422, 'image_path_forbidden'],
@@ -183,11 +185,11 @@ describe('POST /search', () => {
   });
 
   test('names the models that know words, where its own does not', async () => {
-    const { body } = await api.post('/search', { text: 'a brass lamp' });
+    const { body } = await api.post('/search', { text: 'a brass lamp', weights: { words: 0 } });
     expect(body['suggestion']).toContain('clip-vit-base-patch32');
   });
 
-  test('by words finds the image that the model puts nearest to them', async () => {
+  test('by the meaning of words finds the image that the model puts nearest to them', async () => {
     await using clip = await createTestContext({
       MODELS_DIR: join(root, 'tests/fixtures'),
       MODEL: 'tiny-clip',
@@ -198,7 +200,10 @@ describe('POST /search', () => {
       .map((bytes, at) => ({ product_id: `p${at}`, image_base64: bytes.toString('base64') }));
     await client.post('/queue/enqueue/batch', jobs);
     await createWorker(clip).run({ once: true });
-    const { status, body } = await client.post('/search', { text: 'a red lamp' });
+    const { status, body } = await client.post('/search', {
+      text: 'a red lamp',
+      weights: { words: 0 },
+    });
     expect(status).toBe(200);
     expect(body['model']).toBe('tiny-clip');
     const hits = body['hits'] as Found[];
@@ -216,6 +221,28 @@ describe('POST /search', () => {
     expect(hits[0]!.score).toBeCloseTo(expected[0]!.score, 4);
   });
 
+  test('takes as many conditions as are allowed, and no more', async () => {
+    const many = ['even', ...Array.from({ length: 999 }, (_, at) => `v${at}`)];
+    const keys = (count: number, wanted: (at: number) => unknown) =>
+      Object.fromEntries(
+        Array.from({ length: count }, (_, at) => [at === 0 ? 'seed' : `k${at}`, wanted(at)]),
+      );
+    const hits = await search({ image_base64: toBase64(0), filter: { category: many } });
+    expect(hits[0]).toMatchObject({ product_id: 'p0' });
+    const full = {
+      category: many,
+      brand: many,
+      tags: many,
+      metadata: keys(32, (at) => (at < 12 ? many : { gt: 1 })),
+    };
+    expect(await search({ image_base64: toBase64(0), filter: full })).toEqual([]);
+    const tooMany = { image_base64: toBase64(0), filter: { metadata: keys(5_000, () => 1) } };
+    expect(await api.post('/search', tooMany)).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_request' },
+    });
+  });
+
   test('is not held up by slow addresses', async () => {
     const waiting: ServerResponse[] = [];
     const slow = await Promise.all(
@@ -231,6 +258,38 @@ describe('POST /search', () => {
       expect((await search({ image_base64: toBase64(4) }))[0]).toMatchObject({ product_id: 'p4' });
       for (const response of waiting) response.end(images[1]);
       expect((await Promise.all(stalled)).map(({ status }) => status)).toEqual(stalled.map(() => 200));
+    } finally {
+      for (const { server } of [...slow, quick]) server.close();
+    }
+  });
+
+  test.each([
+    ['forty of one host', 1, 40],
+    ['eight of each of four hosts', 4, 8],
+  ])('answers while slow addresses fill every place: %s', async (_, hosts, each) => {
+    let asked = 0;
+    const drip = (_request: unknown, response: ServerResponse) => {
+      asked++;
+      const timer = setInterval(() => response.write('x'), 50);
+      response.on('close', () => clearInterval(timer));
+    };
+    const slow = await Promise.all(Array.from({ length: hosts }, () => listen(drip)));
+    const quick = await listen((_request, response) => void response.end(images[1]));
+    try {
+      const stalled = slow.flatMap(({ url }) =>
+        Array.from({ length: each }, () => api.post('/search', { image_url: url })),
+      );
+      await until('the slow servers to be asked', () => asked >= hosts * 8 || undefined);
+      const startedAt = performance.now();
+      expect((await search({ image_url: quick.url }))[0]).toMatchObject({ product_id: 'p1' });
+      // Promised within 3 s; a busy machine gets three times that.
+      expect(performance.now() - startedAt).toBeLessThan(9_000);
+      // Those that wait for the slow hosts are refused a connection, once these are closed.
+      for (const { server } of slow) {
+        server.close();
+        server.closeAllConnections();
+      }
+      expect(new Set((await Promise.all(stalled)).map(({ status }) => status))).toEqual(new Set([502]));
     } finally {
       for (const { server } of [...slow, quick]) server.close();
     }
@@ -292,6 +351,8 @@ describe('/products/{product_id}', () => {
     ' ',
     '...',
     '__proto__',
+    'x/similar',
+    'x/images/main',
   ])('takes the id %j', async (id) => {
     await index([{ product_id: id, image_base64: toBase64(1) }]);
     const path = `/products/${encodeURIComponent(id)}`;
@@ -301,6 +362,44 @@ describe('/products/{product_id}', () => {
       body: { product_id: id, deleted_images: 1, cancelled_jobs: 0 },
     });
     expect(await api.get(path)).toMatchObject({ status: 404 });
+    await index([{ product_id: id, image_id: id, image_base64: toBase64(1) }]);
+    expect(await api.patch(path, { price: 7 })).toMatchObject({ body: { images: [{ image_id: id }] } });
+    expect(await api.get(`${path}/similar?limit=1`)).toMatchObject({
+      body: { hits: [{ product_id: 'p1' }] },
+    });
+    expect(await api.ask('DELETE', `${path}/images/${encodeURIComponent(id)}`)).toMatchObject({
+      status: 200,
+      body: { product_id: id, deleted_images: 1 },
+    });
+  });
+
+  test('that is called `duplicates` is listed, changed and deleted, but its address shows duplicates', async () => {
+    await index([{ product_id: 'duplicates', image_base64: toBase64(1) }]);
+    const filter = encodeURIComponent('{"product_id":"duplicates"}');
+    expect(await api.get(`/products?filter=${filter}`)).toMatchObject({
+      body: { products: [{ product_id: 'duplicates' }] },
+    });
+    expect(await api.get('/products/duplicates')).toMatchObject({
+      body: { total_groups: expect.any(Number) },
+    });
+    expect(await api.patch('/products/duplicates', { price: 7 })).toMatchObject({ status: 200 });
+    expect(await api.ask('DELETE', '/products/duplicates')).toMatchObject({ body: { deleted_images: 1 } });
+  });
+
+  test('shows what is stored while the queue is away', async () => {
+    const away = () => Promise.reject(new VitrineError('queue_unavailable', 'No queue.'));
+    const queue = { ...context.queue, jobsOf: away, nextSequence: away };
+    const client = await createApiClient({ ...context, queue });
+    expect(await client.get('/products/p2')).toMatchObject({
+      status: 200,
+      body: { images: [{ image_id: 'main' }, { image_id: 'side' }], jobs: null },
+    });
+    for (const answer of [
+      await client.get('/products/nowhere'),
+      await client.patch('/products/p2', { price: 1 }),
+    ])
+      expect(answer).toMatchObject({ status: 503, body: { code: 'queue_unavailable' } });
+    expect(await client.post('/search', { text: 'product' })).toMatchObject({ status: 200 });
   });
 
   test('decodes any id as it was encoded', async () => {
@@ -378,12 +477,13 @@ describe('/products/{product_id}', () => {
 
 function toPointOf(job: ClaimedJob): Point {
   const { dimension } = context.embedder.model;
+  const { productId, imageId } = toImageData(job);
   return {
     id: job.key,
     vector: new Float32Array(dimension).fill(1 / Math.sqrt(dimension)),
     payload: {
-      productId: job.data.productId,
-      imageId: job.data.imageId,
+      productId,
+      imageId,
       imageRef: null,
       contentHash: '',
       version: job.version,

@@ -54,7 +54,7 @@ describe.skipIf(reason !== null)('the queue when Redis fails', () => {
       expect(await queue.stats()).toMatchObject({ waiting: { normal: 3 } });
     });
 
-    it('gives a claim that is sent again the jobs of the first one', async () => {
+    it('returns the jobs of the first claim when it is sent again', async () => {
       await using proxy = await startTcpProxy(redis.port);
       await using queue = openRedisQueue(`redis://127.0.0.1:${proxy.port}`);
       const jobs = [newJob('a'), newJob('b'), newJob('c')];
@@ -89,7 +89,7 @@ describe.skipIf(reason !== null)('the queue when Redis fails', () => {
     expect(await queue.stats()).toMatchObject({ completed: 1 });
   });
 
-  it('goes on when its connections are cut under load', async () => {
+  it('loses and doubles nothing when its connections are cut under load', async () => {
     await using proxy = await startTcpProxy(redis.port);
     await using queue = openRedisQueue(`redis://127.0.0.1:${proxy.port}`);
     const jobs = Array.from({ length: 300 }, (_, i) => newJob(`product-${i}`));
@@ -116,7 +116,7 @@ describe.skipIf(reason !== null)('the queue when Redis fails', () => {
     expect(await queue.stats()).toMatchObject({ waiting: { normal: 2 } });
   });
 
-  it('says that the queue is away while Redis stays read-only', async () => {
+  it('reports the queue as unreachable while Redis stays read-only', async () => {
     await using other = await startRedis();
     await using queue = openRedisQueue(other.url, { commandTimeoutMs: 300 });
     await other.client.replicaof('127.0.0.1', String(await freePort()));
@@ -180,7 +180,7 @@ describe.skipIf(reason !== null)('the queue when Redis fails', () => {
     );
   });
 
-  it('keeps what it answered through a kill of Redis, and comes back by itself', async () => {
+  it('keeps acknowledged jobs when Redis is killed, and reconnects by itself', async () => {
     await using other = await startRedis(['--appendfsync', 'always']);
     await using queue = openRedisQueue(other.url, { commandTimeoutMs: 2_000 });
     const jobs = [newJob('a'), newJob('b')];
@@ -202,7 +202,7 @@ describe.skipIf(reason !== null)('the queue when Redis fails', () => {
     expect(answers).toHaveLength(1);
   });
 
-  it('gives up on a Redis that answers nothing, and finds it again', async () => {
+  it('fails calls to a Redis that does not answer, and reconnects', async () => {
     await using other = await startRedis();
     await using queue = openRedisQueue(other.url, { commandTimeoutMs: 300 });
     const job = newJob('a');
@@ -288,7 +288,7 @@ describe.skipIf(reason !== null)('the queue when Redis fails', () => {
     expect(await queue.forgetProduct('broken \ud83d')).toMatchObject({ cancelled: 1 });
   });
 
-  it('reports an error of a script at once, and changes nothing', async () => {
+  it('reports an error of a script at once, and the job can be settled when its cause is gone', async () => {
     const prefix = randomUUID();
     await using queue = openRedisQueue(redis.url, { prefix, commandTimeoutMs: 60_000 });
     await queue.enqueue([newJob('a')]);
@@ -297,6 +297,9 @@ describe.skipIf(reason !== null)('the queue when Redis fails', () => {
     await expect(queue.settle(jobs.map((lease) => complete(lease)))).rejects.toMatchObject({
       code: 'queue_refused',
     });
+    await redis.client.del(`{${prefix}}:completed`);
+    expect(await queue.settle(jobs.map((lease) => complete(lease)))).toEqual(['settled']);
+    expect(await queue.cleanup()).toMatchObject({ repaired: 0 });
   });
 
   it('claims what it can take over a slow link, by bytes', async () => {

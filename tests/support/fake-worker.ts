@@ -5,6 +5,7 @@ import type { Embedder, EmbedderModel } from '../../models/embedder.ts';
 import { parseConfig } from '../../src/config/config.ts';
 import type { ImageSource } from '../../src/images/port.ts';
 import type { PointPayload, UpsertOutcome, VectorStore } from '../../src/vectors/port.ts';
+import type { WebhookSender } from '../../src/webhooks/sender.ts';
 import { createWorker, type Worker, type WorkerCounts, type WorkerParts } from '../../workers/worker.ts';
 import { createFakeClock, type FakeClock } from './fake-clock.ts';
 import { createFakeQueue, type FakeQueue, newClaimedJob } from './fake-queue.ts';
@@ -69,8 +70,13 @@ function createFakeStore(): FakeStore {
     },
     collectionModel: notUsed,
     search: notUsed,
+    facets: notUsed,
+    listProducts: notUsed,
     getProduct: notUsed,
+    updateProduct: notUsed,
     deleteProduct: notUsed,
+    deleteImage: notUsed,
+    duplicates: notUsed,
     count: notUsed,
     async [Symbol.asyncDispose]() {},
   };
@@ -101,8 +107,10 @@ export interface FakeWorld {
     readonly worker: Worker;
     readonly ended: () => WorkerCounts | Error | undefined;
   }>;
-  /** Jobs by these ids, in the queue. */
+  /** Jobs by these ids, in the queue; their images are at URLs of one host. */
   enqueue(count: number, name?: string): void;
+  /** The same with images on the disk. */
+  enqueueFiles(count: number, name?: string): void;
 }
 
 export function createFakeWorld(
@@ -129,7 +137,11 @@ export function createFakeWorld(
     EMBEDDING_THREADS: '1',
     ...environment,
   });
-  const parts = { config, logger, clock, queue, store, embedder, images, decoder, ...over };
+  const webhooks: WebhookSender = {
+    send: async () => 204,
+    async [Symbol.asyncDispose]() {},
+  };
+  const parts = { config, logger, clock, queue, store, embedder, images, decoder, webhooks, ...over };
 
   return {
     clock,
@@ -154,6 +166,15 @@ export function createFakeWorld(
     },
     enqueue(count, name = 'job') {
       queue.waiting.push(...Array.from({ length: count }, (_, index) => newClaimedJob(`${name}-${index}`)));
+    },
+    enqueueFiles(count, name = 'job') {
+      const jobs = Array.from({ length: count }, (_, index) => newClaimedJob(`${name}-${index}`));
+      queue.waiting.push(
+        ...jobs.map((job) => ({
+          ...job,
+          data: { ...job.data, image: { kind: 'path' as const, path: `/photos/${job.id}` } },
+        })),
+      );
     },
   };
 }

@@ -13,7 +13,7 @@ export async function until<T>(
   for (;;) {
     const answer = await probe();
     if (answer !== undefined) return answer;
-    if (performance.now() > end) throw new Error(`Waited ${deadlineMs} ms in vain for: ${what}`);
+    if (performance.now() > end) throw new Error(`Waited ${deadlineMs} ms for: ${what}`);
     await delay(50);
   }
 }

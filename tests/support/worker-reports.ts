@@ -1,6 +1,6 @@
 import type { WorkerReport } from '../../src/queue/port.ts';
 
-/** What a busy worker reports. */
+/** What a busy worker reports with a heartbeat. */
 export function newWorkerReport(id: string): WorkerReport {
   return {
     id,

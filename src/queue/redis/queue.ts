@@ -3,6 +3,7 @@ import type { RedisTarget } from '../../config/redis-target.ts';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Logger } from '../../observability/logger.ts';
 import { groupCalls } from '../group-calls.ts';
+import type { JobStatus } from '../job.ts';
 import {
   CLAIM_MAX_BYTES,
   type ClaimedJob,
@@ -16,6 +17,7 @@ import {
   type JobQueue,
   type JobView,
   type ListRequest,
+  MAX_JOBS_OF,
   type NewJob,
   type QueueSettings,
   type QueueStats,
@@ -234,8 +236,12 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     return { ...rest, hosts: Object.values(hosts), processingMs, oldestWaitingMs };
   }
 
-  async function list({ status, code = '', limit, cursor }: ListRequest): Promise<JobPage> {
-    const reply = await run(SCRIPTS.read, ['list', status, limit, code, ...parseCursor(cursor)]);
+  async function list(
+    name: JobStatus | 'deliveries',
+    request: Omit<ListRequest, 'status'>,
+  ): Promise<JobPage> {
+    const { code = '', limit, cursor } = request;
+    const reply = await run(SCRIPTS.read, ['list', name, limit, code, ...parseCursor(cursor)]);
     const [total, place, id, ...values] = asList(reply);
     const jobs: JobView[] = [];
     for (let at = 0; at < values.length; at += 3) {
@@ -246,38 +252,45 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
 
   // Dead letters and products -----------------------------------------------------------------------------------------
 
-  async function emptyDead(action: 'redrive' | 'purge', selection: DeadSelection): Promise<number> {
-    let total = 0;
-    if (selection !== 'all' && 'ids' in selection) {
-      for (let first = 0; first < selection.ids.length; first += PART) {
-        const ids = selection.ids.slice(first, first + PART);
-        const [changed] = asList(await run(SCRIPTS.dead, [action, 'ids', ...ids]));
-        total += Number(changed);
-      }
-      return total;
-    }
-    const code = selection === 'all' ? '' : selection.code;
-    let [after, last] = ['', ''];
-    for (;;) {
-      const reply = asList(await run(SCRIPTS.dead, [action, 'all', PART, code, after, last]));
-      const [changed, looked] = reply.map(Number);
-      [after, last] = [asText(reply[2]), asText(reply[3])];
-      total += changed ?? 0;
-      if (looked === 0) return total;
-    }
+  /** Oldest first. */
+  async function selectDead(selection: DeadSelection): Promise<readonly string[]> {
+    if (selection === 'all')
+      return asList(await connection.call('ZRANGE', toKey('failed'), 0, -1)).map(asText);
+    if ('ids' in selection) return selection.ids;
+    const range = [`[${selection.code}\0`, `(${selection.code}\x01`, 'BYLEX'];
+    const entries = asList(await connection.call('ZRANGE', toKey('failed_by_code'), ...range));
+    return entries.map((entry) => asText(entry).split('\0')[2] ?? '');
   }
 
-  async function forgetProduct(productId: string): Promise<ForgottenProduct> {
-    const product = productId.toWellFormed();
+  async function emptyDead(action: 'redrive' | 'purge', selection: DeadSelection): Promise<number> {
+    const ids = await selectDead(selection);
+    let changed = 0;
+    for (let first = 0; first < ids.length; first += PART) {
+      changed += Number(await run(SCRIPTS.dead, [action, ...ids.slice(first, first + PART)]));
+    }
+    return changed;
+  }
+
+  async function forgetProduct(productId: string, imageId = ''): Promise<ForgottenProduct> {
+    const [product, image] = [productId.toWellFormed(), imageId.toWellFormed()];
     const imageIds = new Set<string>();
     let [sequence, after, cancelled] = ['', '', 0];
     do {
-      const reply = asList(await run(SCRIPTS.cancel, ['product', product, PART, sequence, after]));
+      const reply = asList(await run(SCRIPTS.cancel, ['product', product, PART, sequence, after, image]));
       [sequence, after] = [asText(reply[0]), asText(reply[1])];
       cancelled += Number(reply[2]);
       for (const imageId of asList(reply[3])) imageIds.add(asText(imageId));
     } while (after !== '');
     return { sequence: Number(sequence), cancelled, imageIds: [...imageIds] };
+  }
+
+  async function jobsOf(productId: string): Promise<readonly JobView[]> {
+    const reply = asList(await run(SCRIPTS.read, ['product', productId.toWellFormed(), MAX_JOBS_OF]));
+    const jobs: JobView[] = [];
+    for (let at = 0; at < reply.length; at += 2) {
+      jobs.push(toJobView(asText(reply[at]), asText(reply[at + 1]), -1));
+    }
+    return jobs.toSorted((a, b) => Number(a.imageId > b.imageId) - Number(a.imageId < b.imageId));
   }
 
   /** A flush begins a new epoch, so that earlier answers are not found any more; Redis lets them expire. */
@@ -323,7 +336,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     reap,
     status,
     stats,
-    list,
+    list: (request) => list(request.status, request),
+    deliveries: (request) => list('deliveries', request),
 
     async cancel(id) {
       return asText(await run(SCRIPTS.cancel, ['job', id])) as Awaited<ReturnType<JobQueue['cancel']>>;
@@ -332,6 +346,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     redrive: (selection) => emptyDead('redrive', selection),
     purgeDead: (selection) => emptyDead('purge', selection),
     forgetProduct,
+    jobsOf,
+    nextSequence: async () => Number(asText(await run(SCRIPTS.cancel, ['sequence']))),
 
     async pause() {
       await callEvenWhenFull('HSET', 'meta', 'paused', 1);
@@ -339,7 +355,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
 
     async resume() {
       await connection.call('HDEL', toKey('meta'), 'paused');
-      await connection.call('PUBLISH', toKey('meta'), '1');
+      // Idle workers see it later when this fails.
+      await connection.call('PUBLISH', toKey('meta'), '1').catch(() => undefined);
     },
 
     cleanup,

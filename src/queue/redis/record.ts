@@ -1,19 +1,25 @@
 import {
-  type JobData,
+  type Callback,
+  type ImageJobData,
   type JobError,
   type JobResult,
   type JobStatus,
+  MAX_HISTORY,
   type Priority,
   type Stage,
+  toCallback,
   toImageHost,
 } from '../job.ts';
-import type { AttemptRecord, ClaimedJob, EnqueuedJob, JobView, NewJob } from '../port.ts';
+import type { AttemptRecord, ClaimedJob, Delivery, EnqueuedJob, JobView, NewJob } from '../port.ts';
 import type { Reply } from './connection.ts';
 
 /** A job's record as lua/common.lua describes it, as far as it is read here. Instants are epoch milliseconds. */
 interface JobRecord {
   readonly state: JobStatus;
-  readonly key: string;
+  /** Absent in deliveries. */
+  readonly key?: string;
+  readonly delivers?: { readonly job: string; readonly url: string; readonly state: Delivery['end'] };
+  readonly callbacks?: readonly Callback[];
   readonly product: string;
   readonly image: string;
   readonly priority: Priority;
@@ -59,7 +65,7 @@ const toWellFormed = (_: string, value: unknown) =>
 
 /** The record and the payload of a new job, as lua/enqueue.lua takes them. */
 export function toNewRecord(job: NewJob): { readonly record: string; readonly payload: string } {
-  const { key, data, priority, maxAttempts, version, notBefore, ageMs } = job;
+  const { key, data, priority, maxAttempts, version, notBefore, callbackUrl, cancelled, ageMs } = job;
   const payload = toJson(data);
   const record = toJson({
     state: 'queued',
@@ -68,12 +74,14 @@ export function toNewRecord(job: NewJob): { readonly record: string; readonly pa
     image: data.imageId,
     host: toImageHost(data.image) ?? undefined,
     inline_bytes: data.image.kind === 'inline' ? Buffer.byteLength(payload) : undefined,
+    callbacks: callbackUrl === undefined ? undefined : [toCallback(callbackUrl)],
     priority,
     max_attempts: maxAttempts,
     version: version === null ? undefined : String(version),
     delay_ms: notBefore !== undefined && 'delayMs' in notBefore ? notBefore.delayMs : undefined,
     at_ms: notBefore !== undefined && 'atMs' in notBefore ? Math.ceil(notBefore.atMs) : undefined,
     age_ms: ageMs,
+    cancelled,
   });
   return { record, payload };
 }
@@ -95,12 +103,11 @@ export function toEnqueuedJob(reply: Reply): EnqueuedJob | null {
 /** @throws SyntaxError when the payload is not JSON */
 export function parseClaimedJob(id: string, record: string, payload: string): ClaimedJob {
   const job = JSON.parse(record) as JobRecord;
-  const { started_at: startedAt = 0, deferred_at: deferredAt } = job;
-  return {
+  const { started_at: startedAt = 0, deferred_at: deferredAt, delivers } = job;
+  const lease = {
     id,
     token: job.token ?? '',
-    key: job.key,
-    data: JSON.parse(payload) as JobData,
+    key: job.key ?? id,
     version: Number(job.version),
     sequence: Number(job.sequence),
     priority: job.priority,
@@ -111,6 +118,9 @@ export function parseClaimedJob(id: string, record: string, payload: string): Cl
     leasedMs: job.leased_ms ?? 0,
     deferredMs: deferredAt === undefined ? 0 : startedAt - deferredAt,
   };
+  if (delivers === undefined) return { ...lease, data: JSON.parse(payload) as ImageJobData };
+  const ended = toJobView(delivers.job, payload, -1);
+  return { ...lease, data: { kind: 'delivery', url: delivers.url, job: ended } };
 }
 
 /** The job without an estimate of its wait. */
@@ -118,9 +128,10 @@ export function toJobView(id: string, record: string, position: Reply): JobView 
   const job = JSON.parse(record) as JobRecord;
   return {
     id,
-    key: job.key,
+    key: job.key ?? id,
     productId: job.product,
     imageId: job.image,
+    delivery: toDelivery(job),
     status: job.state,
     stage: job.state === 'processing' ? (job.stage ?? 'waiting') : null,
     priority: job.priority,
@@ -139,14 +150,28 @@ export function toJobView(id: string, record: string, position: Reply): JobView 
     lastError: job.error ?? null,
     result: job.result ?? null,
     cancelRequested: job.cancel ?? false,
-    history: (job.history ?? []).map(({ started_at, ended_at, worker, outcome, error }) => ({
-      startedAt: started_at,
-      endedAt: ended_at,
-      workerId: worker,
-      outcome,
-      ...(error === undefined ? {} : { error }),
-    })),
+    history: toHistory(job),
   };
+}
+
+function toDelivery({ delivers }: JobRecord): Delivery | null {
+  return delivers === undefined ? null : { jobId: delivers.job, url: delivers.url, end: delivers.state };
+}
+
+/** Of a completed job the record itself is the last attempt. */
+function toHistory({ state, history = [], ...job }: JobRecord): AttemptRecord[] {
+  const attempts: AttemptRecord[] = history.map(({ started_at, ended_at, worker, outcome, error }) => ({
+    startedAt: started_at,
+    endedAt: ended_at,
+    workerId: worker,
+    outcome,
+    ...(error === undefined ? {} : { error }),
+  }));
+  if (state === 'completed') {
+    const { started_at: startedAt = 0, ended_at: endedAt = 0, worker: workerId = '' } = job;
+    attempts.push({ startedAt, endedAt, workerId, outcome: 'completed' });
+  }
+  return attempts.slice(-MAX_HISTORY);
 }
 
 function toPosition(reply: Reply | undefined): number | null {

@@ -1,5 +1,12 @@
 import type { SQLInputValue } from 'node:sqlite';
-import { KEYWORD_FIELDS, type NumberRange, type SearchFilter } from '../search-filter.ts';
+import {
+  FILTER_FIELDS,
+  type FieldFilter,
+  type NumberRange,
+  type Scalar,
+  type SearchFilter,
+  toFieldCondition,
+} from '../search-filter.ts';
 
 /** A part of a WHERE clause with its values, in order. */
 export interface SqlCondition {
@@ -11,20 +18,36 @@ const COMPARISONS = { gt: '>', gte: '>=', lt: '<', lte: '<=' } as const;
 
 /** The filter over the JSON column `payload`. Types count: "1", 1 and true are three different values. */
 export function toSqlConditions(filter: SearchFilter): readonly SqlCondition[] {
-  const keywords = KEYWORD_FIELDS.flatMap((field) => {
+  const fields = FILTER_FIELDS.flatMap((field) => {
     const wanted = filter[field];
-    return wanted === undefined ? [] : [anyOf(`$.${field}`, [wanted].flat())];
+    return wanted === undefined ? [] : toConditions(`$.${field}`, wanted);
   });
-  const price = filter.price === undefined ? [] : inRange('$.price', filter.price);
-  const metadata = Object.entries(filter.metadata ?? {}).flatMap(([key, wanted]) => {
-    const path = `$.metadata.${JSON.stringify(key)}`;
-    return isRange(wanted) ? inRange(path, wanted) : [anyOf(path, [wanted].flat())];
-  });
-  return [...keywords, ...price, ...metadata];
+  const metadata = Object.entries(filter.metadata ?? {}).flatMap(([key, wanted]) =>
+    toConditions(`$.metadata.${JSON.stringify(key)}`, wanted),
+  );
+  return [...fields, ...metadata];
 }
 
-function isRange(wanted: unknown): wanted is NumberRange {
-  return typeof wanted === 'object' && wanted !== null && !Array.isArray(wanted);
+function toConditions(path: string, filter: FieldFilter): readonly SqlCondition[] {
+  const { any, all = [], not = [], exists, ...range } = toFieldCondition(filter);
+  return [
+    ...(any === undefined ? [] : [anyOf(path, any)]),
+    ...all.map((value) => anyOf(path, [value])),
+    ...(not.length === 0 ? [] : [negate(anyOf(path, not))]),
+    ...inRange(path, range),
+    ...(exists === undefined ? [] : [exists ? hasValue(path) : negate(hasValue(path))]),
+  ];
+}
+
+function negate({ sql, values }: SqlCondition): SqlCondition {
+  return { sql: `NOT (${sql})`, values };
+}
+
+function hasValue(path: string): SqlCondition {
+  return {
+    sql: "coalesce(json_type(payload, ?), 'null') <> 'null' AND payload -> ? <> '[]'",
+    values: [path, path],
+  };
 }
 
 /**
@@ -38,18 +61,21 @@ function someValue(path: string, test: string, values: readonly SQLInputValue[])
   };
 }
 
-function anyOf(path: string, wanted: readonly (string | number | boolean)[]): SqlCondition {
-  if (wanted.length === 0) return { sql: 'FALSE', values: [] };
-  const tests = wanted.map((value) => {
-    if (typeof value === 'boolean') return `type = '${value}'`;
-    return typeof value === 'string' ? "(type = 'text' AND atom = ?)" : `(${IS_NUMBER} AND atom = ?)`;
-  });
-  return someValue(
-    path,
-    `(${tests.join(' OR ')})`,
-    wanted.filter((value) => typeof value !== 'boolean'),
-  );
+function anyOf(path: string, wanted: readonly Scalar[]): SqlCondition {
+  const texts = wanted.filter((value) => typeof value === 'string');
+  const numbers = wanted.filter((value) => typeof value === 'number');
+  const booleans = [true, false].filter((value) => wanted.includes(value));
+  // Lists, for SQLite refuses deep expressions, which a thousand values with OR between them are.
+  const tests = [
+    ...(texts.length > 0 ? [`(type = 'text' AND atom IN (${toMarks(texts)}))`] : []),
+    ...(numbers.length > 0 ? [`(${IS_NUMBER} AND atom IN (${toMarks(numbers)}))`] : []),
+    ...booleans.map((value) => `type = '${value}'`),
+  ];
+  if (tests.length === 0) return { sql: 'FALSE', values: [] };
+  return someValue(path, `(${tests.join(' OR ')})`, [...texts, ...numbers]);
 }
+
+const toMarks = (values: readonly unknown[]): string => values.map(() => '?').join(', ');
 
 const IS_NUMBER = "type IN ('integer', 'real')";
 

@@ -3,7 +3,7 @@ import type { StoredPoint } from '../../../src/vectors/port.ts';
 
 /**
  * What a producer knows of one product image: only answers it got. Each payload it sends carries the next number,
- * accepted or not, so that a point tells which payload it was made from.
+ * accepted or not, so that a point shows which payload it was made from.
  */
 export interface ImageRecord {
   readonly productId: string;
@@ -16,8 +16,6 @@ export interface ImageRecord {
   /** Accepted since: job id → the newest payload it was given. */
   readonly jobs: Map<string, number>;
   lastJobId: string | null;
-  /** Of before the last deletion: whatever is done with it, it must not bring the image back. */
-  deletedJobId: string | null;
 }
 
 /** What an accepted job has come to. */
@@ -60,7 +58,6 @@ export function createLedger(images: readonly ImageRecord[]): Ledger {
       for (const image of images.filter((candidate) => candidate.productId === productId)) {
         image.deletedUpTo = image.lastSent;
         image.jobs.clear();
-        image.deletedJobId = image.lastJobId ?? image.deletedJobId;
         image.lastJobId = null;
       }
     },
@@ -76,7 +73,6 @@ export function createImageRecord(productId: string, imageId: string, isVersione
     deletedUpTo: 0,
     jobs: new Map(),
     lastJobId: null,
-    deletedJobId: null,
   };
 }
 

@@ -16,7 +16,7 @@ export interface Recovery {
   noteKill(pid: number): void;
   /** Resolves when the worker holds a job, or when that takes too long. */
   untilBusy(pid: number, withinMs: number): Promise<void>;
-  /** Everything that took jobs in between is told apart. */
+  /** Recoveries that overlap it are reported separately. */
   during<T>(outage: () => Promise<T>): Promise<T>;
   /** Watches until the signal is aborted. */
   watch(signal: AbortSignal): Promise<void>;
@@ -29,7 +29,7 @@ interface Orphan {
 }
 
 const POLL_MS = 200;
-/** A claim that was under way when its worker was killed shows up by then, Redis being away meanwhile. */
+/** A claim that was under way when its worker was killed shows up by then, even if Redis was down. */
 const CLAIMS_ARRIVE_MS = 7_000;
 /** Until workers are as before an outage: the store's deadline, and a connection's or a breaker's next try. */
 const AFTERMATH_MS = 10_000;
@@ -69,7 +69,7 @@ export function createRecovery(queue: JobQueue): Recovery {
       const view = await queue.status(orphan.id);
       if (view?.status === 'queued') continue;
       orphans.delete(orphan.id);
-      // Taken back, replaced by newer data, and to wait as their producer asks: that tells nothing of recovery.
+      // Taken back, replaced by newer data, and delayed as its producer asked: that says nothing about recovery.
       if (view?.status === 'delayed') continue;
       const inOutage = outages > 0 || lastOutageEnd + AFTERMATH_MS > orphan.killedAt;
       samples.push({ ms: performance.now() - orphan.killedAt, inOutage });

@@ -9,7 +9,7 @@ export interface Tally {
   readLog(output: string): void;
 }
 
-/** More than this of one kind tell nothing new. */
+/** More findings than this add nothing. */
 const MAX_FINDINGS = 200;
 
 export function createTally(): Tally {

@@ -12,7 +12,7 @@ export interface FleetParts {
   readonly lifeMs: readonly [number, number];
   /** True: they are killed, and nothing else is done to them. */
   readonly killsOnly: boolean;
-  /** SIGKILLs to give; then every worker lives on. */
+  /** How many SIGKILLs; after them every worker lives on. */
   readonly kills: number;
   readonly random: Random;
   readonly tally: Tally;

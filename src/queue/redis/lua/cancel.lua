@@ -1,7 +1,9 @@
--- Cancels a job, or every job of a product that was enqueued before a deletion.
+-- Cancels a job, or every job of a product, or of one image of it, that was enqueued before a deletion.
 -- ARGV: 'job' and its id; reply: cancelled, requested, ended or unknown.
--- ARGV: 'product', its id, greatest number of jobs to look at, sequence of the deletion and the entry to go on after, both
--- '' at first; reply: { sequence, entry to go on after or '' at the end, cancelled, image ids }.
+-- ARGV: 'product', its id, greatest number of jobs to look at, sequence of the deletion and the entry to go on after
+-- (both '' at first), an image's id or ''; reply: { sequence, entry to go on after or '' at the end, cancelled, image
+-- ids }.
+-- ARGV: 'sequence'; reply: the next sequence, of a change that cancels nothing.
 
 -- Returns whether it ended at once; a running job is asked to stop.
 local function cancelJob(id, job)
@@ -29,7 +31,7 @@ local function cancelOne(id)
   return cancelJob(id, job) and 'cancelled' or 'requested'
 end
 
-local function cancelProduct(product, limit, sequence, after)
+local function cancelProduct(product, limit, sequence, after, image)
   sequence = sequence == '' and nextSequence() or sequence
   local prefix = cjson.encode(product) .. NUL
   local from = after == '' and '[' .. prefix or '(' .. after
@@ -39,7 +41,8 @@ local function cancelProduct(product, limit, sequence, after)
   for _, member in ipairs(members) do
     local id = member:match('([^%z]*)$')
     local job = load(id)
-    if job and job.state and tonumber(job.sequence) < tonumber(sequence) then
+    local isMeant = job and job.state and (image == '' or job.image == image)
+    if isMeant and tonumber(job.sequence) < tonumber(sequence) then
       images[#images + 1] = job.image
       if cancelJob(id, job) then cancelled = cancelled + 1 end
     end
@@ -50,8 +53,11 @@ end
 local reply
 if ARGV[1] == 'job' then
   reply = cancelOne(ARGV[2])
+elseif ARGV[1] == 'product' then
+  reply = cancelProduct(ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6])
 else
-  reply = cancelProduct(ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5])
+  reply = nextSequence()
 end
 flush()
+if mayHaveWork then wakeWorkers() end
 return reply

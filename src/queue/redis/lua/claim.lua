@@ -48,7 +48,7 @@ local function takeSuspect()
   if job then take(id, job) end
 end
 
--- Slowed hosts -----------------------------------------------------------------------------------------------------------
+-- Slowed hosts -------------------------------------------------------------------------------------------------------
 
 local hosts, anyHost = {}, redis.call('HLEN', key.hosts) > 0
 local function slowedHost(name)
@@ -56,7 +56,8 @@ local function slowedHost(name)
   if hosts[name] == nil then hosts[name] = loadHost(name) or false end
   local host = hosts[name]
   -- A host that has nothing waiting and has not complained for a while gets its full speed back.
-  if host and micros - host.slowed_at > HOST_FORGET_AFTER_MS * 1000 and not redis.call('ZSCORE', key.host_turns, name) then
+  local isQuiet = host and micros - host.slowed_at > HOST_FORGET_AFTER_MS * 1000
+  if isQuiet and not redis.call('ZSCORE', key.host_turns, name) then
     redis.call('HDEL', key.hosts, name)
     hosts[name] = false
   end
@@ -75,7 +76,8 @@ local function takeParked(name, host)
   local start = math.max(host.next_at, now - HOST_BURST_MS)
   local allowed = math.min(max - #claimed, math.floor((now - start) / interval) + 1)
   local prefix = name .. NUL
-  local members = redis.call('ZRANGE', key.parked_by_host, '[' .. prefix, '(' .. name .. '\1', 'BYLEX', 'LIMIT', 0, allowed)
+  local last = '(' .. name .. '\1'
+  local members = redis.call('ZRANGE', key.parked_by_host, '[' .. prefix, last, 'BYLEX', 'LIMIT', 0, allowed)
   local used = 0
   for _, member in ipairs(members) do
     local id = member:sub(#prefix + 19)
@@ -111,7 +113,7 @@ local function takeFromHosts()
   end
 end
 
--- Lines ------------------------------------------------------------------------------------------------------------------
+-- Lines --------------------------------------------------------------------------------------------------------------
 
 -- The first of a line: its id and place. What was taken is gone from the line, so that it is read from its start again.
 local heads = {}

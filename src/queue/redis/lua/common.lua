@@ -4,6 +4,8 @@
 -- JOBS holds each job as JSON, DATA its payload, which no script reads. These fields are always there: state, key,
 -- product, image, priority, max_attempts, version, sequence, enqueued_at. The others are absent until they apply.
 -- Version, sequence and place have 16 digits, more than cjson writes: they are strings.
+-- `callbacks` are the addresses, { url, host }, that the end of the job is reported to, by a job of its own: that one has
+-- `delivers`, { job, url, state }, and no key, since it belongs to no image. Its payload is the record of the ended job.
 -- `place` orders the jobs of a state: the microsecond at which its turn came or will come, or at which it was claimed
 -- (`line_place` has its place in line then) or ended; absent when that is its sequence.
 -- { alias_of, version, sequence, superseded } stands for an id whose data another job took.
@@ -60,7 +62,7 @@ end
 local function decode(text)
   local ok, job = pcall(cjson.decode, text)
   if not ok or type(job) ~= 'table' then return nil end
-  local isJob = job.state and job.key and job.product and RANKS[job.priority]
+  local isJob = job.state and (job.key or job.delivers) and job.product and RANKS[job.priority]
   if not (job.alias_of or isJob) or not tonumber(job.version) or not tonumber(job.sequence) then return nil end
   job.place = job.place or job.sequence
   return job
@@ -88,22 +90,24 @@ local function imagePrefix(job, kind)
 end
 
 -- Loading and saving --------------------------------------------------------------------------------------------------
--- What a script changes is kept until flush writes all of it: a script that fails before has changed nothing. What reads
--- a sorted set that this script may have changed flushes first.
+-- What a script changes is kept until flush writes it together, which is faster, and leaves nothing half done when the
+-- script fails before. What reads a sorted set that this script may have changed flushes first.
 
 -- By id: the job as this script left it (false: there is none, or it is unreadable), and how it is stored.
 local jobs, stored = {}, {}
+-- Whether this script made a job wait: it may be claimable, or due at some time.
+local mayHaveWork = false
 local changedJobs, changedImages, payloads, totals, lastSequence = {}, {}, {}, {}, nil
 
 -- A record as text, and the entries that follow from it: its id in a set by score, and in others by itself.
 local function toStored(id, job, text)
   if not job then return { text = text } end
   local set, score = placeOf(job)
-  local is = { text = text, job = job, set = set, score = score }
+  local is = { text = text, job = job, set = set, score = score, delivery = job.delivers and id }
   if set == key.failed then
     is.kind, is.inlineBytes = 'dead', job.inline_bytes
     is.failed = job.error.code .. NUL .. job.place .. NUL .. id
-  elseif job.key and not hasEnded(job) then
+  elseif not job.alias_of and not hasEnded(job) then
     is.kind = 'live'
     if set == key.parked then is.parked = job.host .. NUL .. RANKS[job.priority] .. job.place .. NUL .. id end
   end
@@ -165,7 +169,7 @@ local function move(fromSet, fromMember, toSet, score, toMember)
 end
 
 local function imageEntry(id, was)
-  return was.kind and imagePrefix(was.job, was.kind) .. id or nil
+  return was.kind and was.job.key and imagePrefix(was.job, was.kind) .. id or nil
 end
 
 local function flush()
@@ -182,6 +186,9 @@ local function flush()
     if was.kind ~= is.kind then move(key.images, imageEntry(id, was), key.images, 0, imageEntry(id, is)) end
     if was.parked ~= is.parked then move(key.parked_by_host, was.parked, key.parked_by_host, 0, is.parked) end
     if was.failed ~= is.failed then move(key.failed_by_code, was.failed, key.failed_by_code, 0, is.failed) end
+    if was.delivery ~= is.delivery then
+      move(key.deliveries, was.delivery, key.deliveries, is.delivery and job.sequence, is.delivery)
+    end
     if was.inlineBytes ~= is.inlineBytes then
       move(key.failed_inline, was.inlineBytes and id, key.failed_inline, is.score, is.inlineBytes and id)
       count('dead_inline_bytes', (is.inlineBytes or 0) - (was.inlineBytes or 0))
@@ -202,20 +209,46 @@ local function flush()
   changedJobs, changedImages, payloads, totals, lastSequence, left, entered = {}, {}, {}, {}, nil, {}, {}
 end
 
--- Wakes idle workers, which listen to a channel of the name of META. A user without the right to publish only loses that.
+-- Wakes idle workers, which listen to the channel of the name of META. A user of Redis without the right to publish
+-- loses only that.
 local function wakeWorkers()
   redis.pcall('PUBLISH', key.meta, '1')
 end
 
 -- Ends and waits ------------------------------------------------------------------------------------------------------
 
--- Ends a job that waits or runs.
+-- A UUID of version 7 that only this seed makes.
+local function toUuid(seed)
+  local hash = redis.sha1hex(seed)
+  local high, low = math.floor(now / 65536), now % 65536
+  return string.format('%08x-%04x-7%s-8%s-%s', high, low, hash:sub(1, 3), hash:sub(4, 6), hash:sub(7, 18))
+end
+
+-- Adds a delivery to each address that wants to hear of the end of a job. Nothing stands between an end and its
+-- delivery: both are stored by the same script, and a repeated one ends nothing.
+local function reportEnd(id, job)
+  for _, callback in ipairs(job.callbacks or {}) do
+    local sequence, delivery = nextSequence(), toUuid(id .. job.place .. callback.url)
+    load(delivery)
+    payloads[delivery], mayHaveWork = encode(job), true
+    save(delivery, {
+      state = 'queued', delivers = { job = id, url = callback.url, state = job.state }, host = callback.host,
+      product = job.product, image = job.image, priority = 'high', max_attempts = DELIVERY_ATTEMPTS,
+      version = sequence, sequence = sequence, place = sequence, enqueued_at = now,
+    })
+  end
+end
+
+-- Ends a job: one that waits or runs, or a dead letter, whose failure was reported before.
 local function finish(id, job, state)
+  local wasEnded = hasEnded(job)
   job.state, job.ended_at, job.place = state, now, nextSequence()
-  job.available_at, job.waits_for, job.token, job.lease_until, job.stage, job.line_place = nil, nil, nil, nil, nil, nil
+  job.available_at, job.waits_for = nil, nil
+  job.token, job.lease_until, job.stage, job.line_place = nil, nil, nil, nil
   if state ~= 'failed' then payloads[id] = false end
-  count(state, 1)
+  if not job.delivers then count(state, 1) end
   save(id, job)
+  if not wasEnded then reportEnd(id, job) end
 end
 
 -- Dead-letters a job whose record or payload can't be read.
@@ -224,6 +257,7 @@ local function bury(id)
   if not job then
     for _, set in ipairs(WAITING) do redis.call('ZREM', set, id) end
     redis.call('ZREM', key.processing, id)
+    redis.call('ZREM', key.deliveries, id)
     job = { key = '', product = '', image = '', priority = 'normal', max_attempts = 0, version = '0', sequence = '0',
       enqueued_at = now }
   end
@@ -258,6 +292,7 @@ end
 
 -- The other jobs of the product image that have not ended: a list of { id, job }.
 local function siblingsOf(id, job)
+  if not job.key then return {} end
   if changedImages[job.key] then flush() end
   local prefix = imagePrefix(job, 'live')
   local members = redis.call('ZRANGE', key.images, '[' .. prefix, '(' .. prefix:sub(1, -2) .. '\1', 'BYLEX')
@@ -274,6 +309,12 @@ local function siblingsOf(id, job)
   return siblings
 end
 
+-- Lets a job wait for its image's running one, whose record says so: then nobody else looks for a follow-up.
+local function follow(job, running)
+  job.waits_for, running.job.followed = 'image', true
+  save(running.id, running.job)
+end
+
 -- What stays of a waiting job that a newer one replaces: its priority and its crashes.
 local function inherit(job, replaced)
   if RANKS[replaced.priority] < RANKS[job.priority] then job.priority = replaced.priority end
@@ -284,14 +325,14 @@ end
 -- the job ends as cancelled when a newer one is due no later, and cancels older ones that are due no sooner.
 -- Returns whether it waits.
 local function wait(id, job)
-  local due, running, replaced = dueOf(job), false, {}
+  local due, running, replaced = dueOf(job), nil, {}
   for _, other in ipairs(siblingsOf(id, job)) do
     local isRunning = other.job.state == 'processing'
     if isNewer(other.job, job) and dueOf(other.job) <= due and not (isRunning and other.job.cancel) then
       finish(id, job, 'cancelled')
       return false
     end
-    running = running or isRunning
+    running = isRunning and other or running
     if not isRunning and isNewer(job, other.job) and dueOf(other.job) >= due then replaced[#replaced + 1] = other end
   end
   for _, other in ipairs(replaced) do
@@ -304,15 +345,18 @@ local function wait(id, job)
     job.state, job.waits_for = 'delayed', nil
   else
     job.available_at = nil
-    if running then job.waits_for = 'image' end
+    if running then follow(job, running) end
     job.state = job.waits_for == 'host' and 'delayed' or 'queued'
   end
+  mayHaveWork = true
   save(id, job)
   return true
 end
 
 -- The running job of an image has ended: its follow-up gets in line. After a crash the others are suspects too.
 local function freeFollowUp(id, job, crashes)
+  if not job.followed and not crashes then return end
+  job.followed, mayHaveWork = nil, true
   for _, other in ipairs(siblingsOf(id, job)) do
     if other.job.waits_for == 'image' or crashes then
       if other.job.waits_for == 'image' then other.job.waits_for = nil end
@@ -331,7 +375,7 @@ local function endAttempt(job, outcome, endedAt, failure)
   if #history > MAX_HISTORY then table.remove(history, 1) end
   job.history = history
   job.leased_ms = (job.leased_ms or 0) + math.max(0, endedAt - job.started_at)
-  job.place, job.line_place = job.line_place, nil
+  job.place, job.line_place = job.line_place or job.place, nil
 end
 
 -- A running job has to wait again.
@@ -362,13 +406,16 @@ local function countPending()
   return pending
 end
 
--- How many are served before a job, plus one; -1 when it is not in line.
+-- How many are served before a job, plus one; -1 when it is not in line. The last thing a script asks for.
+local higher = { [key.suspects] = 0, [LINES[1]] = 0 }
 local function positionOf(id, job)
   local set = placeOf(job)
-  local rank = set ~= key.followups and job.state == 'queued' and redis.call('ZRANK', set, id)
+  local rank = job.state == 'queued' and set ~= key.followups and redis.call('ZRANK', set, id)
   if not rank then return -1 end
-  if set == LINES[2] or set == LINES[3] then rank = rank + redis.call('ZCARD', LINES[1]) end
-  if set == LINES[3] then rank = rank + redis.call('ZCARD', LINES[2]) end
-  return rank + 1
+  if not higher[set] then
+    higher[LINES[2]] = redis.call('ZCARD', LINES[1])
+    higher[LINES[3]] = higher[LINES[2]] + redis.call('ZCARD', LINES[2])
+  end
+  return higher[set] + rank + 1
 end
 

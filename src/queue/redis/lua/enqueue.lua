@@ -1,6 +1,7 @@
 -- Stores jobs, in order, until one finds no room.
 -- ARGV: greatest number of pending jobs (0: no limit), 1 to go on after one that found no room, then for each job its
--- id, its record and its payload. The record has, until it is stored, delay_ms, at_ms and age_ms instead of times.
+-- id, its record and its payload. The record has, until it is stored, delay_ms, at_ms and age_ms instead of times, and
+-- `cancelled` when it was cancelled before it came here.
 -- Reply: for each job { id, state, position, replaced, superseded, version }, or 0 when it found no room.
 local FIRST, WIDTH = 3, 3
 local maxPending, goOn = tonumber(ARGV[1]), ARGV[2] == '1'
@@ -26,6 +27,17 @@ local function isOutdated(job, other)
   return tonumber(other.sequence) > tonumber(job.sequence)
 end
 
+-- The callbacks of two jobs that one stands for from now on: each address once, of too many the last ones.
+local function mergeCallbacks(first, second)
+  local merged, known = first or {}, {}
+  for _, callback in ipairs(merged) do known[callback.url] = true end
+  for _, callback in ipairs(second or {}) do
+    if not known[callback.url] then merged[#merged + 1] = callback end
+  end
+  while #merged > MAX_CALLBACKS do table.remove(merged, 1) end
+  return #merged > 0 and merged or nil
+end
+
 -- Gives the data of a new job to the first of the waiting ones that it replaces; the others end.
 local function mergeInto(replaced, job)
   table.sort(replaced, function(a, b) return tonumber(a.job.place) < tonumber(b.job.place) end)
@@ -38,6 +50,7 @@ local function mergeInto(replaced, job)
   local keepsPlace = not holder.available_at and not job.available_at
   if keepsPlace then job.place = holder.place end
   if keepsPlace and holder.waits_for == 'host' and holder.host == job.host then job.waits_for = 'host' end
+  job.callbacks = mergeCallbacks(holder.callbacks, job.callbacks)
   for _, field in ipairs({ 'enqueued_at', 'history', 'started_at', 'worker', 'settled_token' }) do
     job[field] = holder[field]
   end
@@ -47,11 +60,16 @@ end
 -- Returns the id of the job that carries the data, replaced, superseded, version; or nil when there is no room.
 local function add(id, job, data)
   stamp(job)
-  local due, running, newest, replaced, version = dueOf(job), false, nil, {}, job.sequence
+  if job.cancelled then
+    job.cancelled, job.version = nil, job.version or job.sequence
+    finish(id, job, 'cancelled')
+    return id, 0, 0, job.version
+  end
+  local due, running, newest, replaced, version = dueOf(job), nil, nil, {}, job.sequence
   for _, other in ipairs(siblingsOf(id, job)) do
     local isRunning = other.job.state == 'processing'
     local dueNoLater = dueOf(other.job) <= due and not (isRunning and other.job.cancel)
-    running = running or isRunning
+    running = isRunning and other or running
     if not isOutdated(job, other.job) then
       if tonumber(other.job.version) > tonumber(version) then version = other.job.version end
       if not isRunning and dueOf(other.job) >= due then replaced[#replaced + 1] = other end
@@ -60,9 +78,12 @@ local function add(id, job, data)
     end
   end
   if newest then
-    save(id, {
-      alias_of = newest.id, superseded = true, version = newest.job.version, sequence = job.sequence, place = nextSequence(),
-    })
+    local version, place = newest.job.version, nextSequence()
+    if job.callbacks then
+      newest.job.callbacks = mergeCallbacks(newest.job.callbacks, job.callbacks)
+      save(newest.id, newest.job)
+    end
+    save(id, { alias_of = newest.id, superseded = true, version = version, sequence = job.sequence, place = place })
     return newest.id, 0, 1, newest.job.version
   end
   if #replaced == 0 then
@@ -74,7 +95,7 @@ local function add(id, job, data)
 
   job.version = job.version or version
   local holder = #replaced > 0 and mergeInto(replaced, job) or id
-  if running and not job.available_at then job.waits_for = 'image' end
+  if running and not job.available_at then follow(job, running) end
   job.state = (job.available_at or job.waits_for == 'host') and 'delayed' or 'queued'
   payloads[holder] = data
   save(holder, job)

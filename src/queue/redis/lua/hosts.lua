@@ -1,6 +1,6 @@
 -- Shared by claim and settle: hosts that asked to slow down. While HOSTS has a record of a host, its jobs are claimed
--- out of PARKED, in order, at the rate of the record: { per_second, next_at (ms), slowed_at (µs), ceiling }. HOST_TURNS has the
--- hosts with parked jobs by the time of their next one.
+-- out of PARKED, in order, at the rate of the record: { per_second, next_at (ms), slowed_at (µs), ceiling }. HOST_TURNS
+-- has the hosts with parked jobs by the time of their next one.
 --
 -- The rate doubles each second until the host asks again, is halved then, and from there on looks for the highest rate
 -- that the host allows: quickly up to just below the last one that was too high, then slowly.

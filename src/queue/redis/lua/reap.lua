@@ -1,6 +1,6 @@
--- Takes back expired leases, drops what is kept too long, and repairs some jobs; bounded, to be called until there is no
--- more. ARGV: greatest number of jobs for each of these, lease ms, stale heartbeat ms, outage ms, ended ttl ms, max ended,
--- max dead, max dead inline bytes, cursor of the repair ('': go on where the last call ended).
+-- Takes back expired leases, drops what is kept too long, and repairs some jobs; bounded, to be called until there is
+-- no more. ARGV: greatest number of jobs for each of these, lease ms, stale heartbeat ms, outage ms, ended ttl ms, max
+-- ended, max dead, max dead inline bytes, cursor of the repair ('': go on where the last call ended).
 -- Reply: { 1 when there is more to take or drop, recovered, poisoned, repaired, checked, next cursor }.
 local limit, leaseMs, staleMs, outageMs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local endedTtlMs, maxEnded = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -8,15 +8,15 @@ local maxDead, maxDeadInlineBytes = tonumber(ARGV[7]), tonumber(ARGV[8])
 local recovered, poisoned, more = 0, 0, false
 
 -- Nobody called for a while: the queue was unreachable, and workers get a full lease to renew.
-local lastReap = tonumber(redis.call('HGET', key.meta, 'last_reap'))
-if not lastReap or now - lastReap > outageMs then redis.call('HSET', key.meta, 'reachable_since', now) end
-redis.call('HSET', key.meta, 'last_reap', now)
-local reachableSince = tonumber(redis.call('HGET', key.meta, 'reachable_since'))
+local lastReap, reachableSince = unpack(redis.call('HMGET', key.meta, 'last_reap', 'reachable_since'))
+if now - (tonumber(lastReap) or 0) > outageMs then reachableSince = now end
+reachableSince = tonumber(reachableSince) or 0
+redis.call('HSET', key.meta, 'last_reap', now, 'reachable_since', reachableSince)
 
 -- A worker that is alive but does not renew a lease never learned of it.
 local function isAlive(worker)
   local seenAt = tonumber(redis.call('ZSCORE', key.heartbeats, worker) or nil)
-  return seenAt and now - seenAt <= staleMs
+  return seenAt and now - seenAt < staleMs
 end
 
 local function countCrash(id, job, leaseUntil)
@@ -98,7 +98,8 @@ end
 
 -- Puts a job that is missing from a place back there, and one that waits for a running job that is not there in line.
 local function repair(id, text)
-  admit(id, text)
+  if changedJobs[id] then flush() end
+  if jobs[id] == nil then admit(id, text) end
   local job, repaired = load(id), false
   if not job then
     bury(id)
@@ -115,6 +116,7 @@ local function repair(id, text)
   put(key.images, 0, imageEntry(id, is))
   put(key.parked_by_host, 0, is.parked)
   put(key.failed_by_code, 0, is.failed)
+  put(key.deliveries, job.sequence, is.delivery)
   put(key.failed_inline, is.score, is.inlineBytes and id)
   if job.waits_for == 'image' then
     job.waits_for = nil
@@ -147,5 +149,5 @@ count('dead_dropped', dropExcess(key.failed, redis.call('ZCARD', key.failed) - m
 dropInlinePayloads()
 local repaired, checked, cursor = repairSome()
 flush()
-if recovered + repaired > 0 then wakeWorkers() end
+if mayHaveWork or repaired > 0 then wakeWorkers() end
 return { more and 1 or 0, recovered, poisoned, repaired, checked, cursor }

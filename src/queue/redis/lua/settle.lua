@@ -4,6 +4,15 @@ local WIDTH = 6
 local anyHost = redis.call('HLEN', key.hosts) > 0
 local completed, ended, durations = 0, 0, {}
 
+-- Rates and times are those of images.
+local function countAttempt(job, isCompleted)
+  if job.delivers then return end
+  ended = ended + 1
+  if not isCompleted then return end
+  completed = completed + 1
+  durations[#durations + 1] = job.processing_ms
+end
+
 local settle = {}
 
 local function leave(id, job, state)
@@ -11,19 +20,18 @@ local function leave(id, job, state)
   freeFollowUp(id, job)
 end
 
+-- The attempt that succeeds is not added to the history: the record itself says all of it.
 function settle.complete(id, job, result)
-  endAttempt(job, 'completed', now)
   job.result, job.error, job.host, job.leased_ms, job.deferred_at = result, nil, nil, nil, nil
   leave(id, job, 'completed')
-  completed, ended = completed + 1, ended + 1
-  durations[#durations + 1] = job.processing_ms
+  countAttempt(job, true)
 end
 
 function settle.fail(id, job, failure)
   job.error = failure
   endAttempt(job, 'failed', now, failure)
   leave(id, job, job.cancel and 'cancelled' or 'failed')
-  ended = ended + 1
+  countAttempt(job, false)
 end
 
 function settle.retry(id, job, failure, delayMs)
@@ -34,7 +42,7 @@ function settle.retry(id, job, failure, delayMs)
   job.place = nextSequence()
   if delayMs > 0 then job.available_at, job.place = now + delayMs, placeAt(now + delayMs, job) end
   requeue(id, job)
-  ended = ended + 1
+  countAttempt(job, false)
 end
 
 function settle.release(id, job)
@@ -76,10 +84,8 @@ local function countAttempts()
   local at, done, all = string.match(text or '', '^(%d+):(%d+):(%d+)$')
   if tonumber(at) ~= second then done, all = 0, 0 end
   redis.call('HSET', key.rates, field, second .. ':' .. (done + completed) .. ':' .. (all + ended))
-  if #durations > 0 then
-    redis.call('LPUSH', key.durations, unpack(durations))
-    redis.call('LTRIM', key.durations, 0, DURATIONS_KEPT - 1)
-  end
+  send('LPUSH', key.durations, durations)
+  redis.call('LTRIM', key.durations, 0, DURATIONS_KEPT - 1)
 end
 
 local answers, ids = {}, {}
@@ -101,5 +107,5 @@ for at = 1, #ARGV, WIDTH do
 end
 countAttempts()
 flush()
-wakeWorkers()
+if mayHaveWork then wakeWorkers() end
 return answers
