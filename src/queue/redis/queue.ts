@@ -146,10 +146,12 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     const jobs: ClaimedJob[] = [];
     const unreadable: Argument[] = [];
     const unreadableIds: string[] = [];
-    for (let at = 0; at < values.length; at += 3) {
+    for (let at = 0; at < values.length; at += 4) {
       const id = asText(values[at]);
       try {
-        jobs.push(parseClaimedJob(id, asText(values[at + 1]), asText(values[at + 2])));
+        jobs.push(
+          parseClaimedJob(id, asText(values[at + 1]), asText(values[at + 2]), asText(values[at + 3])),
+        );
       } catch {
         unreadableIds.push(id);
         unreadable.push(id, claimId, 'unreadable', -1, 0, UNREADABLE);
@@ -215,8 +217,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   async function status(id: string): Promise<JobView | null> {
     const reply = await run(SCRIPTS.read, ['job', id]);
     if (reply === null) return null;
-    const [found, record, position = -1, rate, paused] = asList(reply);
-    const view = toJobView(asText(found), asText(record), position);
+    const [found, record, state, position = -1, rate, paused] = asList(reply);
+    const view = toJobView(asText(found), asText(record), asText(state), position);
     return { ...view, etaMs: toEtaMs(view.position, Number(rate), paused === 1) };
   }
 
@@ -238,8 +240,10 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     const reply = await run(SCRIPTS.read, ['list', status, limit, code, ...parseCursor(cursor)]);
     const [total, place, id, ...values] = asList(reply);
     const jobs: JobView[] = [];
-    for (let at = 0; at < values.length; at += 3) {
-      jobs.push(toJobView(asText(values[at]), asText(values[at + 1]), values[at + 2] ?? -1));
+    for (let at = 0; at < values.length; at += 4) {
+      jobs.push(
+        toJobView(asText(values[at]), asText(values[at + 1]), asText(values[at + 2]), values[at + 3] ?? -1),
+      );
     }
     return { jobs, total: Number(total), nextCursor: place === '' ? null : `${place}_${id}` };
   }

@@ -1,4 +1,5 @@
 import {
+  ENDED_STATUSES,
   type JobData,
   type JobError,
   type JobResult,
@@ -13,7 +14,7 @@ import type { Reply } from './connection.ts';
 
 /** A job's record as lua/common.lua describes it, as far as it is read here. Instants are epoch milliseconds. */
 interface JobRecord {
-  readonly state: JobStatus;
+  readonly state?: JobStatus;
   readonly key: string;
   readonly product: string;
   readonly image: string;
@@ -24,12 +25,12 @@ interface JobRecord {
   readonly enqueued_at: number;
   readonly available_at?: number;
   readonly attempts?: number;
-  readonly claims?: number;
+  readonly redelivered?: true;
   readonly crashes?: number;
   readonly leased_ms?: number;
   readonly deferred_at?: number;
   readonly started_at?: number;
-  readonly ended_at?: number;
+  readonly place?: string;
   readonly processing_ms?: number;
   readonly worker?: string;
   readonly token?: string;
@@ -63,7 +64,6 @@ export function toNewRecord(job: NewJob): { readonly record: string; readonly pa
   const { key, data, priority, maxAttempts, version, notBefore, ageMs } = job;
   const payload = toJson(data);
   const record = toJson({
-    state: 'queued',
     key,
     product: data.productId,
     image: data.imageId,
@@ -93,9 +93,15 @@ export function toEnqueuedJob(reply: Reply): EnqueuedJob | null {
   };
 }
 
+const parseRecord = (record: string, state: string): JobRecord => ({
+  ...(JSON.parse(record) as JobRecord),
+  ...(JSON.parse(state) as Partial<JobRecord>),
+});
+
 /** @throws SyntaxError when the payload is not JSON */
-export function parseClaimedJob(id: string, record: string, payload: string): ClaimedJob {
-  const job = JSON.parse(record) as JobRecord;
+export function parseClaimedJob(id: string, record: string, state: string, payload: string): ClaimedJob {
+  const job = parseRecord(record, state);
+  if (job.key === undefined) throw new SyntaxError('not a record');
   const { started_at: startedAt = 0, deferred_at: deferredAt } = job;
   return {
     id,
@@ -105,36 +111,37 @@ export function parseClaimedJob(id: string, record: string, payload: string): Cl
     version: Number(job.version),
     sequence: Number(job.sequence),
     priority: job.priority,
-    attempt: job.attempts ?? 1,
+    attempt: (job.attempts ?? 0) + 1,
     maxAttempts: job.max_attempts,
     crashes: job.crashes ?? 0,
-    redelivered: (job.claims ?? 1) > 1,
+    redelivered: job.redelivered ?? false,
     leasedMs: job.leased_ms ?? 0,
     deferredMs: deferredAt === undefined ? 0 : startedAt - deferredAt,
   };
 }
 
 /** The job without an estimate of its wait. */
-export function toJobView(id: string, record: string, position: Reply): JobView {
-  const job = JSON.parse(record) as JobRecord;
+export function toJobView(id: string, record: string, stateText: string, position: Reply): JobView {
+  const job = parseRecord(record, stateText);
+  const { state = 'queued' } = job;
   return {
     id,
     key: job.key,
     productId: job.product,
     imageId: job.image,
-    status: job.state,
-    stage: job.state === 'processing' ? (job.stage ?? 'waiting') : null,
+    status: state,
+    stage: state === 'processing' ? (job.stage ?? 'waiting') : null,
     priority: job.priority,
     version: Number(job.version),
     position: toPosition(position),
     etaMs: null,
-    attempts: job.attempts ?? 0,
+    attempts: (job.attempts ?? 0) + (state === 'processing' || state === 'completed' ? 1 : 0),
     maxAttempts: job.max_attempts,
     crashes: job.crashes ?? 0,
     enqueuedAt: job.enqueued_at,
     availableAt: job.available_at ?? null,
     startedAt: job.started_at ?? null,
-    endedAt: job.ended_at ?? null,
+    endedAt: ENDED_STATUSES.includes(state) ? toEndedAt(job) : null,
     processingMs: job.processing_ms ?? null,
     workerId: job.worker ?? null,
     lastError: job.error ?? null,
@@ -143,6 +150,8 @@ export function toJobView(id: string, record: string, position: Reply): JobView 
     history: toHistory(job),
   };
 }
+
+const toEndedAt = ({ place }: Pick<JobRecord, 'place'>): number => Math.floor(Number(place) / 1_000);
 
 /** Of a completed job the record itself is the last attempt. */
 function toHistory({ state, history = [], ...job }: JobRecord): AttemptRecord[] {
@@ -154,8 +163,8 @@ function toHistory({ state, history = [], ...job }: JobRecord): AttemptRecord[] 
     ...(error === undefined ? {} : { error }),
   }));
   if (state === 'completed') {
-    const { started_at: startedAt = 0, ended_at: endedAt = 0, worker: workerId = '' } = job;
-    attempts.push({ startedAt, endedAt, workerId, outcome: 'completed' });
+    const { started_at: startedAt = 0, worker: workerId = '' } = job;
+    attempts.push({ startedAt, endedAt: toEndedAt(job), workerId, outcome: 'completed' });
   }
   return attempts.slice(-MAX_HISTORY);
 }

@@ -13,7 +13,7 @@ import {
 
 /** What every script may touch, in the order in which it is passed; lua/common.lua says what each holds. */
 const KEY_NAMES = [
-  ...['jobs', 'data', 'meta', 'images'],
+  ...['jobs', 'states', 'data', 'meta', 'images'],
   ...['queued:high', 'queued:normal', 'queued:low', 'suspects', 'followups', 'delayed'],
   ...['parked', 'parked_by_host', 'host_turns', 'hosts'],
   ...['processing', 'completed', 'failed', 'cancelled', 'aliases'],

@@ -6,53 +6,71 @@ local FIRST, WIDTH = 3, 3
 local maxPending, goOn = tonumber(ARGV[1]), ARGV[2] == '1'
 local pending = maxPending > 0 and countPending() or 0
 
--- Gives a new job its sequence and the time at which it is due.
-local function stamp(job)
-  local acceptedAt = now - (job.age_ms or 0)
-  job.sequence = job.age_ms and digits(micros - math.floor(job.age_ms * 1000)) or nextSequence()
-  job.place = job.sequence
-  job.enqueued_at = math.floor(acceptedAt)
-  local availableAt = job.at_ms or job.delay_ms and math.ceil(acceptedAt + job.delay_ms)
-  if availableAt and availableAt > now then
-    job.available_at = availableAt
-    job.place = placeAt(availableAt, job)
-  end
-  job.delay_ms, job.at_ms, job.age_ms = nil, nil, nil
+-- What a new job is, once it has its sequence, and its state.
+local function stamp(record)
+  local acceptedAt = now - (record.age_ms or 0)
+  record.sequence = record.age_ms and digits(micros - math.floor(record.age_ms * 1000)) or nextSequence()
+  record.enqueued_at = math.floor(acceptedAt)
+  local availableAt = record.at_ms or record.delay_ms and math.ceil(acceptedAt + record.delay_ms)
+  record.delay_ms, record.at_ms, record.age_ms = nil, nil, nil
+  if not availableAt or availableAt <= now then return {} end
+  return { state = 'delayed', available_at = availableAt, place = placeAt(availableAt, record) }
 end
 
 -- A job without an explicit version is newer than all that were enqueued before it.
-local function isOutdated(job, other)
-  if job.version then return isNewer(other, job) end
-  return tonumber(other.sequence) > tonumber(job.sequence)
+local function isOutdated(record, other)
+  if record.version then return isNewer(other, record) end
+  return tonumber(other.sequence) > tonumber(record.sequence)
 end
 
 -- Gives the data of a new job to the first of the waiting ones that it replaces; the others end.
-local function mergeInto(replaced, job)
+local function mergeInto(replaced, record, state)
   table.sort(replaced, function(a, b) return tonumber(a.job.place) < tonumber(b.job.place) end)
   local id, holder = replaced[1].id, replaced[1].job
   for i, other in ipairs(replaced) do
-    inherit(job, other.job)
+    if RANKS[other.job.priority] < RANKS[record.priority] then record.priority = other.job.priority end
+    if other.job.crashes then state.crashes = math.max(state.crashes or 0, other.job.crashes) end
     if i > 1 then finish(other.id, other.job, 'cancelled') end
   end
   -- A place in line is kept; a place in time, or in the line of another host, is not.
-  local keepsPlace = not holder.available_at and not job.available_at
-  if keepsPlace then job.place = holder.place end
-  if keepsPlace and holder.waits_for == 'host' and holder.host == job.host then job.waits_for = 'host' end
-  for _, field in ipairs({ 'enqueued_at', 'history', 'started_at', 'worker', 'settled_token' }) do
-    job[field] = holder[field]
+  local keepsPlace = not holder.available_at and not state.available_at
+  if keepsPlace then state.place = holder.place end
+  if keepsPlace and holder.waits_for == 'host' and holder.host == record.host then
+    state.state, state.waits_for = 'delayed', 'host'
   end
+  record.enqueued_at = holder.enqueued_at
+  for _, field in ipairs({ 'history', 'started_at', 'worker', 'settled_token' }) do state[field] = holder[field] end
   return id
 end
 
+local lines = {}
+
+-- Most jobs get in line and meet no other of their image: what follows is what save would do for them.
+local function addFresh(id, record, data, imagePrefix)
+  record.version = record.version or record.sequence
+  lines[id], changedImages[record.key] = LINES[RANKS[record.priority]], true
+  put('HSET', key.jobs, id, cjson.encode(record))
+  put('HSET', key.data, id, data)
+  put('ZADD', lines[id], record.sequence, id)
+  put('ZADD', key.images, 0, imagePrefix .. id)
+  return id, 0, 0, record.version
+end
+
 -- Returns the id of the job that carries the data, replaced, superseded, version; or nil when there is no room.
-local function add(id, job, data)
-  stamp(job)
-  local due, running, newest, replaced, version = dueOf(job), nil, nil, {}, job.sequence
-  for _, other in ipairs(siblingsOf(id, job)) do
+local function add(id, record, data)
+  local state = stamp(record)
+  local siblings, imagePrefix = siblingsOf(id, record)
+  if #siblings == 0 and not state.state then
+    if maxPending > 0 and pending >= maxPending then return nil end
+    pending = pending + 1
+    return addFresh(id, record, data, imagePrefix)
+  end
+  local due, running, newest, replaced, version = dueOf(state), nil, nil, {}, record.sequence
+  for _, other in ipairs(siblings) do
     local isRunning = other.job.state == 'processing'
     local dueNoLater = dueOf(other.job) <= due and not (isRunning and other.job.cancel)
     running = isRunning and other or running
-    if not isOutdated(job, other.job) then
+    if not isOutdated(record, other.job) then
       if tonumber(other.job.version) > tonumber(version) then version = other.job.version end
       if not isRunning and dueOf(other.job) >= due then replaced[#replaced + 1] = other end
     elseif dueNoLater and (not newest or isNewer(other.job, newest.job)) then
@@ -60,26 +78,23 @@ local function add(id, job, data)
     end
   end
   if newest then
-    local version, place = newest.job.version, nextSequence()
-    save(id, { alias_of = newest.id, superseded = true, version = version, sequence = job.sequence, place = place })
+    local alias = { alias_of = newest.id, superseded = true, version = newest.job.version }
+    alias.sequence, alias.place = record.sequence, nextSequence()
+    create(id, alias, {})
     return newest.id, 0, 1, newest.job.version
   end
-  if #replaced == 0 then
-    if maxPending > 0 and pending >= maxPending then return nil end
-    pending = pending + 1
-  else
-    pending = pending - #replaced + 1
-  end
+  if #replaced == 0 and maxPending > 0 and pending >= maxPending then return nil end
+  pending = pending + 1 - #replaced
 
-  job.version = job.version or version
-  local holder = #replaced > 0 and mergeInto(replaced, job) or id
-  if running and not job.available_at then follow(job, running) end
-  job.state = (job.available_at or job.waits_for == 'host') and 'delayed' or 'queued'
-  payloads[holder] = data
-  save(holder, job)
-  if holder == id then return id, 0, 0, job.version end
-  save(id, { alias_of = holder, version = job.version, sequence = job.sequence, place = nextSequence() })
-  return holder, 1, 0, job.version
+  record.version = record.version or version
+  local holder = #replaced > 0 and mergeInto(replaced, record, state) or id
+  if running and not state.available_at then follow(state, running) end
+  put('HSET', key.data, holder, data)
+  create(holder, record, state)
+  if holder == id then return id, 0, 0, record.version end
+  local alias = { alias_of = holder, version = record.version, sequence = record.sequence, place = nextSequence() }
+  create(id, alias, {})
+  return holder, 1, 0, record.version
 end
 
 -- What an earlier call with the same id was answered.
@@ -91,13 +106,13 @@ end
 
 local answers, ids = {}, {}
 for at = FIRST, #ARGV, WIDTH do ids[#ids + 1] = ARGV[at] end
-prefetch(ids)
+local known = send('HMGET', key.jobs, ids)
 for i, id in ipairs(ids) do
   local at = FIRST + (i - 1) * WIDTH
-  local known = load(id)
+  if lines[id] then flush() end
   local carrier, replaced, superseded, version
-  if known then
-    carrier, replaced, superseded, version = recall(id, known)
+  if known[i] or lines[id] or loaded[id] then
+    carrier, replaced, superseded, version = recall(id, load(id))
   else
     carrier, replaced, superseded, version = add(id, cjson.decode(ARGV[at + 1]), ARGV[at + 2])
   end
@@ -108,8 +123,11 @@ end
 flush()
 -- Where the jobs are now that all are stored. The job of an alias may be gone.
 for _, answer in ipairs(answers) do
-  local job = answer ~= 0 and load(answer[1])
-  if job then
+  local line = answer ~= 0 and not loaded[answer[1]] and lines[answer[1]]
+  local job = answer ~= 0 and not line and load(answer[1])
+  if line then
+    answer[2], answer[3] = 'queued', positionIn(line, answer[1])
+  elseif job then
     answer[2], answer[3] = job.state, positionOf(answer[1], job)
   elseif answer ~= 0 then
     answer[2] = 'failed'

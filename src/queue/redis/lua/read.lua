@@ -31,7 +31,7 @@ local function readJob(id)
   end
   if not job then return nil end
   local rate = countRecent() / RATE_WINDOW_S
-  return { id, stored[id].text, positionOf(id, job), tostring(rate), redis.call('HEXISTS', key.meta, 'paused') }
+  return { id, loaded[id].text, loaded[id].state or '{}', positionOf(id, job), tostring(rate), redis.call('HEXISTS', key.meta, 'paused') }
 end
 
 -- Lists ---------------------------------------------------------------------------------------------------------------
@@ -110,7 +110,9 @@ local function list(status, limit, code, place, id)
   if hasMore then reply[2], reply[3] = digits(found[limit].place), found[limit].id end
   for _, entry in ipairs(found) do
     local job = load(entry.id)
-    if job then append(reply, entry.id, stored[entry.id].text, positionOf(entry.id, job)) end
+    if job then append(reply, entry.id, loaded[entry.id].text)
+      append(reply, loaded[entry.id].state or '{}', positionOf(entry.id, job))
+     end
   end
   return reply
 end

@@ -13,7 +13,7 @@ end
 
 -- The attempt that succeeds is not added to the history: the record itself says all of it.
 function settle.complete(id, job, result)
-  job.result, job.error, job.host, job.leased_ms, job.deferred_at = result, nil, nil, nil, nil
+  job.result, job.error, job.leased_ms, job.deferred_at = result, nil, nil, nil
   leave(id, job, 'completed')
   completed, ended = completed + 1, ended + 1
   durations[#durations + 1] = job.processing_ms
@@ -27,7 +27,7 @@ function settle.fail(id, job, failure)
 end
 
 function settle.retry(id, job, failure, delayMs)
-  if job.attempts >= job.max_attempts then return settle.fail(id, job, failure) end
+  if (job.attempts or 0) + 1 >= job.max_attempts then return settle.fail(id, job, failure) end
   job.error = failure
   endAttempt(job, 'retried', now, failure)
   -- It goes to the end of the line, once its time has come.
@@ -39,7 +39,6 @@ end
 
 function settle.release(id, job)
   endAttempt(job, 'released', now)
-  job.attempts = job.attempts - 1
   requeue(id, job)
 end
 
@@ -47,7 +46,6 @@ function settle.defer(id, job, failure, delayMs)
   if job.host then slowDown(job.host, tonumber(job.place), delayMs) end
   job.error, job.deferred_at = failure, job.deferred_at or now
   endAttempt(job, 'deferred', now, failure)
-  job.attempts = job.attempts - 1
   if job.host then
     job.waits_for = 'host'
   elseif delayMs > 0 then
@@ -58,7 +56,7 @@ end
 
 -- Its payload is not JSON, as the claim found: nobody has tried it.
 function settle.unreadable(id, job, failure)
-  job.error, job.attempts = failure, job.attempts - 1
+  job.error = failure
   leave(id, job, 'failed')
 end
 
@@ -86,6 +84,7 @@ prefetch(ids)
 for at = 1, #ARGV, WIDTH do
   local id, token, kind = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local job = load(id)
+  if not job and kind == 'unreadable' then bury(id) end
   if job and job.state == 'processing' and job.token == token then
     local processingMs, outcome = tonumber(ARGV[at + 3]), ARGV[at + 5] ~= '' and cjson.decode(ARGV[at + 5]) or nil
     job.settled_token = token
