@@ -27,7 +27,7 @@ import {
 import { toEtaMs, toPercentiles, toQueueFull } from '../shared.ts';
 import { checkRedis } from './checks.ts';
 import { type Argument, createRedisConnection } from './connection.ts';
-import { asList, asText, parseClaimedJob, toEnqueuedJob, toJobView, toJson, toNewRecord } from './record.ts';
+import { asList, asText, parseClaimedJob, toEnqueuedJob, toJobView, toJson, toNewJob } from './record.ts';
 import { SCRIPTS, type Script, toQueueKeys, UNREADABLE } from './scripts.ts';
 
 export interface RedisQueueSettings extends QueueSettings {
@@ -67,10 +67,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     { goOn, limit }: { goOn: boolean; limit: number },
   ): Promise<(EnqueuedJob | null)[]> {
     const args: Argument[] = [limit, goOn ? 1 : 0];
-    for (const job of jobs) {
-      const { record, payload } = toNewRecord(job);
-      args.push(job.id, record, payload);
-    }
+    for (const job of jobs) args.push(...toNewJob(job));
     return asList(await run(SCRIPTS.enqueue, args)).map(toEnqueuedJob);
   }
 

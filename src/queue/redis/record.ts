@@ -59,9 +59,9 @@ export function toJson(value: unknown): string {
 const toWellFormed = (_: string, value: unknown) =>
   typeof value === 'string' ? value.toWellFormed() : value;
 
-/** The record and the payload of a new job, as lua/enqueue.lua takes them. */
-export function toNewRecord(job: NewJob): { readonly record: string; readonly payload: string } {
-  const { key, data, priority, maxAttempts, version, notBefore, ageMs } = job;
+/** A new job as lua/enqueue.lua takes it. */
+export function toNewJob(job: NewJob): readonly string[] {
+  const { id, key, data, priority, maxAttempts, version, notBefore, ageMs } = job;
   const payload = toJson(data);
   const record = toJson({
     key,
@@ -71,12 +71,14 @@ export function toNewRecord(job: NewJob): { readonly record: string; readonly pa
     inline_bytes: data.image.kind === 'inline' ? Buffer.byteLength(payload) : undefined,
     priority,
     max_attempts: maxAttempts,
-    version: version === null ? undefined : String(version),
     delay_ms: notBefore !== undefined && 'delayMs' in notBefore ? notBefore.delayMs : undefined,
     at_ms: notBefore !== undefined && 'atMs' in notBefore ? Math.ceil(notBefore.atMs) : undefined,
     age_ms: ageMs,
   });
-  return { record, payload };
+  const isInLine = notBefore === undefined && ageMs === undefined;
+  const product = data.productId.toWellFormed();
+  const versionText = version === null ? '' : String(version);
+  return [id, key, product, versionText, isInLine ? priority : '', record.slice(0, -1), payload];
 }
 
 /** Null: it found no room. */

@@ -1,20 +1,23 @@
 -- Stores jobs, in order, until one finds no room.
 -- ARGV: greatest number of pending jobs (0: no limit), 1 to go on after one that found no room, then for each job its
--- id, its record and its payload. The record has, until it is stored, delay_ms, at_ms and age_ms instead of times.
+-- id, key, product, version ('': its sequence will be), priority if it may get in line at once ('': it has delay_ms,
+-- at_ms or age_ms), its record without the closing brace, which is completed here, and its payload.
 -- Reply: for each job { id, state, position, replaced, superseded, version }, or 0 when it found no room.
-local FIRST, WIDTH = 3, 3
+local FIRST, WIDTH = 3, 7
 local maxPending, goOn = tonumber(ARGV[1]), ARGV[2] == '1'
 local pending = maxPending > 0 and countPending() or 0
 
--- What a new job is, once it has its sequence, and its state.
-local function stamp(record)
+-- Returns what a new job is and its state, with its sequence and the time at which it is due.
+local function stamp(text, version)
+  local record = cjson.decode(text .. '}')
   local acceptedAt = now - (record.age_ms or 0)
+  record.version = version ~= '' and version or nil
   record.sequence = record.age_ms and digits(micros - math.floor(record.age_ms * 1000)) or nextSequence()
   record.enqueued_at = math.floor(acceptedAt)
   local availableAt = record.at_ms or record.delay_ms and math.ceil(acceptedAt + record.delay_ms)
   record.delay_ms, record.at_ms, record.age_ms = nil, nil, nil
-  if not availableAt or availableAt <= now then return {} end
-  return { state = 'delayed', available_at = availableAt, place = placeAt(availableAt, record) }
+  if not availableAt or availableAt <= now then return record, {} end
+  return record, { state = 'delayed', available_at = availableAt, place = placeAt(availableAt, record) }
 end
 
 -- A job without an explicit version is newer than all that were enqueued before it.
@@ -43,28 +46,28 @@ local function mergeInto(replaced, record, state)
   return id
 end
 
-local lines = {}
-
--- Most jobs get in line and meet no other of their image: what follows is what save would do for them.
-local function addFresh(id, record, data, imagePrefix)
-  record.version = record.version or record.sequence
-  lines[id], changedImages[record.key] = LINES[RANKS[record.priority]], true
-  put('HSET', key.jobs, id, cjson.encode(record))
-  put('HSET', key.data, id, data)
-  put('ZADD', lines[id], record.sequence, id)
-  put('ZADD', key.images, 0, imagePrefix .. id)
-  return id, 0, 0, record.version
+local function createAlias(id, holder, record, version, superseded)
+  local place = nextSequence()
+  create(id, { alias_of = holder, version = version, sequence = record.sequence, place = place, superseded = superseded }, {})
 end
 
--- Returns the id of the job that carries the data, replaced, superseded, version; or nil when there is no room.
-local function add(id, record, data)
-  local state = stamp(record)
-  local siblings, imagePrefix = siblingsOf(id, record)
-  if #siblings == 0 and not state.state then
-    if maxPending > 0 and pending >= maxPending then return nil end
-    pending = pending + 1
-    return addFresh(id, record, data, imagePrefix)
-  end
+-- These return the id of the job that carries the data, replaced, superseded, version.
+
+-- Most jobs simply get in line: what follows is what `create` would do for them.
+local lines = {}
+local function addToLine(id, key_, imagePrefix, version, priority, text, data)
+  local sequence = nextSequence()
+  if version == '' then version = sequence end
+  text = text .. ',"version":"' .. version .. '","sequence":"' .. sequence .. '","enqueued_at":' .. now .. '}'
+  lines[id], changedImages[key_] = LINES[RANKS[priority]], true
+  put('HSET', key.jobs, id, text)
+  put('HSET', key.data, id, data)
+  put('ZADD', lines[id], sequence, id)
+  put('ZADD', key.images, 0, imagePrefix .. id)
+  return id, 0, 0, version
+end
+
+local function add(id, siblings, record, state, data)
   local due, running, newest, replaced, version = dueOf(state), nil, nil, {}, record.sequence
   for _, other in ipairs(siblings) do
     local isRunning = other.job.state == 'processing'
@@ -78,22 +81,18 @@ local function add(id, record, data)
     end
   end
   if newest then
-    local alias = { alias_of = newest.id, superseded = true, version = newest.job.version }
-    alias.sequence, alias.place = record.sequence, nextSequence()
-    create(id, alias, {})
+    createAlias(id, newest.id, record, newest.job.version, true)
     return newest.id, 0, 1, newest.job.version
   end
   if #replaced == 0 and maxPending > 0 and pending >= maxPending then return nil end
   pending = pending + 1 - #replaced
-
   record.version = record.version or version
   local holder = #replaced > 0 and mergeInto(replaced, record, state) or id
   if running and not state.available_at then follow(state, running) end
   put('HSET', key.data, holder, data)
   create(holder, record, state)
   if holder == id then return id, 0, 0, record.version end
-  local alias = { alias_of = holder, version = record.version, sequence = record.sequence, place = nextSequence() }
-  create(id, alias, {})
+  createAlias(id, holder, record, record.version)
   return holder, 1, 0, record.version
 end
 
@@ -104,6 +103,17 @@ local function recall(id, known)
   return known.alias_of, 1 - superseded, superseded, known.version
 end
 
+local function enqueue(id, jobKey, product, version, priority, text, data)
+  local siblings, imagePrefix = siblingsOf(id, { key = jobKey, product = product })
+  if #siblings == 0 and priority ~= '' then
+    if maxPending > 0 and pending >= maxPending then return nil end
+    pending = pending + 1
+    return addToLine(id, jobKey, imagePrefix, version, priority, text, data)
+  end
+  local record, state = stamp(text, version)
+  return add(id, siblings, record, state, data)
+end
+
 local answers, ids = {}, {}
 for at = FIRST, #ARGV, WIDTH do ids[#ids + 1] = ARGV[at] end
 local known = send('HMGET', key.jobs, ids)
@@ -111,26 +121,24 @@ for i, id in ipairs(ids) do
   local at = FIRST + (i - 1) * WIDTH
   if lines[id] then flush() end
   local carrier, replaced, superseded, version
-  if known[i] or lines[id] or loaded[id] then
+  if known[i] or loaded[id] or lines[id] then
     carrier, replaced, superseded, version = recall(id, load(id))
   else
-    carrier, replaced, superseded, version = add(id, cjson.decode(ARGV[at + 1]), ARGV[at + 2])
+    carrier, replaced, superseded, version = enqueue(unpack(ARGV, at, at + WIDTH - 1))
   end
   if not carrier and not goOn then break end
-  answers[#answers + 1] = carrier and { carrier, '', -1, replaced, superseded, version } or 0
+  answers[i] = carrier and { carrier, 'queued', -1, replaced, superseded, version } or 0
 end
 
 flush()
 -- Where the jobs are now that all are stored. The job of an alias may be gone.
 for _, answer in ipairs(answers) do
-  local line = answer ~= 0 and not loaded[answer[1]] and lines[answer[1]]
-  local job = answer ~= 0 and not line and load(answer[1])
-  if line then
-    answer[2], answer[3] = 'queued', positionIn(line, answer[1])
-  elseif job then
-    answer[2], answer[3] = job.state, positionOf(answer[1], job)
-  elseif answer ~= 0 then
-    answer[2] = 'failed'
+  local id = answer ~= 0 and answer[1]
+  if id and lines[id] and not loaded[id] then
+    answer[3] = positionIn(lines[id], id)
+  elseif id then
+    local job = load(id)
+    answer[2], answer[3] = job and job.state or 'failed', job and positionOf(id, job) or -1
   end
 end
 wakeWorkers()
