@@ -10,6 +10,7 @@ RUN rm -rf node_modules/onnxruntime-web \
     ! -path "*/linux/$(node -p process.arch)" -exec rm -rf {} +
 
 FROM node:24-slim
+# On this HOST it starts only with API_KEYS, or with ALLOW_ANONYMOUS=true.
 ENV NODE_ENV=production \
   HOST=0.0.0.0 \
   DATA_DIR=/data \

@@ -56,7 +56,7 @@ export async function run(args: readonly string[]): Promise<void> {
   console.log(`  ${(behind.seconds / quick.seconds).toFixed(2)} times as long as alone (target ≤ 1.5)`);
 }
 
-interface Host extends AsyncDisposable {
+export interface Host extends AsyncDisposable {
   readonly url: string;
   /** Requests per path. */
   readonly asked: ReadonlyMap<string, number>;
@@ -96,7 +96,7 @@ function stop(server: Server): Promise<void> {
   return new Promise((resolve) => server.close(() => resolve()));
 }
 
-function toJobs(host: Host, count: number): NewJob[] {
+export function toJobs(host: Pick<Host, 'url'>, count: number): NewJob[] {
   return Array.from({ length: count }, (_, n) => {
     const productId = `${host.url}-${n}`;
     return { ...newJob(productId, { url: `${host.url}/${n}.png` }), key: toPointId(productId, 'main') };
@@ -110,7 +110,7 @@ interface Run {
 }
 
 /** Indexes the jobs with one worker; ends when all have ended, or when the given host has served that many. */
-async function index(
+export async function index(
   environment: Readonly<Record<string, string>>,
   jobs: readonly NewJob[],
   count: number,
@@ -120,7 +120,7 @@ async function index(
   const config = parseConfig({
     DATA_DIR: folder.path,
     MODEL: 'builtin',
-    IMAGE_ALLOW_HOSTS: '127.0.0.1',
+    IMAGE_ALLOWED_HOSTS: '127.0.0.1',
     QUEUE_PREFIX: `bench-${Math.random().toString(36).slice(2)}`,
     ...environment,
   });

@@ -124,7 +124,7 @@ async function embedAll(embedder: Embedder, photos: readonly Photo[]): Promise<r
       limit(async () => {
         const prepared = await Promise.all(
           batch.map(({ bytes }) =>
-            prepareImage(bytes, embedder.model.preprocessing, { maxPixels: 50_000_000 }),
+            prepareImage(bytes, embedder.model.preprocessing, { maxPixels: 50_000_000, minSidePixels: 1 }),
           ),
         );
         const vectors = await embedder.embedImages(prepared);

@@ -18,6 +18,8 @@ const LOG_PROGRESS_EVERY_MS = 5_000;
 export interface EmbedderParts {
   /** The model of the collection's vectors, null when there is no collection yet. Asked for MODEL=auto only. */
   collectionModel(): Promise<{ readonly id: string } | null>;
+  /** Memory of this process, and of those that work for it. */
+  memoryBytes(): number;
   readonly logger: Logger;
 }
 
@@ -28,6 +30,7 @@ export function createEmbedder(settings: Config['model'], parts: EmbedderParts):
     threads: settings.threads,
     intraOpThreads: settings.intraOpThreads,
     maxProcessMemoryBytes: settings.maxProcessMemoryBytes,
+    memoryBytes: parts.memoryBytes,
     logger: parts.logger,
   });
 }

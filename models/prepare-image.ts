@@ -1,6 +1,12 @@
-import sharp, { type Metadata, type Sharp } from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { VitrineError } from '../src/errors/vitrine-error.ts';
-import { toImageFormat } from '../src/images/image-format.ts';
+import {
+  type CheckedImage,
+  checkFile,
+  checkHeader,
+  type ImageLimits,
+  isBlank,
+} from './decoding/image-checks.ts';
 import type { PreparedImage, Preprocessing } from './embedder.ts';
 import { enlarge, type Raster } from './enlarge.ts';
 
@@ -9,48 +15,57 @@ import { enlarge, type Raster } from './enlarge.ts';
 sharp.concurrency(1);
 // No operation is repeated on the same input, so the cache of operations would only use memory.
 sharp.cache(false);
+// libvips would also decode SVG and everything else it was built with. A name stands for all loaders of its format.
+sharp.block({ operation: ['VipsForeignLoad'] });
+sharp.unblock({
+  operation: ['Jpeg', 'Png', 'Webp', 'Heif', 'Nsgif', 'Tiff'].map((format) => `VipsForeignLoad${format}`),
+});
 
-/**
- * Formats that can't be decoded line by line need memory for the whole image, so they may have only this share of the
- * pixels. Measured peak of an image of 24 million pixels, in bytes per pixel: JPEG 0.2, PNG 1.1, progressive JPEG 3.2
- * (6 without chroma subsampling: 2 bytes per coefficient), rotated JPEG 3.6, interlaced PNG 3.7, WebP 8.3, AVIF 18.7;
- * GIF (6 million) 6.3. So no image takes much more than 200 MB at the default of 50 million pixels.
- */
-const PIXEL_SHARES: Readonly<Record<string, number>> = { interlaced: 0.5, webp: 0.5, gif: 0.5, heif: 0.2 };
-
-export interface PrepareOptions {
-  /** Width times height, read from the header before anything is decoded. */
-  readonly maxPixels: number;
-  /** Time limit for decoding and resizing; rounded up to seconds. */
-  readonly timeoutMs?: number;
+/** An image whose header is read and checked, and whose pixels are not decoded yet. */
+export interface OpenedImage extends CheckedImage {
+  readonly image: Sharp;
 }
 
 /**
- * The first frame of an encoded image as the pixels that a model wants: upright, sRGB, on white, antialiased.
- * @throws VitrineError `image_unsupported`, `image_corrupt`, `image_too_many_pixels`, `job_timed_out`
+ * The first frame of an encoded image as the pixels that a model wants: upright, sRGB, on white, antialiased. Nothing
+ * limits its time: bytes from strangers go to a decoder, which runs this in a process that can be killed.
+ * @throws VitrineError an error of `openImage` or `decodeImage`
  */
 export async function prepareImage(
   bytes: Uint8Array,
   preprocessing: Preprocessing,
-  options: PrepareOptions,
+  limits: ImageLimits,
 ): Promise<PreparedImage> {
-  // libvips would also decode SVG and everything else it was built with.
-  if (toImageFormat(bytes) === null) {
-    throw new VitrineError(
-      'image_unsupported',
-      'The bytes are not a JPEG, PNG, WebP, AVIF, GIF or TIFF image.',
-    );
-  }
+  return decodeImage(await openImage(bytes, limits), preprocessing);
+}
+
+/**
+ * @throws VitrineError `image_unsupported`, `image_corrupt`, `image_too_complex`, `image_too_small`,
+ *   `image_aspect_ratio`, `image_too_many_pixels`
+ */
+export async function openImage(bytes: Uint8Array, limits: ImageLimits): Promise<OpenedImage> {
+  const file = checkFile(bytes);
   try {
-    const image = sharp(bytes, { autoOrient: true, failOn: 'error', limitInputPixels: options.maxPixels });
-    const upright = toUprightSize(await image.metadata(), options.maxPixels);
-    const seconds = Math.ceil((options.timeoutMs ?? 0) / 1000);
-    const pixels = await toFit(
-      image.timeout({ seconds }).flatten({ background: WHITE }),
-      upright,
-      preprocessing,
-    );
-    return { pixels, size: preprocessing.size };
+    const image = sharp(file.bytes, {
+      autoOrient: true,
+      failOn: 'error',
+      limitInputPixels: limits.maxPixels,
+    });
+    return { image, ...checkHeader(await image.metadata(), file, limits) };
+  } catch (error) {
+    throw toImageError(error);
+  }
+}
+
+/** @throws VitrineError `image_corrupt` */
+export async function decodeImage(
+  { image, width, height }: OpenedImage,
+  preprocessing: Preprocessing,
+): Promise<PreparedImage & { readonly isBlank: boolean }> {
+  try {
+    const raster = await toFit(image.flatten({ background: WHITE }), { width, height }, preprocessing);
+    const { size } = preprocessing;
+    return { pixels: toSquare(raster, size), size, isBlank: isBlank(raster.pixels) };
   } catch (error) {
     throw toImageError(error);
   }
@@ -63,27 +78,12 @@ interface Size {
   readonly height: number;
 }
 
-/** Width and height as a viewer shows them. @throws VitrineError `image_too_many_pixels` */
-function toUprightSize({ format, isProgressive, autoOrient: upright }: Metadata, maxPixels: number): Size {
-  const pixels = upright.width * upright.height;
-  const limit = maxPixels * (PIXEL_SHARES[isProgressive ? 'interlaced' : format] ?? 1);
-  if (pixels > limit) {
-    const name = (format === 'heif' ? 'avif' : format).toUpperCase();
-    const kind = isProgressive ? `a progressive or interlaced ${name}` : `a ${name}`;
-    throw new VitrineError(
-      'image_too_many_pixels',
-      `The image has ${upright.width} × ${upright.height} pixels; ${kind} may have ${Math.floor(limit)} in all.`,
-    );
-  }
-  return upright;
-}
-
-/** The image resized, then cut or padded to the square. */
+/** The image resized, and cut where it is larger than the square. */
 async function toFit(
   image: Sharp,
   source: Size,
   { size, fit, cropFrom, kernel }: Preprocessing,
-): Promise<Uint8Array> {
+): Promise<Raster> {
   const target = toTarget(source, size, fit, cropFrom);
   // The centre of an image that is larger than the square.
   const window = {
@@ -108,7 +108,7 @@ async function toFit(
         kernel,
       )
     : await toPixels(resized.extract(window), window);
-  return toSquare({ pixels, width: window.width, height: window.height }, size);
+  return { pixels, width: window.width, height: window.height };
 }
 
 /** The size that the whole image is resized to. */
@@ -153,9 +153,6 @@ function toImageError(error: unknown): VitrineError {
   const message = error instanceof Error ? error.message : '';
   if (message.includes('exceeds pixel limit')) {
     return new VitrineError('image_too_many_pixels', 'The image has too many pixels.', { cause: error });
-  }
-  if (message.startsWith('timeout')) {
-    return new VitrineError('job_timed_out', 'Decoding the image took too long.', { cause: error });
   }
   return new VitrineError('image_corrupt', 'The image is damaged or cut off and could not be decoded.', {
     cause: error,

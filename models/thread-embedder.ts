@@ -15,10 +15,12 @@ export interface ThreadEmbedderOptions {
   /** 0: the processors divided among the threads, at most four each. */
   readonly intraOpThreads: number;
   /**
-   * A thread is replaced after the batch that takes the process over this. 0: four fifths of the container's limit;
+   * A thread is replaced after the batch that takes `memoryBytes` over this. 0: four fifths of the container's limit;
    * never where there is no such limit.
    */
   readonly maxProcessMemoryBytes: number;
+  /** What is held against that limit; without it: the memory of this process. */
+  memoryBytes?(): number;
   /** Time for one inference call with up to eight images or texts; larger calls get more in proportion. */
   readonly inferenceTimeoutMs?: number;
   readonly logger: Logger;
@@ -39,7 +41,11 @@ const TERMINATE_TIMEOUT_MS = 2_000;
  * and downloads go on. A thread that crashes or hangs fails only the calls it holds; the next call starts a new one.
  */
 export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
-  const { logger, inferenceTimeoutMs = INFERENCE_TIMEOUT_MS } = options;
+  const {
+    logger,
+    inferenceTimeoutMs = INFERENCE_TIMEOUT_MS,
+    memoryBytes = process.memoryUsage.rss,
+  } = options;
   const entry = options.entry ?? new URL('./embedding-thread.ts', import.meta.url);
   const counts = toThreadCounts(availableParallelism(), options.threads, options.intraOpThreads);
   const memoryLimit = toMemoryLimit(options.maxProcessMemoryBytes, process.constrainedMemory(), totalmem());
@@ -98,7 +104,7 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
 
   /** Replacing a thread returns the memory that onnxruntime's arenas and fragmentation keep. */
   function replaceIfLarge(thread: Thread, definition: ModelDefinition): void {
-    const rssBytes = process.memoryUsage.rss();
+    const rssBytes = memoryBytes();
     const memory = { rss_bytes: rssBytes, limit_bytes: memoryLimit };
     if (rssBytes <= memoryLimit) {
       replacingHelps = true;

@@ -76,7 +76,7 @@ async function drawSample(terminal: Terminal, dataDir: string): Promise<string> 
 
 /** Returns how many entries failed. */
 async function indexAndSearch(catalog: Catalog, url: string, terminal: Terminal): Promise<number> {
-  const client = await connectServer(url, terminal);
+  const client = await connectServer({ server: url }, terminal);
   const startedAt = performance.now();
   const progress = await runIndex({ catalog, client, sharedFolders: [catalog.folder] }, terminal);
   printReport(terminal, progress, (performance.now() - startedAt) / 1_000);

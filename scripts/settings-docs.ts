@@ -23,7 +23,9 @@ function toSettings(topic: Topic): readonly (readonly [string, DocumentedSetting
 export function toEnvExample(): string {
   const sections = topics.map((topic) => {
     const note =
-      topic === 'compose' ? ', which needs REDIS_PASSWORD and QDRANT_API_KEY: openssl rand -hex 24' : '';
+      topic === 'compose'
+        ? ', which needs API_KEYS, and REDIS_PASSWORD and QDRANT_API_KEY: openssl rand -hex 24'
+        : '';
     const lines = toSettings(topic).map(([name, { fallback = '' }]) => `#${name}=${fallback}`);
     return `# ${TOPICS[topic]}${note}\n${lines.join('\n')}\n`;
   });

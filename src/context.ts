@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { createEmbedder } from '../models/create-embedder.ts';
+import { createDecoder, type Decoder } from '../models/decoding/decoder.ts';
 import type { Embedder } from '../models/embedder.ts';
 import type { Config } from './config/config.ts';
 import { createImageSource } from './images/image-source.ts';
@@ -22,6 +23,7 @@ export interface Context extends AsyncDisposable {
   readonly store: VectorStore;
   readonly embedder: Embedder;
   readonly images: ImageSource;
+  readonly decoder: Decoder;
 }
 
 /** Parts to use instead of those the configuration would choose. The context doesn't close them. */
@@ -29,8 +31,8 @@ export type ContextOverrides = Partial<Omit<Context, 'config' | typeof Symbol.as
 
 export interface ContextOptions {
   /**
-   * True: while Redis is down, jobs are accepted into a spool in `dataDir`, and forwarded later. For the API process
-   * only: two processes must not forward the same spool.
+   * True: while Redis is down, jobs are accepted into a spool in `dataDir`, and forwarded later. For API processes only:
+   * what workers and commands do never has to be spooled.
    */
   readonly spool?: boolean;
 }
@@ -61,11 +63,21 @@ export async function createContext(
   const createSpool = options.spool ? await loadSpool(config, logger, clock) : null;
   const queue = createSpool === null ? bareQueue : lazy(() => createSpool(bareQueue()));
   const store = lazy(createStore);
+  const { concurrency } = config.worker;
   const images = lazy(() =>
-    createImageSource({ ...config.images, connectionsPerHost: config.worker.concurrency }),
+    createImageSource({
+      ...config.images,
+      connectionsPerHost: 3 * concurrency + 8,
+      maxBytesInFlight: 2 * Math.max(8, concurrency) * config.images.maxBytes,
+    }),
   );
+  const decoder = lazy(() => createDecoder({ ...config.images, logger }));
   const embedder = lazy(() =>
-    createEmbedder(config.model, { collectionModel: () => context.store.collectionModel(), logger }),
+    createEmbedder(config.model, {
+      collectionModel: () => context.store.collectionModel(),
+      memoryBytes: () => process.memoryUsage.rss() + context.decoder.memoryBytes(),
+      logger,
+    }),
   );
 
   const context: Context = {
@@ -83,6 +95,9 @@ export async function createContext(
     },
     get images() {
       return overrides.images ?? images();
+    },
+    get decoder() {
+      return overrides.decoder ?? decoder();
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };

@@ -1,5 +1,5 @@
 import { VitrineError } from './errors/vitrine-error.ts';
-import { redact } from './observability/logger.ts';
+import { redact } from './observability/redact.ts';
 
 /** The same signal again within this time is the same request to stop. */
 const REPEAT_MS = 1_000;

@@ -6,7 +6,7 @@ import { HEARTBEAT_TTL_MS, type JobQueue, type WorkerReport } from '../src/queue
 /** Five heartbeats may be lost before a living worker is no longer listed. */
 const HEARTBEAT_EVERY_MS = HEARTBEAT_TTL_MS / 6;
 
-export type Vitals = Omit<WorkerReport, 'host' | 'pid' | 'memoryBytes' | 'uptimeMs'>;
+export type Vitals = Omit<WorkerReport, 'host' | 'pid' | 'uptimeMs'>;
 
 /** Keeps this worker on the list that /queue/workers shows. */
 export interface Heartbeat {
@@ -35,7 +35,6 @@ export function createHeartbeat(parts: {
       ...parts.toVitals(),
       host,
       pid: process.pid,
-      memoryBytes: process.memoryUsage.rss(),
       uptimeMs: Math.round(clock.monotonic() - startedAt),
     };
     // No reason to stop working: the next one says the same.

@@ -33,12 +33,18 @@ export interface HeldJob {
 /** The jobs this worker has leases of, renewed until they are settled. */
 export interface HeldJobs {
   readonly size: number;
+  /** Those that count against the claim limit: all but those whose image comes slowly. */
+  readonly busy: number;
   hold(job: ClaimedJob): HeldJob;
   /** After it was settled. */
   drop(held: HeldJob): void;
+  /** Says that the job's image comes slowly, or no longer. */
+  setSlow(held: HeldJob, isSlow: boolean): void;
   stopAll(reason: StopReason): void;
-  /** Resolves when the next job is dropped, or the signal is aborted. */
-  whenDropped(signal: AbortSignal): Promise<void>;
+  /** Resolves when nothing is held, or the signal is aborted; jobs whose image comes slowly are handed back. */
+  handBackSlow(signal: AbortSignal): Promise<void>;
+  /** Resolves when there may be fewer busy jobs, or the signal is aborted. */
+  whenFewer(signal: AbortSignal): Promise<void>;
   /** Resolves when nothing is held, or the signal is aborted. */
   whenIdle(signal: AbortSignal): Promise<void>;
   /** Renews what is held, and stops what was cancelled or lost. @throws VitrineError when the queue is away */
@@ -58,10 +64,16 @@ export function createHeldJobs(parts: {
 }): HeldJobs {
   const { workerId, queue, clock, logger, leaseMs } = parts;
   const held = new Set<HeldJob>();
-  let dropped = Promise.withResolvers<void>();
+  const slow = new Set<HeldJob>();
+  let fewer = Promise.withResolvers<void>();
 
-  async function whenDropped(signal: AbortSignal): Promise<void> {
-    await untilAborted(dropped.promise, signal).catch(() => undefined);
+  async function whenFewer(signal: AbortSignal): Promise<void> {
+    await untilAborted(fewer.promise, signal).catch(() => undefined);
+  }
+
+  function announceFewer(): void {
+    fewer.resolve();
+    fewer = Promise.withResolvers<void>();
   }
 
   /** Also the worker's heartbeat for the queue's crash rule: it is sent when nothing is held, too. */
@@ -83,6 +95,9 @@ export function createHeldJobs(parts: {
     get size() {
       return held.size;
     },
+    get busy() {
+      return held.size - slow.size;
+    },
     hold(job) {
       const entry: HeldJob = {
         job,
@@ -96,15 +111,26 @@ export function createHeldJobs(parts: {
     },
     drop(entry) {
       held.delete(entry);
-      dropped.resolve();
-      dropped = Promise.withResolvers<void>();
+      slow.delete(entry);
+      announceFewer();
+    },
+    setSlow(entry, isSlow) {
+      if (!isSlow) slow.delete(entry);
+      else if (held.has(entry)) slow.add(entry);
+      announceFewer();
     },
     stopAll(reason) {
       for (const { abort } of held) abort.abort(new Stopped(reason));
     },
-    whenDropped,
+    async handBackSlow(signal) {
+      while (held.size > 0 && !signal.aborted) {
+        for (const { abort } of slow) abort.abort(new Stopped('draining'));
+        await whenFewer(signal);
+      }
+    },
+    whenFewer,
     async whenIdle(signal) {
-      while (held.size > 0 && !signal.aborted) await whenDropped(signal);
+      while (held.size > 0 && !signal.aborted) await whenFewer(signal);
     },
     renew,
     async keepRenewing(signal) {

@@ -1,11 +1,10 @@
-import { hash } from 'node:crypto';
+import type { DecodedImage, Decoder } from '../models/decoding/decoder.ts';
 import type { Embedder, PreparedImage } from '../models/embedder.ts';
-import { prepareImage } from '../models/prepare-image.ts';
 import type { ImageRef } from '../src/catalog/product-image.ts';
 import { toVitrineError, VitrineError } from '../src/errors/vitrine-error.ts';
 import type { ImageSource } from '../src/images/port.ts';
 import type { Clock } from '../src/observability/clock.ts';
-import type { JobResult, Outcome, Stage } from '../src/queue/job.ts';
+import { type JobResult, type Outcome, type Stage, toImageHost } from '../src/queue/job.ts';
 import type { Point, PointPayload, UpsertOutcome, VectorStore } from '../src/vectors/port.ts';
 import { createBatcher, runOrSplit } from './batcher.ts';
 import { startTimer } from './deadline.ts';
@@ -17,18 +16,16 @@ export interface PipelineParts {
   readonly embedder: Pick<Embedder, 'model' | 'embedImages'>;
   readonly store: Pick<VectorStore, 'collection' | 'getPayloads' | 'upsert'>;
   readonly clock: Clock;
-  /** Other than `prepareImage` in tests whose clock is not the real one. */
-  readonly prepare?: typeof prepareImage;
+  readonly decoder: Pick<Decoder, 'prepare'>;
 }
 
 export interface PipelineSettings {
-  /** Images that are fetched, and as many that are decoded, at once. */
+  /** Images that are fetched at once. */
   readonly concurrency: number;
   /** Images per inference call. */
   readonly batchSize: number;
   /** Inference calls that run at once. One more, when its batch is full, waits in the embedder. */
   readonly inferences: number;
-  readonly maxPixels: number;
   /** Time in which one image may be fetched and prepared, unless its job has a limit of its own. */
   readonly softTimeoutMs: number;
   /** What the image source needs at most for one image. */
@@ -37,6 +34,8 @@ export interface PipelineSettings {
   readonly storeTimeoutMs: number;
   /** Called when all slots of a stage are held by work that never returned. */
   onStuck(stage: Stage): void;
+  /** Called when a job's image turns out to come slowly, and when its fetch has ended after that. */
+  onSlow(held: HeldJob, isSlow: boolean): void;
 }
 
 /** The walk of one image: its bytes, its pixels, its vector, its point. */
@@ -59,12 +58,11 @@ const MAX_POINTS = 128;
 const STORE_CALLS = 2;
 
 export function createPipeline(parts: PipelineParts, settings: PipelineSettings): Pipeline {
-  const { clock, images, embedder, store, prepare = prepareImage } = parts;
+  const { clock, images, decoder, embedder, store } = parts;
 
   const openSlots = (stage: Stage, count: number, toTimeout: (deadlineMs: number) => VitrineError): Slots =>
     createSlots({ count, clock, toTimeout, onAllLost: () => settings.onStuck(stage) });
   const fetching = openSlots('fetching', settings.concurrency, toFetchTimeout);
-  const preparing = openSlots('preparing', settings.concurrency, toSoftTimeout);
   const storing = openSlots('writing', STORE_CALLS, toStoreTimeout);
 
   async function process(held: HeldJob): Promise<JobResult> {
@@ -78,7 +76,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
     if (job.redelivered && (await wasWritten(held))) return toResult('unchanged');
 
     const bytes = await fetchImage(held);
-    const { image, contentHash } = await prepareBytes(held, bytes);
+    const { contentHash, ...image } = await prepareImage(held, bytes);
     const vector = await embedding.add({ held, image });
     abort.signal.throwIfAborted();
     const outcome = await writing.add({ held, point: toPoint(held, vector, contentHash) });
@@ -95,47 +93,42 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
 
   function fetchImage(held: HeldJob): Promise<Uint8Array> {
     const { job, abort } = held;
-    return inSlot(fetching, 'fetching', settings.imageTimeoutMs, held, () =>
+    const host = toImageHost(job.data.image);
+    const onSlow = (isSlow: boolean) => settings.onSlow(held, isSlow);
+    const fetch = () =>
       images.fetch(job.data.image, abort.signal).catch((error: unknown) => {
         throw toVitrineError(error, 'image_fetch_failed');
-      }),
+      });
+    return fetching.run(
+      abort,
+      settings.imageTimeoutMs + SLOT_MARGIN_MS,
+      () => timed('fetching', held, fetch),
+      host === null ? undefined : { host, onSlow },
     );
   }
 
-  function prepareBytes(
-    held: HeldJob,
-    bytes: Uint8Array,
-  ): Promise<{ readonly image: PreparedImage; readonly contentHash: string }> {
-    const timeoutMs = toSoftMs(held);
-    const { maxPixels } = settings;
-    return inSlot(preparing, 'preparing', timeoutMs, held, async () => ({
-      image: await prepare(bytes, embedder.model.preprocessing, { maxPixels, timeoutMs }),
-      contentHash: hash('sha256', bytes, 'hex'),
-    }));
+  /** The decoder has lines, limits and deadlines of its own. */
+  function prepareImage(held: HeldJob, bytes: Uint8Array): Promise<DecodedImage> {
+    return decoder.prepare(bytes, embedder.model.preprocessing, {
+      signal: held.abort.signal,
+      timed: (work) => timed('preparing', held, work),
+    });
   }
 
-  /** Runs the work in a slot; the time that it takes there, and no other, counts against the job's soft limit. */
-  function inSlot<T>(
-    slots: Slots,
-    stage: Stage,
-    limitMs: number,
-    held: HeldJob,
-    work: () => Promise<T>,
-  ): Promise<T> {
+  /** Runs the work; the time that it takes, and no other, counts against the job's soft limit. */
+  async function timed<T>(stage: Stage, held: HeldJob, work: () => Promise<T>): Promise<T> {
     const softMs = toSoftMs(held);
-    return slots.run(held.abort, limitMs + SLOT_MARGIN_MS, async () => {
-      const startedAt = clock.monotonic();
-      held.stage = stage;
-      using _softLimit = startTimer(clock, softMs - held.workedMs, () =>
-        held.abort.abort(toSoftTimeout(softMs)),
-      );
-      try {
-        return await work();
-      } finally {
-        held.stage = 'waiting';
-        held.workedMs += clock.monotonic() - startedAt;
-      }
-    });
+    const startedAt = clock.monotonic();
+    held.stage = stage;
+    using _softLimit = startTimer(clock, softMs - held.workedMs, () =>
+      held.abort.abort(toSoftTimeout(softMs)),
+    );
+    try {
+      return await work();
+    } finally {
+      held.stage = 'waiting';
+      held.workedMs += clock.monotonic() - startedAt;
+    }
   }
 
   function toSoftMs({ job }: HeldJob): number {

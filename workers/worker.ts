@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { availableParallelism, hostname } from 'node:os';
+import type { Decoder } from '../models/decoding/decoder.ts';
 import type { Embedder } from '../models/embedder.ts';
 import { toThreadCounts } from '../models/thread-embedder.ts';
 import type { Config } from '../src/config/config.ts';
@@ -22,12 +23,12 @@ import { createBreaker } from './breaker.ts';
 import { startTimer, untilAborted } from './deadline.ts';
 import { createHeartbeat } from './heartbeat.ts';
 import { createHeldJobs, type HeldJob } from './held-jobs.ts';
-import { createPipeline, type PipelineParts } from './pipeline.ts';
+import { createPipeline } from './pipeline.ts';
 import { createClaimLimit, createRate } from './rate.ts';
 import { createSettling } from './settling.ts';
 
 /** What a worker is made of. Several workers may share the same parts. */
-export interface WorkerParts extends Pick<PipelineParts, 'prepare'> {
+export interface WorkerParts {
   readonly config: Pick<Config, 'worker' | 'queue' | 'images' | 'store' | 'model'>;
   readonly logger: Logger;
   readonly clock: Clock;
@@ -35,6 +36,7 @@ export interface WorkerParts extends Pick<PipelineParts, 'prepare'> {
   readonly store: VectorStore;
   readonly embedder: Embedder;
   readonly images: ImageSource;
+  readonly decoder: Decoder;
 }
 
 export interface WorkerCounts {
@@ -110,10 +112,10 @@ export function createWorker(parts: WorkerParts): Worker {
     batchSize,
     inferences: threads,
     softTimeoutMs,
-    maxPixels: config.images.maxPixels,
     imageTimeoutMs: config.images.timeoutMs,
     storeTimeoutMs: config.store.timeoutMs,
     onStuck,
+    onSlow: held.setSlow,
   });
   const settling = createSettling(
     (settlements) => askQueue('settling', () => queue.settle(settlements), ended.signal),
@@ -132,6 +134,7 @@ export function createWorker(parts: WorkerParts): Worker {
       done,
       failed,
       imagesPerSecond: rate.perSecond(clock.monotonic()),
+      memoryBytes: process.memoryUsage.rss() + parts.decoder.memoryBytes(),
     }),
   });
 
@@ -233,9 +236,9 @@ export function createWorker(parts: WorkerParts): Worker {
   /** Resolves with how many jobs may be claimed, when that is at least one or the drain begins. */
   async function whenRoom(): Promise<number> {
     for (;;) {
-      const room = limit.max - held.size;
+      const room = limit.max - held.busy;
       if (room > 0 || draining.signal.aborted) return room;
-      await held.whenDropped(draining.signal);
+      await held.whenFewer(draining.signal);
     }
   }
 
@@ -269,7 +272,7 @@ export function createWorker(parts: WorkerParts): Worker {
   async function runSuspects(): Promise<boolean> {
     const { signal } = draining;
     let ran = false;
-    await held.whenIdle(signal);
+    await held.handBackSlow(signal);
     const startedAt = clock.monotonic();
     const turnEnds = startedAt + SUSPECTS_TURN_MS;
     while (!signal.aborted && !breaker.isOpen && clock.monotonic() < turnEnds) {

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Column } from './columns.ts';
+import { isDataUrl, toBase64OfDataUrl } from './data-url.ts';
 import type { FeedEntry } from './feed.ts';
 import { type DecimalMark, type Price, toPrice } from './price.ts';
 import { DEFAULT_IMAGE_ID, type ImageRef, type ProductFields, type ProductImage } from './product-image.ts';
@@ -56,10 +57,17 @@ function parseImageRef(record: FeedRecord, folder: string): ImageRef {
   // A feed that names both means the same picture: the file is faster to read.
   const chosen = path ?? either ?? url ?? '';
   if (/^https?:\/\//i.test(chosen)) return { kind: 'url', url: chosen };
+  if (isDataUrl(chosen)) return parseDataUrl(chosen);
   if (path === undefined && either === undefined)
-    throw new FeedRecordError(`image_url must begin with http:// or https://.`);
+    throw new FeedRecordError('image_url must begin with http://, https:// or data:.');
   if (/^file:\/\//i.test(chosen)) return { kind: 'path', path: parseFileUrl(chosen) };
   return { kind: 'path', path: resolve(folder, chosen) };
+}
+
+function parseDataUrl(url: string): ImageRef {
+  const base64 = toBase64OfDataUrl(url);
+  if (base64 === null) throw new FeedRecordError('a data: URL must be in base64.');
+  return { kind: 'inline', base64 };
 }
 
 function parseFileUrl(url: string): string {

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import type { z } from '@hono/zod-openapi';
 import pRetry from 'p-retry';
 import { type Config, parseConfig } from '../config/config.ts';
@@ -18,6 +19,13 @@ export interface Client {
   open(path: string, request?: ClientRequest): Promise<Response>;
 }
 
+/** Which server a command speaks to. */
+export interface ServerOptions {
+  readonly server?: string | undefined;
+  /** Holds the API key, instead of VITRINE_API_KEY. */
+  readonly keyFile?: string | undefined;
+}
+
 export interface ClientRequest {
   readonly method?: 'GET' | 'POST' | 'DELETE';
   /** Sent as JSON. */
@@ -35,11 +43,16 @@ const RETRIES = { retries: 7, minTimeout: 250, factor: 2 };
 
 /**
  * The server that is named by --server, or by HOST and PORT.
- * @throws VitrineError `server_unreachable` when none answers; `invalid_configuration`
+ * @throws VitrineError `server_unreachable` when none answers; `invalid_configuration`; `invalid_request` for a
+ * --key-file that can't be read
  */
-export async function connectServer(server: string | undefined, terminal: Terminal): Promise<Client> {
-  const address = toAddress(server, parseConfig(terminal.environment));
-  if (await isAlive(address)) return createClient(address, fetch, terminal.signal);
+export async function connectServer(
+  { server, keyFile }: ServerOptions,
+  { environment, signal }: Terminal,
+): Promise<Client> {
+  const address = toAddress(server, parseConfig(environment));
+  const key = keyFile === undefined ? environment['VITRINE_API_KEY'] || undefined : await readKey(keyFile);
+  if (await isAlive(address)) return createClient(address, fetch, signal, key);
   throw new VitrineError('server_unreachable', `No Vitrine server answers at ${address}.`);
 }
 
@@ -70,12 +83,29 @@ export function toAddress(server: string | undefined, { host, port }: Pick<Confi
   return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
 }
 
-/** A client that sends its requests with `send`, until the signal is aborted. */
-export function createClient(address: string, send: Send, signal: AbortSignal): Client {
+async function readKey(file: string): Promise<string> {
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new VitrineError('invalid_request', `The key file ${file} can't be read.`, {
+      cause,
+      suggestion: 'Check the path and that you may read the file.',
+    });
+  });
+  return text.trim();
+}
+
+/**
+ * A client that sends its requests with `send`, until the signal is aborted.
+ * @param key an API key, sent with every request
+ */
+export function createClient(address: string, send: Send, signal: AbortSignal, key?: string): Client {
   const open = async (path: string, { method = 'GET', body, headers }: ClientRequest = {}) => {
     const response = await send(`${address}${path}`, {
       method,
-      headers: { ...headers, ...(body === undefined ? {} : { 'Content-Type': 'application/json' }) },
+      headers: {
+        ...(key !== undefined && { Authorization: `Bearer ${key}` }),
+        ...headers,
+        ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+      },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       signal: AbortSignal.any([signal, AbortSignal.timeout(CALL_MS)]),
     }).catch((cause: unknown) => {

@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings';
 import packageJson from '../../package.json' with { type: 'json' };
+import { SCOPES } from '../config/api-keys.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Commands that stop in their own way after a signal; the others are left where they are. */
@@ -54,6 +55,7 @@ export function createCommands(terminal: Terminal, onEnd: (code: number) => void
     .description('Index the images of a catalog or a folder, and wait until all are done')
     .argument('<path>', 'a catalog (.csv, .tsv, .jsonl), a folder of images, or one image')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(
       new Option(
         '--decimal <mark>',
@@ -92,6 +94,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
     .option('--max-price <price>', 'only up to this price', parseNumber)
     .option('--every-image', 'list each image instead of each product once')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(jsonOption())
     .addHelpText(
       'after',
@@ -112,6 +115,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
     .command('stats')
     .description('Show how many jobs wait, run, have ended and have failed')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(jsonOption())
     .addHelpText('after', examples('stats', 'stats --json | jq .total_pending'))
     .action(async (options) => {
@@ -123,6 +127,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
     .command('workers')
     .description('List the workers that are alive, with what they do and how fast')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(jsonOption())
     .addHelpText('after', examples('workers', 'workers --json'))
     .action(async (options) => {
@@ -138,6 +143,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
       .command(name)
       .description(description)
       .addOption(serverOption())
+      .addOption(keyFileOption())
       .addHelpText('after', examples(name))
       .action(async (options) => {
         const { pauseCommand } = await import('./queue.ts');
@@ -154,6 +160,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
       .description(description)
       .argument('<job_id...>')
       .addOption(serverOption())
+      .addOption(keyFileOption())
       .addHelpText('after', examples(`${name} 0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b`))
       .action(async (ids, options) => {
         const { jobsCommand } = await import('./queue.ts');
@@ -163,12 +170,14 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
 
   addDeadCommands(vitrine, terminal, end);
   addModelsCommands(vitrine, terminal, end);
+  addKeysCommands(vitrine, terminal, end);
 
   vitrine
     .command('doctor')
     .description('Check Node, the settings, the folders, Redis, Qdrant, the model and the port')
     .option('--smoke', 'also index, find and delete one picture on the running server')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addHelpText(
       'after',
       `\nThe exit code is 1 when something keeps Vitrine from working.\n${examples('doctor', 'doctor --smoke')}`,
@@ -198,6 +207,7 @@ function addDeadCommands(vitrine: Command, terminal: Terminal, end: End): void {
     .option('--code <code>', 'only those with this error code')
     .option('-n, --limit <n>', 'how many', parseInteger(1, 1_000), 20)
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .addOption(jsonOption())
     .action(async (options) => {
       const { listDead } = await import('./dead.ts');
@@ -215,6 +225,7 @@ function addDeadCommands(vitrine: Command, terminal: Terminal, end: End): void {
       .option('--code <code>', 'all with this error code')
       .option('--all', 'all of them')
       .addOption(serverOption())
+      .addOption(keyFileOption())
       .addOption(jsonOption())
       .action(async (ids, options, command) => {
         const given = [ids.length > 0, options.code !== undefined, options.all].filter(Boolean);
@@ -229,6 +240,7 @@ function addDeadCommands(vitrine: Command, terminal: Terminal, end: End): void {
     .description('Write them to stdout, one JSON object per line')
     .option('--code <code>', 'only those with this error code')
     .addOption(serverOption())
+    .addOption(keyFileOption())
     .action(async (options) => {
       const { exportDead } = await import('./dead.ts');
       await end(exportDead(options, terminal));
@@ -285,8 +297,35 @@ function addModelsCommands(vitrine: Command, terminal: Terminal, end: End): void
     });
 }
 
+function addKeysCommands(vitrine: Command, terminal: Terminal, end: End): void {
+  const keys = vitrine
+    .command('keys')
+    .description('Make API keys, which the server asks for once it has one')
+    .addHelpText(
+      'after',
+      examples('keys create shop --scope search', 'keys create importer --scope enqueue read'),
+    );
+
+  keys
+    .command('create')
+    .description('Print a new key, once, and the line to configure for the server')
+    .argument('<name>', 'letters, digits, dots, dashes and underscores')
+    .addOption(
+      new Option('--scope <scope...>', 'what it may do; admin: everything')
+        .choices(SCOPES)
+        .makeOptionMandatory(),
+    )
+    .action(async (name, options) => {
+      const { createKeyCommand } = await import('./keys.ts');
+      await end(createKeyCommand(name, options.scope, terminal));
+    });
+}
+
 const serverOption = () =>
   new Option('--server <url>', 'the Vitrine server; by default the one at HOST and PORT');
+
+const keyFileOption = () =>
+  new Option('--key-file <file>', 'a file with the API key for the server; by default VITRINE_API_KEY');
 
 const jsonOption = () => new Option('--json', 'print the answer as JSON');
 

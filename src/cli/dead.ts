@@ -1,12 +1,11 @@
 import { pipeline } from 'node:stream/promises';
 import { deadPage, redrivenJobs, removedJobs } from '../jobs/schemas.ts';
-import { connectServer } from './client.ts';
+import { connectServer, type ServerOptions } from './client.ts';
 import { toTable } from './table.ts';
 import { print, printJson, type Terminal } from './terminal.ts';
 
-interface DeadOptions {
+interface DeadOptions extends ServerOptions {
   readonly code?: string | undefined;
-  readonly server?: string | undefined;
 }
 
 interface ChangeOptions extends DeadOptions {
@@ -18,8 +17,8 @@ export async function listDead(
   {
     code,
     limit,
-    server,
     json,
+    ...server
   }: DeadOptions & { readonly limit: number; readonly json?: boolean | undefined },
   terminal: Terminal,
 ): Promise<number> {
@@ -60,7 +59,7 @@ export async function redriveDead(
   options: ChangeOptions,
   terminal: Terminal,
 ): Promise<number> {
-  const client = await connectServer(options.server, terminal);
+  const client = await connectServer(options, terminal);
   const body = toSelection(ids, options);
   const reply = await client.call(redrivenJobs, '/queue/dead/redrive', { method: 'POST', body });
   if (options.json) printJson(terminal, reply);
@@ -73,7 +72,7 @@ export async function purgeDead(
   options: ChangeOptions,
   terminal: Terminal,
 ): Promise<number> {
-  const client = await connectServer(options.server, terminal);
+  const client = await connectServer(options, terminal);
   const body = toSelection(ids, options);
   const reply = await client.call(removedJobs, '/queue/dead', { method: 'DELETE', body });
   if (options.json) printJson(terminal, reply);
@@ -87,7 +86,7 @@ function toSelection(ids: readonly string[], { code, all }: ChangeOptions): obje
   return code === undefined ? { ids } : { code };
 }
 
-export async function exportDead({ code, server }: DeadOptions, terminal: Terminal): Promise<number> {
+export async function exportDead({ code, ...server }: DeadOptions, terminal: Terminal): Promise<number> {
   const client = await connectServer(server, terminal);
   const query = new URLSearchParams(code === undefined ? {} : { code });
   const { body } = await client.open(`/queue/dead/export?${query}`);

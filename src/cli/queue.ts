@@ -1,18 +1,14 @@
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { jobView, pausedState, queueStats, workerList } from '../jobs/schemas.ts';
-import { connectServer } from './client.ts';
+import { connectServer, type ServerOptions } from './client.ts';
 import { toDuration, toTable } from './table.ts';
 import { paint, plain, print, printJson, type Terminal } from './terminal.ts';
-
-interface ServerOptions {
-  readonly server?: string | undefined;
-}
 
 interface PrintOptions extends ServerOptions {
   readonly json?: boolean | undefined;
 }
 
-export async function statsCommand({ server, json }: PrintOptions, terminal: Terminal): Promise<number> {
+export async function statsCommand({ json, ...server }: PrintOptions, terminal: Terminal): Promise<number> {
   const client = await connectServer(server, terminal);
   const stats = await client.call(queueStats, '/queue/stats');
   if (json) {
@@ -40,7 +36,7 @@ export async function statsCommand({ server, json }: PrintOptions, terminal: Ter
   return 0;
 }
 
-export async function workersCommand({ server, json }: PrintOptions, terminal: Terminal): Promise<number> {
+export async function workersCommand({ json, ...server }: PrintOptions, terminal: Terminal): Promise<number> {
   const client = await connectServer(server, terminal);
   const list = await client.call(workerList, '/queue/workers');
   if (json) {
@@ -86,7 +82,7 @@ const PAUSE_OUTCOMES = {
 
 export async function pauseCommand(
   name: 'pause' | 'resume',
-  { server }: ServerOptions,
+  server: ServerOptions,
   terminal: Terminal,
 ): Promise<number> {
   const client = await connectServer(server, terminal);
@@ -99,7 +95,7 @@ export async function pauseCommand(
 export async function jobsCommand(
   name: 'cancel' | 'retry',
   ids: readonly string[],
-  { server }: ServerOptions,
+  server: ServerOptions,
   terminal: Terminal,
 ): Promise<number> {
   const client = await connectServer(server, terminal);

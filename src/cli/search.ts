@@ -2,13 +2,13 @@ import { readFile } from 'node:fs/promises';
 import type { z } from '@hono/zod-openapi';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { type searchFilter, searchReply } from '../search/schemas.ts';
-import { connectServer } from './client.ts';
+import { connectServer, type ServerOptions } from './client.ts';
 import { toTable } from './table.ts';
 import { print, printJson, type Terminal } from './terminal.ts';
 
 export type SearchReply = z.infer<typeof searchReply>;
 
-interface SearchOptions {
+interface SearchOptions extends ServerOptions {
   readonly product?: string | undefined;
   readonly text?: string | undefined;
   readonly limit: number;
@@ -18,7 +18,6 @@ interface SearchOptions {
   readonly minPrice?: number | undefined;
   readonly maxPrice?: number | undefined;
   readonly everyImage?: boolean | undefined;
-  readonly server?: string | undefined;
   readonly json?: boolean | undefined;
 }
 
@@ -27,7 +26,7 @@ export async function searchCommand(
   options: SearchOptions,
   terminal: Terminal,
 ): Promise<number> {
-  const client = await connectServer(options.server, terminal);
+  const client = await connectServer(options, terminal);
   const body = {
     ...(image !== undefined && (await readImageField(image))),
     ...(options.product !== undefined && { product_id: options.product }),

@@ -1,9 +1,13 @@
 import { resolve } from 'node:path';
+import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
+import { type ApiKey, parseApiKeys } from './api-keys.ts';
+import { isHostName, parseHeadersByHost } from './source-headers.ts';
 
 /** The parts of the documentation that the settings are listed in, in this order, with their titles. */
 export const TOPICS = {
   process: 'The process',
+  access: 'Access',
   queue: 'The queue',
   retries: 'Retries and time limits',
   alerts: 'Alerts',
@@ -93,6 +97,13 @@ const list = (values: string): Kind<readonly string[]> => ({
   values: `${values}, separated by commas`,
 });
 
+const hashes: Kind<readonly string[]> = {
+  check: list('hashes').check.refine((hashes) => hashes.every((hash) => /^[0-9a-f]{64}$/i.test(hash)), {
+    error: 'must be SHA-256 hashes in hexadecimal',
+  }),
+  values: 'SHA-256 hashes in hexadecimal, separated by commas',
+};
+
 const folder: Kind<string> = { check: z.string().transform((value) => resolve(value)), values: 'a folder' };
 
 const webAddress: Kind<string> = {
@@ -102,13 +113,51 @@ const webAddress: Kind<string> = {
   values: 'http:// or https://',
 };
 
+const apiKeys: Kind<readonly ApiKey[]> = {
+  check: z.string().transform((value, context) => {
+    try {
+      return parseApiKeys(value);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : '' });
+      return z.NEVER;
+    }
+  }),
+  values: 'entries of `vitrine keys create`, separated by commas',
+};
+
+const hosts: Kind<readonly string[]> = {
+  check: list('hosts').check.refine((names) => names.every(isHostName), {
+    error: 'must be host names, each with or without a port; networks belong in IMAGE_ALLOWED_NETWORKS',
+  }),
+  values: 'hosts, separated by commas',
+};
+
+const networks = (hint = ''): Kind<readonly string[]> => ({
+  check: list('networks').check.refine((blocks) => blocks.every((block) => ipaddr.isValidCIDR(block)), {
+    error: `must be networks such as 10.20.0.0/16${hint}`,
+  }),
+  values: 'networks, separated by commas',
+});
+
+const contact = pattern(/^(?:https?:\/\/[^\s()]+|[^\s()@]+@[^\s()@]+)$/, 'a URL or an email address');
+
+const headersByHost: Kind<Readonly<Record<string, Readonly<Record<string, string>>>>> = {
+  check: z.string().transform((value, { addIssue }) => {
+    const headers = parseHeadersByHost(value);
+    if (headers !== null) return headers;
+    addIssue({ code: 'custom', message: 'must be a JSON object with the header fields of each host' });
+    return z.NEVER;
+  }),
+  values: 'JSON',
+};
+
 /** Every setting, by its name in the environment. */
 export const SETTINGS = {
   HOST: setting(
     'process',
     text('a host name or an address'),
     '127.0.0.1',
-    'Address that the API listens on. `0.0.0.0` opens it to the network: put something in front that checks who asks.',
+    'Address that the API listens on. `0.0.0.0` opens it to the network, which needs API keys or `ALLOW_ANONYMOUS`.',
   ),
   PORT: setting('process', integer(0, 65_535), '8000', 'Port of the API. 0: any free port.'),
   DATA_DIR: setting(
@@ -127,6 +176,76 @@ export const SETTINGS = {
     'process',
     text('a file'),
     'A file that log lines are also written to, such as `logs/worker.log`.',
+  ),
+
+  API_KEYS: optional(
+    'access',
+    apiKeys,
+    'The API keys, as hashes. With any, every request needs one, but for the probes and the documentation.',
+  ),
+  API_KEYS_FILE: optional(
+    'access',
+    text('a file'),
+    'A file with an entry per line instead. It is read again when it changes; replace it as a whole.',
+  ),
+  ALLOW_ANONYMOUS: setting(
+    'access',
+    flag('true, false'),
+    'false',
+    'Lets the API listen on an address that others can reach although there are no API keys.',
+  ),
+  PUBLIC_URL: optional(
+    'access',
+    webAddress,
+    'Where people reach the API, through a proxy for example. Without API keys no other host name than this one and those of the loopback is answered. With https, cookies are sent over https only.',
+  ),
+  SESSION_HOURS: setting(
+    'access',
+    number(0.01, 8_760),
+    '12',
+    'How long a browser stays signed in after `POST /session`.',
+  ),
+  SESSION_SECRET: optional(
+    'access',
+    pattern(/^.{32,}$/, 'at least 32 characters'),
+    'Random text, the same for all API processes. Without it, someone who has read the hashes of the keys can forge sessions.',
+  ),
+  SESSION_SECRET_FILE: optional('access', text('a file'), 'A file that holds the session secret instead.'),
+  RATE_LIMIT_PER_KEY: setting(
+    'access',
+    integer(0, 1_000_000_000),
+    '600000',
+    'Requests per minute and API key; more are answered 429. 0: no limit.',
+  ),
+  RATE_LIMIT_PER_ADDRESS: setting(
+    'access',
+    integer(0, 1_000_000_000),
+    '600000',
+    'Requests per minute and client address (of IPv6: its /64 network). 0: no limit.',
+  ),
+  MAX_CONNECTIONS: setting('access', integer(1, 1_000_000), '4000', 'Most connections at the same time.'),
+  MAX_CONNECTIONS_PER_ADDRESS: setting(
+    'access',
+    integer(1, 1_000_000),
+    '1000',
+    'Most of them from one address. Trusted proxies have no such limit.',
+  ),
+  TRUSTED_PROXIES: setting(
+    'access',
+    networks(),
+    '',
+    'Proxies that are believed when they say for which address, and over http or https, they ask.',
+  ),
+  TRUSTED_PROXY_HEADER: setting(
+    'access',
+    oneOf('x-forwarded-for', 'forwarded'),
+    'x-forwarded-for',
+    'The header in which they say it. The proxy must set it itself: clients can send either one.',
+  ),
+  VITRINE_API_KEY: optional(
+    'access',
+    text('an API key'),
+    'The key that the commands of `vitrine` send to the server.',
   ),
 
   REDIS_URL: optional(
@@ -321,7 +440,7 @@ export const SETTINGS = {
     'worker',
     integer(1, 256),
     '8',
-    'Images that a worker fetches and decodes at the same time.',
+    'Images that a worker fetches and decodes at the same time. More fetches of slow hosts may go on: up to twice as many per host, eight times as many in all.',
   ),
   BATCH_SIZE: setting('worker', integer(1, 256), '8', 'Images per inference call.'),
   SHUTDOWN_GRACE_MS: setting(
@@ -337,17 +456,38 @@ export const SETTINGS = {
     '',
     'Folders that `image_path` may name files in. Without it: none.',
   ),
-  IMAGE_ALLOW_HOSTS: setting(
+  IMAGE_ALLOWED_HOSTS: setting(
     'images',
-    list('hosts'),
+    hosts,
     '',
-    'Hosts that images may be fetched from although their addresses are private.',
+    'Hosts that images may be fetched from although their addresses are private, such as `images.internal` or `10.0.0.7:9000`.',
+  ),
+  IMAGE_ALLOWED_NETWORKS: setting(
+    'images',
+    networks('; host names belong in IMAGE_ALLOWED_HOSTS'),
+    '',
+    'Private networks that images may be fetched from, such as `10.20.0.0/16`. Every name that resolves into one of them may be fetched.',
+  ),
+  IMAGE_SOURCE_HEADERS: optional(
+    'images',
+    headersByHost,
+    'Header fields for image hosts behind authentication, in single quotes: `\'{"img.example.com": {"Authorization": "Bearer …"}}\'`. Sent to that host (or `host:port`) and no other; over plain http only where it is in `IMAGE_ALLOWED_HOSTS` or has a private address.',
+  ),
+  IMAGE_SOURCE_HEADERS_FILE: optional(
+    'images',
+    text('a file'),
+    'A file that holds these header fields instead.',
+  ),
+  IMAGE_CONTACT: optional(
+    'images',
+    contact,
+    'How the people of an image host can reach you; sent in `User-Agent`.',
   ),
   IMAGE_TIMEOUT_MS: setting(
     'images',
     integer(100, 600_000),
     '30000',
-    'Time to fetch an image, redirects included.',
+    'Time to fetch an image, redirects included. The first byte must come within 10 s.',
   ),
   IMAGE_MAX_BYTES: setting(
     'images',
@@ -359,7 +499,14 @@ export const SETTINGS = {
     'images',
     integer(10_000, 1_000_000_000),
     '50000000',
-    'Largest width times height; half of it for progressive JPEG, interlaced PNG, WebP and GIF, and a fifth for AVIF, which are decoded as a whole.',
+    'Largest width times height. Decoding may also take no more than 140 MB, or 2.8 bytes for each of these pixels if that is more: at the default, progressive JPEGs may have about 40 million pixels, rotated ones 30, WebP 14 and AVIF 7.',
+  ),
+  IMAGE_MIN_SIDE_PIXELS: setting('images', integer(1, 10_000), '16', 'Smallest width and height.'),
+  PLACEHOLDER_HASHES: setting(
+    'images',
+    hashes,
+    '',
+    'Content hashes of pictures that say "no image": they are refused. `sha256sum FILE` prints the hash of a file.',
   ),
 } as const satisfies Record<string, Setting>;
 

@@ -4,6 +4,7 @@ import { methodNotAllowed } from 'hono/method-not-allowed';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import { v7 as uuidv7 } from 'uuid';
+import type { Decoder } from '../../models/decoding/decoder.ts';
 import type { Embedder } from '../../models/embedder.ts';
 import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
@@ -19,6 +20,13 @@ import { createErrorHandler, toProblemResponse } from '../routing/problem.ts';
 import { type ApiEnv, type ApiRouter, createRouter } from '../routing/router.ts';
 import { createSearchRoutes } from '../search/routes.ts';
 import type { VectorStore } from '../vectors/port.ts';
+import { authenticate } from './access/authenticate.ts';
+import { createClientAddresses, toAddressGroup } from './access/client-address.ts';
+import { checkHost } from './access/host.ts';
+import { type Keyring, openKeyring } from './access/keyring.ts';
+import { createRateLimiter, limitRate, type SharedCounts } from './access/rate-limit.ts';
+import { createSessionRoutes } from './access/session-routes.ts';
+import { createSessions } from './access/sessions.ts';
 import { type ApiQueue, createHealthRoutes } from './health.ts';
 import { createPageRoutes } from './pages.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
@@ -32,12 +40,31 @@ export interface ApiParts {
   readonly store: VectorStore;
   readonly embedder: Embedder;
   readonly images: ImageSource;
+  readonly decoder: Decoder;
+}
+
+/** What a server shares with its app. */
+export interface ServerParts {
+  readonly readiness: Readiness;
+  readonly keyring: Keyring;
+  /** Null: this process counts the requests of its clients alone. */
+  readonly sharedCounts: SharedCounts | null;
 }
 
 /** The whole HTTP API without a socket: `app.request(path)` answers as the server would. */
-export function createApp(context: ApiParts, readiness: Readiness = createReadiness(context)): ApiRouter {
-  const { config, logger, clock, queue, store, embedder, images } = context;
-  const parts: ApiParts = { config, logger, clock, queue, store, embedder, images };
+export function createApp(
+  context: ApiParts,
+  {
+    readiness = createReadiness(context),
+    keyring = openKeyring(context.config.access, context.logger),
+    sharedCounts = null,
+  }: Partial<ServerParts> = {},
+): ApiRouter {
+  const { config, logger, clock, queue, store, embedder, images, decoder } = context;
+  const { access } = config;
+  const addresses = createClientAddresses(access);
+  const sessions = createSessions(keyring, access.session, () => clock.now());
+  const parts: ApiParts = { config, logger, clock, queue, store, embedder, images, decoder };
   const app = createRouter();
   const onError = createErrorHandler(logger);
   app.use(requestId({ limitLength: 128, generator: () => uuidv7() }));
@@ -53,6 +80,23 @@ export function createApp(context: ApiParts, readiness: Readiness = createReadin
   // No HSTS: the proxy that terminates TLS decides that for the whole host.
   app.use(secureHeaders({ strictTransportSecurity: false }));
   app.use(limitContent);
+  if (!keyring.isRequired) app.use(checkHost(access.publicUrl, (path) => PROBES.has(path)));
+  const toLimiter = (name: string, limit: number) =>
+    createRateLimiter({ name, limit, shared: sharedCounts, clock, logger });
+  if (access.rateLimits.perAddress > 0) {
+    const limiter = toLimiter('address', access.rateLimits.perAddress);
+    app.use(
+      limitRate('address', limiter, (c) => {
+        const address = PROBES.has(c.req.path) ? undefined : addresses.of(c);
+        return address && toAddressGroup(address);
+      }),
+    );
+  }
+  app.use(authenticate(keyring, sessions));
+  if (access.rateLimits.perKey > 0 && keyring.isRequired) {
+    const limiter = toLimiter('key', access.rateLimits.perKey);
+    app.use(limitRate('key', limiter, (c) => c.get('caller').name));
+  }
   app.use(
     methodNotAllowed({
       app,
@@ -62,7 +106,7 @@ export function createApp(context: ApiParts, readiness: Readiness = createReadin
       },
     }),
   );
-  app.use(refuseOtherSites);
+  app.use(refuseOtherSites(access.publicUrl));
   app.onError(onError);
   app.notFound((c) =>
     toProblemResponse(c, new VitrineError('route_not_found', 'Nothing is at this address.')),
@@ -76,9 +120,10 @@ export function createApp(context: ApiParts, readiness: Readiness = createReadin
   app.route('/', createSearchRoutes({ ...parts, prepare }));
   app.route('/', createProductRoutes({ ...parts, prepareStore }));
   app.route('/', createHealthRoutes(parts, readiness));
+  app.route('/', createSessionRoutes({ keyring, sessions, addresses, publicUrl: access.publicUrl }));
   app.route(
     '/',
-    createPageRoutes(() => app),
+    createPageRoutes(() => app, keyring.isRequired),
   );
   return app;
 }
@@ -108,16 +153,21 @@ const limitContent: MiddlewareHandler<ApiEnv> = async (c, next) => {
   c.header('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
 };
 
-const csrfGuard = csrf({
-  // A proxy that terminates TLS changes the scheme, and not the host.
-  origin: (origin, c) => URL.parse(origin)?.host === new URL(c.req.url).host,
-});
-
 /**
  * A page of another site can make a browser send forms and empty posts to a server on the same machine. Browsers say
  * where such a request comes from. Programs say nothing, and Hono's guard would refuse them.
  */
-const refuseOtherSites: MiddlewareHandler<ApiEnv> = (c, next) => {
-  const isBrowser = c.req.header('origin') !== undefined || c.req.header('sec-fetch-site') !== undefined;
-  return isBrowser ? csrfGuard(c, next) : next();
-};
+function refuseOtherSites(publicUrl: string | undefined): MiddlewareHandler<ApiEnv> {
+  const publicHost = publicUrl === undefined ? undefined : new URL(publicUrl).host;
+  const guard = csrf({
+    // A proxy that terminates TLS changes the scheme, and may change the host.
+    origin(origin, c) {
+      const host = URL.parse(origin)?.host;
+      return host !== undefined && (host === new URL(c.req.url).host || host === publicHost);
+    },
+  });
+  return (c, next) => {
+    const isBrowser = c.req.header('origin') !== undefined || c.req.header('sec-fetch-site') !== undefined;
+    return isBrowser ? guard(c, next) : next();
+  };
+}

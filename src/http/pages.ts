@@ -6,6 +6,7 @@ import { html } from 'hono/html';
 import packageJson from '../../package.json' with { type: 'json' };
 import { ERRORS } from '../errors/error-table.ts';
 import { type ApiRouter, createRouter } from '../routing/router.ts';
+import { withSecurity } from './access/security-schemes.ts';
 
 const DOCUMENT_INFO = {
   openapi: '3.1.0',
@@ -48,12 +49,12 @@ const INIT_SCRIPT = `window.addEventListener('load', () => {
 `;
 
 /** The pages for people, and the document; `app` is the router that holds all routes. */
-export function createPageRoutes(app: () => ApiRouter): ApiRouter {
+export function createPageRoutes(app: () => ApiRouter, needsKey: boolean): ApiRouter {
   const routes = createRouter();
   let document: string | undefined;
 
   routes.get('/openapi.json', (c) => {
-    document ??= JSON.stringify(app().getOpenAPI31Document(DOCUMENT_INFO));
+    document ??= JSON.stringify(withSecurity(app().getOpenAPI31Document(DOCUMENT_INFO), needsKey));
     return c.body(document, 200, { 'Content-Type': 'application/json' });
   });
 

@@ -2,12 +2,15 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
+import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
+import { createClientAddresses } from './access/client-address.ts';
+import { limitConnections, limitSlowBodies } from './access/connections.ts';
+import { openKeyring, requireKeys } from './access/keyring.ts';
+import type { SharedCounts } from './access/rate-limit.ts';
 import { type ApiParts, createApp } from './app.ts';
 import { createReadiness } from './readiness.ts';
 
-/** A client that is slower than this with its whole request is cut off. */
-const REQUEST_TIMEOUT_MS = 300_000;
 const HEADERS_TIMEOUT_MS = 15_000;
 const KEEP_ALIVE_MS = 10_000;
 const MAX_HEADER_BYTES = 16_384;
@@ -23,23 +26,36 @@ export interface RunningServer {
 /**
  * Serves the API on the configured address. It listens before it connects to anything: the model is loaded and the
  * collection made in the background, and /readyz says when.
- * @throws VitrineError `listen_failed`
+ * @throws VitrineError `listen_failed`; `anonymous_not_allowed`; `invalid_configuration` for a faulty file of keys
  */
 export async function startServer(parts: ApiParts): Promise<RunningServer> {
   const { config, logger } = parts;
   const readiness = createReadiness(parts);
-  const app = createApp(parts, readiness);
+  const keyring = openKeyring(config.access, logger);
+  requireKeys(config, keyring);
+  const sharedCounts = await connectSharedCounts(config);
+  const app = createApp(parts, { readiness, keyring, sharedCounts });
   const server = createAdaptorServer({
     fetch: app.fetch,
     hostname: config.host,
     serverOptions: {
-      requestTimeout: REQUEST_TIMEOUT_MS,
+      // A fast client may send much, and a slow one little: limitSlowBodies knows which is which.
+      requestTimeout: 0,
       headersTimeout: HEADERS_TIMEOUT_MS,
       keepAliveTimeout: KEEP_ALIVE_MS,
       maxHeaderSize: MAX_HEADER_BYTES,
     },
   }) as Server;
-  const url = await listen(server, config.host, config.port);
+  limitConnections(server, config.access.connections, createClientAddresses(config.access));
+  limitSlowBodies(server);
+  const closeParts = () => {
+    keyring[Symbol.dispose]();
+    sharedCounts?.client.disconnect();
+  };
+  const url = await listen(server, config.host, config.port).catch((error: unknown) => {
+    closeParts();
+    throw error;
+  });
   logger.info({ url }, 'listening');
   readiness.prepare().then(
     () => logger.info({ model: parts.embedder.model.id }, 'ready to search'),
@@ -51,10 +67,17 @@ export async function startServer(parts: ApiParts): Promise<RunningServer> {
     url,
     stop() {
       readiness.drain();
-      stopped ??= close(server, config.worker.shutdownGraceMs);
+      stopped ??= close(server, config.worker.shutdownGraceMs).finally(closeParts);
       return stopped;
     },
   };
+}
+
+async function connectSharedCounts({ queue, access }: Config): Promise<SharedCounts | null> {
+  const { perKey, perAddress } = access.rateLimits;
+  if (queue.redis === undefined || (perKey === 0 && perAddress === 0)) return null;
+  const { createCounterClient } = await import('../queue/redis/connection.ts');
+  return { client: createCounterClient(queue.redis), prefix: queue.prefix };
 }
 
 async function listen(server: Server, host: string, port: number): Promise<string> {

@@ -1,24 +1,41 @@
-import { lookup as resolveHost } from 'node:dns';
+import { type LookupAddress, type LookupAllOptions, lookup as lookupHost } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { VitrineError } from '../errors/vitrine-error.ts';
+
+/** What may be fetched from although its addresses are private. */
+export interface AllowedAddresses {
+  /** `host`, `host:port`, `[v6]:port` or an address: names whose addresses are not checked. */
+  readonly hosts: readonly string[];
+  /** Networks such as `10.0.0.0/8`. */
+  readonly networks: readonly string[];
+}
+
+export const PUBLIC_ONLY: AllowedAddresses = { hosts: [], networks: [] };
 
 /** Decides which hosts and addresses may be connected to. */
 export interface AddressGuard {
   /** True when the settings name this host (or this host and port): its addresses are not checked. */
   isNamed(hostname: string, port: number): boolean;
-  /** @throws VitrineError `image_address_blocked` when the address is neither public nor in an allowed range. */
+  /** @throws VitrineError `image_address_blocked` when the address is neither public nor in an allowed network. */
   check(address: string): void;
   /** For sockets: resolves a host name and checks every address of the answer. Not called for literal IPs. */
   readonly lookup: LookupFunction;
 }
 
-/** @param allowHosts entries of the form `host`, `host:port`, `[v6]:port`, `address` or `network/prefix` */
-export function createAddressGuard(allowHosts: readonly string[]): AddressGuard {
-  const networks = allowHosts
-    .filter((entry) => ipaddr.isValidCIDR(entry))
-    .map((entry) => ipaddr.parseCIDR(entry));
-  const names = new Set(allowHosts.filter((entry) => !ipaddr.isValidCIDR(entry)).map(toHostName));
+/** Asks the DNS; another function in tests. */
+export type ResolveHost = (
+  hostname: string,
+  options: LookupAllOptions,
+  callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
+) => void;
+
+export function createAddressGuard(
+  allowed: AllowedAddresses,
+  resolveHost: ResolveHost = lookupHost,
+): AddressGuard {
+  const networks = allowed.networks.map((network) => ipaddr.parseCIDR(network));
+  const names = new Set(allowed.hosts.map(toHostName));
 
   const isInNetworks = (address: string): boolean => {
     // An IPv4 network also covers the same addresses written as mapped IPv6 ones.
@@ -47,10 +64,7 @@ export function createAddressGuard(allowHosts: readonly string[]): AddressGuard 
   };
 
   return {
-    isNamed(hostname, port) {
-      const name = toHostName(hostname);
-      return names.has(name) || names.has(`${name}:${port}`);
-    },
+    isNamed: (hostname, port) => toHostNames(hostname, port).some((name) => names.has(name)),
     check,
     lookup,
   };
@@ -84,10 +98,19 @@ function isPublicIpv4(address: ipaddr.IPv4): boolean {
   return address.range() === 'unicast' && address.toString() !== AZURE_WIRE_SERVER;
 }
 
-/** Lower case, without the brackets of an IPv6 literal and the dot of a fully qualified name. */
-function toHostName(host: string): string {
-  return host
+/** How settings may name a host that is asked on a port; the one with the port first. */
+export function toHostNames(hostname: string, port: number): readonly string[] {
+  const name = toHostName(hostname);
+  return [`${name}:${port}`, name];
+}
+
+/** As URLs write it (lower case, in ASCII), without the brackets of an IPv6 address and the dot of a full name. */
+export function toHostName(host: string): string {
+  const [, name = host, port] = /^(\[[^\]]*\]|[^:]*):(\d+)$/.exec(host) ?? [];
+  const url = URL.parse(`http://${isIP(name) === 6 ? `[${name}]` : name}`);
+  const plain = (url?.hostname ?? name)
     .toLowerCase()
-    .replace(/^\[([^\]]*)\]/, '$1')
-    .replace(/\.(?=:|$)/, '');
+    .replace(/^\[(.*)\]$/, '$1')
+    .replace(/\.$/, '');
+  return port === undefined ? plain : `${plain}:${port}`;
 }

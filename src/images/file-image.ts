@@ -1,5 +1,5 @@
-import { constants } from 'node:fs';
-import { open, realpath, stat } from 'node:fs/promises';
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, open, readlink, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, relative, resolve, sep } from 'node:path';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { readLimited, tooLarge } from './read-limited.ts';
@@ -26,17 +26,21 @@ export function createImageRoots(roots: readonly string[], maxBytes: number): Im
       if (path.includes('\0') || path.split(/[/\\]/).includes('..')) {
         throw forbidden('The image path may not contain "..".');
       }
-      const real = await findFile(path, roots);
-      return readRegularFile(real, maxBytes, signal);
+      const realRoots = await Promise.all(roots.map((root) => realpath(root).catch(() => root)));
+      const real = await findFile(path, roots, realRoots);
+      return readRegularFile(real, realRoots, maxBytes, signal);
     },
   };
 }
 
-/** The real path, with all symbolic links resolved, of a file that really is under a root. */
-async function findFile(path: string, roots: readonly string[]): Promise<string> {
-  const realRoots = await Promise.all(roots.map((root) => realpath(root).catch(() => root)));
+/** The real path, with all symbolic links resolved, of a file that is under a root now. */
+async function findFile(
+  path: string,
+  roots: readonly string[],
+  realRoots: readonly string[],
+): Promise<string> {
   const candidates = isAbsolute(path)
-    ? [...roots, ...realRoots].some((root) => isInside(root, path))
+    ? isInsideAny([...roots, ...realRoots], path)
       ? [path]
       : []
     : roots.map((root) => resolve(root, path));
@@ -48,13 +52,18 @@ async function findFile(path: string, roots: readonly string[]): Promise<string>
       return null;
     });
     if (real === null) continue;
-    if (realRoots.some((root) => isInside(root, real))) return real;
-    throw forbidden('The image path is a link out of the folders of IMAGE_ROOTS.');
+    if (isInsideAny(realRoots, real)) return real;
+    throw linkOutside();
   }
   throw new VitrineError('image_not_found', 'There is no file at the image path.');
 }
 
-async function readRegularFile(path: string, maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
+async function readRegularFile(
+  path: string,
+  realRoots: readonly string[],
+  maxBytes: number,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
   // Opening a device can do things by itself: look first.
   if (!(await statFile(path)).isFile()) throw notAFile();
   // Not following a link, not waiting for a FIFO's writer: what was looked at may have been replaced.
@@ -65,6 +74,8 @@ async function readRegularFile(path: string, maxBytes: number, signal: AbortSign
   try {
     const opened = await file.stat();
     if (!opened.isFile()) throw notAFile();
+    // A folder on the way may have become a link since: what counts is where the file is that was really opened.
+    if (!isInsideAny(realRoots, await readOpenedPath(file, path, opened))) throw linkOutside();
     if (opened.size > maxBytes) throw tooLarge(maxBytes);
     // A stream that is made with an aborted signal emits its error before anybody can listen, and ends the process.
     signal.throwIfAborted();
@@ -73,6 +84,16 @@ async function readRegularFile(path: string, maxBytes: number, signal: AbortSign
   } finally {
     await file.close();
   }
+}
+
+/** The real path of an open file. Where the system doesn't say it, the path must still lead to that file. */
+async function readOpenedPath(file: FileHandle, path: string, opened: Stats): Promise<string> {
+  const said = await readlink(`/proc/self/fd/${file.fd}`).catch(() => null);
+  if (said !== null) return said;
+  const real = await realpath(path).catch(() => '');
+  const now = await statFile(real);
+  if (now.dev !== opened.dev || now.ino !== opened.ino) throw linkOutside();
+  return real;
 }
 
 async function statFile(path: string) {
@@ -92,6 +113,14 @@ function toFileError(error: NodeJS.ErrnoException): VitrineError {
 function isInside(root: string, path: string): boolean {
   const way = relative(root, path);
   return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way);
+}
+
+function isInsideAny(roots: readonly string[], path: string): boolean {
+  return roots.some((root) => isInside(root, path));
+}
+
+function linkOutside(): VitrineError {
+  return forbidden('The image path is a link out of the folders of IMAGE_ROOTS.');
 }
 
 function forbidden(detail: string, suggestion?: string): VitrineError {

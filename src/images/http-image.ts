@@ -1,14 +1,27 @@
 import { isIP } from 'node:net';
 import type { Readable } from 'node:stream';
-import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
-import { Agent, buildConnector, type Dispatcher, request } from 'undici';
+import { type Agent, type Dispatcher, request } from 'undici';
+import packageJson from '../../package.json' with { type: 'json' };
 import { toRetryAfterMs } from '../errors/retry-after.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import type { AddressGuard } from './address-guard.ts';
+import {
+  type AddressGuard,
+  createAddressGuard,
+  isPublicAddress,
+  PUBLIC_ONLY,
+  type ResolveHost,
+  toHostName,
+  toHostNames,
+} from './address-guard.ts';
+import { createByteBudget } from './byte-budget.ts';
+import { createGuardedAgent } from './guarded-agent.ts';
 import { readLimited, tooLarge } from './read-limited.ts';
 
-const MAX_REDIRECTS = 5;
+const MAX_REDIRECTS = 3;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+/** From a request to the first byte of the image. */
+const FIRST_BYTE_MS = 10_000;
+const CONNECT_MARGIN_MS = 1_000;
 /** Longer waits that a server asks for are cut to this. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
 /** A host that asks to slow down without saying for how long, or for no time at all, is left alone for this. */
@@ -19,104 +32,141 @@ export interface HttpImages extends AsyncDisposable {
   fetch(url: string, signal: AbortSignal): Promise<Uint8Array>;
 }
 
+/** Header fields by the name of the host that they are sent to. */
+export type SourceHeaders = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
 export interface HttpSettings {
-  readonly guard: AddressGuard;
+  /** `host` or `host:port`: may be fetched from although its addresses are private. */
+  readonly allowedHosts: readonly string[];
+  /** Networks such as `10.0.0.0/8` that may be fetched from. */
+  readonly allowedNetworks: readonly string[];
+  /** By `host` or `host:port`; secrets. */
+  readonly sourceHeaders: SourceHeaders;
+  /** A URL or an email address, for the people who run image hosts. */
+  readonly contact: string | undefined;
+  /** For one image, redirects and body included. */
   readonly timeoutMs: number;
+  /** Default: 10 s. */
+  readonly firstByteMs?: number;
   readonly maxBytes: number;
-  /** Connections to one host at once: as many as images are fetched at once, so that no fetch waits here. */
+  /** Connections to one host at once: as many as images are fetched from it at once, so that no fetch waits here. */
   readonly connectionsPerHost: number;
+  /** What all running fetches may hold together. */
+  readonly maxBytesInFlight: number;
+  readonly resolveHost?: ResolveHost;
 }
 
 /** Images by GET: redirects are followed here, so that the guard sees every hop. */
 export function createHttpImages(settings: HttpSettings): HttpImages {
-  const { guard, timeoutMs, maxBytes, connectionsPerHost } = settings;
-  const agent = new Agent({
-    connect: createGuardedConnector(guard, timeoutMs),
-    connections: connectionsPerHost,
-    pipelining: 1,
-    keepAliveTimeout: 10_000,
-    headersTimeout: timeoutMs,
-    bodyTimeout: timeoutMs,
-  });
+  const { timeoutMs, firstByteMs = FIRST_BYTE_MS, maxBytes, resolveHost } = settings;
+  const allowed = { hosts: settings.allowedHosts, networks: settings.allowedNetworks };
+  // Not before a request's own deadline.
+  const agentSettings = { ...settings, timeoutMs: timeoutMs + CONNECT_MARGIN_MS };
+  const guard = createAddressGuard(allowed, resolveHost);
+  const allowing = createGuardedAgent(guard, agentSettings);
+  /** For redirects to another host: what is allowed is allowed to those who name it, not to those who are named. */
+  const publicOnly = createGuardedAgent(createAddressGuard(PUBLIC_ONLY, resolveHost), agentSettings);
+  const budget = createByteBudget(settings.maxBytesInFlight);
+  const toHeaders = createToHeaders(settings, guard);
 
-  const fetchHop = async (url: URL, signal: AbortSignal): Promise<Uint8Array | URL> => {
-    const response = await request(url, {
-      dispatcher: agent,
-      signal,
-      headers: {
-        accept: 'image/*, */*;q=0.1',
-        'accept-encoding': 'identity',
-        'user-agent': 'Vitrine (image indexer)',
-      },
-    });
-    const location = response.headers['location'];
-    if (REDIRECTS.has(response.statusCode) && typeof location === 'string') {
-      await response.body.dump({ limit: 16_384, signal });
-      return parseUrl(location, url);
+  /** The image, or the address that the server redirects to. */
+  async function fetchHop(url: URL, agent: Agent, signal: AbortSignal): Promise<Uint8Array | URL> {
+    const ending = new AbortController();
+    const onSilent = () => ending.abort(toTimeout(url, 'sent no byte of the image', firstByteMs));
+    const firstByteTimer = setTimeout(onSilent, firstByteMs);
+    using account = budget.open(() => ending.abort(toSlow(url)));
+    try {
+      const response = await request(url, {
+        dispatcher: agent,
+        signal: AbortSignal.any([signal, ending.signal]),
+        headers: toHeaders(url),
+      });
+      const location = response.headers['location'];
+      if (REDIRECTS.has(response.statusCode) && typeof location === 'string') {
+        finish(response.body, signal);
+        return parseUrl(location, url);
+      }
+      const failure = toStatusError(response, url);
+      if (failure !== null) {
+        finish(response.body, signal);
+        throw failure;
+      }
+      const refusal = toHeaderError(response, url, maxBytes);
+      if (refusal !== null) {
+        discard(response.body);
+        throw refusal;
+      }
+      return await readLimited(response.body, maxBytes, (bytes) => {
+        clearTimeout(firstByteTimer);
+        account.add(bytes);
+      });
+    } catch (error) {
+      throw ending.signal.aborted ? ending.signal.reason : error;
+    } finally {
+      clearTimeout(firstByteTimer);
     }
-    const failure = toStatusError(response, url);
-    if (failure !== null) {
-      await response.body.dump({ limit: 16_384, signal });
-      throw failure;
-    }
-    if (Number(response.headers['content-length']) > maxBytes) {
-      discard(response.body);
-      throw tooLarge(maxBytes);
-    }
-    return readLimited(decoded(response), maxBytes);
-  };
+  }
 
   return {
     async fetch(address, signal) {
       // One deadline for the whole walk: an idle timeout never fires on a server that sends a byte at a time.
       const deadline = AbortSignal.timeout(timeoutMs);
       let url = parseUrl(address);
+      let agent = allowing;
       try {
-        for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
-          const answer = await fetchHop(url, AbortSignal.any([signal, deadline]));
+        for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
+          const answer = await fetchHop(url, agent, AbortSignal.any([signal, deadline]));
           if (!(answer instanceof URL)) return answer;
+          if (url.protocol === 'https:' && answer.protocol === 'http:') {
+            throw refuseUrl(`${url.host} redirects from https to http.`);
+          }
+          if (answer.host !== url.host) agent = publicOnly;
           url = answer;
         }
+        throw refuseUrl(`The image URL redirects more than ${MAX_REDIRECTS} times.`);
       } catch (error) {
         signal.throwIfAborted();
-        if (deadline.aborted) {
-          throw new VitrineError('image_fetch_timeout', `${url.host} took longer than ${timeoutMs} ms.`);
-        }
-        throw toFetchError(error, url);
+        if (deadline.aborted) throw toTimeout(url, 'did not send the image', timeoutMs);
+        const failure = toFetchError(error, url);
+        throw agent === publicOnly && failure.code === 'image_address_blocked'
+          ? toBlockedRedirect()
+          : failure;
       }
-      throw new VitrineError(
-        'image_url_invalid',
-        `The image URL redirects more than ${MAX_REDIRECTS} times.`,
-        {
-          suggestion: 'Give the address at which the image really is.',
-        },
-      );
     },
     async [Symbol.asyncDispose]() {
-      await agent.destroy();
+      await Promise.all([allowing.destroy(), publicOnly.destroy()]);
     },
   };
 }
 
-/** Literal addresses are checked before the socket is made, names when they are resolved by the socket itself. */
-function createGuardedConnector(guard: AddressGuard, timeoutMs: number): buildConnector.connector {
-  const connectNamed = buildConnector({ timeout: timeoutMs });
-  // The types of `lookup` and of the options are joined by undici at run time: it hands all of them to net.connect.
-  const connectChecked = buildConnector({
-    timeout: timeoutMs,
-    lookup: guard.lookup,
-  } as buildConnector.BuildOptions);
-  return (options, callback) => {
-    const port = Number(options.port || (options.protocol === 'https:' ? 443 : 80));
-    if (guard.isNamed(options.hostname, port)) return connectNamed(options, callback);
-    const literal = options.hostname.replace(/^\[(.*)\]$/, '$1');
-    try {
-      if (isIP(literal) !== 0) guard.check(literal);
-    } catch (error) {
-      return callback(error as Error, null);
-    }
-    return connectChecked(options, callback);
+/**
+ * The header fields for a host: our own, and those that the settings have for it and no other. Secrets are sent over
+ * https; over plain http, where anyone on the way could read them, only within the owner's own network.
+ */
+function createToHeaders(
+  { contact, sourceHeaders }: HttpSettings,
+  guard: AddressGuard,
+): (url: URL) => Record<string, string> {
+  const userAgent = `Vitrine/${packageJson.version}${contact === undefined ? '' : ` (+${contact})`}`;
+  const byHost = new Map(Object.entries(sourceHeaders).map(([host, headers]) => [toHostName(host), headers]));
+  return ({ hostname, port: givenPort, protocol }) => {
+    const isSecure = protocol === 'https:';
+    const port = Number(givenPort) || (isSecure ? 443 : 80);
+    const isOwnNetwork = guard.isNamed(hostname, port) || isPrivateLiteral(hostname);
+    const name = toHostNames(hostname, port).find((candidate) => byHost.has(candidate));
+    const secrets = name !== undefined && (isSecure || isOwnNetwork) ? byHost.get(name) : {};
+    return {
+      accept: 'image/*, */*;q=0.1',
+      'user-agent': userAgent,
+      ...secrets,
+      'accept-encoding': 'identity',
+    };
   };
+}
+
+function isPrivateLiteral(hostname: string): boolean {
+  const name = toHostName(hostname);
+  return isIP(name) !== 0 && !isPublicAddress(name);
 }
 
 function parseUrl(text: string, base?: URL): URL {
@@ -135,19 +185,28 @@ function parseUrl(text: string, base?: URL): URL {
   return url;
 }
 
-/** The body as the image's own bytes, where a server compresses although it was asked not to. */
-function decoded({ headers, body }: Dispatcher.ResponseData): Readable {
-  const encoding = String(headers['content-encoding'] ?? 'identity').toLowerCase();
-  if (encoding === 'identity') return body;
-  const decoder = DECODERS[encoding];
-  if (decoder === undefined) {
-    discard(body);
-    throw new VitrineError('image_unsupported', 'The server sent the image in an unknown content encoding.');
-  }
-  const stream = decoder();
-  body.on('error', (error) => stream.destroy(error));
-  stream.on('close', () => body.destroy());
-  return body.pipe(stream);
+const GIVE_THE_REAL_ADDRESS = { suggestion: 'Give the address at which the image really is.' };
+
+function refuseUrl(detail: string): VitrineError {
+  return new VitrineError('image_url_invalid', detail, GIVE_THE_REAL_ADDRESS);
+}
+
+function toBlockedRedirect(): VitrineError {
+  const detail = 'The image URL redirects to another host, at a private or reserved address.';
+  return new VitrineError('image_address_blocked', detail, GIVE_THE_REAL_ADDRESS);
+}
+
+function toTimeout(url: URL, what: string, timeoutMs: number): VitrineError {
+  return new VitrineError('image_fetch_timeout', `${url.host} ${what} within ${timeoutMs} ms.`);
+}
+
+function toSlow(url: URL): VitrineError {
+  return new VitrineError('image_host_slow', `${url.host} is slow, and others needed the memory.`);
+}
+
+/** Reads the rest of a short answer in the background, so that its connection can be used again. */
+function finish(body: Dispatcher.ResponseData['body'], signal: AbortSignal): void {
+  body.dump({ limit: 16_384, signal }).catch(() => undefined);
 }
 
 /** Closes the connection; the error that the stream then emits is of no interest. */
@@ -155,12 +214,22 @@ function discard(body: Readable): void {
   body.on('error', () => undefined).destroy();
 }
 
-const DECODERS: Readonly<Record<string, () => ReturnType<typeof createGunzip>>> = {
-  gzip: createGunzip,
-  'x-gzip': createGunzip,
-  deflate: createInflate,
-  br: createBrotliDecompress,
-};
+/** What the header fields of a good answer say against its body. */
+function toHeaderError(
+  { headers }: Dispatcher.ResponseData,
+  url: URL,
+  maxBytes: number,
+): VitrineError | null {
+  // Never decompressed: a small answer could become any number of bytes.
+  const encodings = [headers['content-encoding'] ?? [], headers['transfer-encoding'] ?? []].flat().join(',');
+  if (!/^(?:[\s,]|\bidentity\b|\bchunked\b)*$/i.test(encodings)) {
+    return new VitrineError(
+      'image_encoded',
+      `${url.host} sent the image compressed, although it was asked not to.`,
+    );
+  }
+  return Number(headers['content-length']) > maxBytes ? tooLarge(maxBytes) : null;
+}
 
 function toStatusError({ statusCode, headers }: Dispatcher.ResponseData, url: URL): VitrineError | null {
   if (statusCode >= 200 && statusCode < 300) return null;
@@ -185,15 +254,6 @@ function toStatusError({ statusCode, headers }: Dispatcher.ResponseData, url: UR
 function toFetchError(error: unknown, url: URL): VitrineError {
   if (error instanceof VitrineError) return error;
   const code = (error as NodeJS.ErrnoException | null)?.code ?? '';
-  if (
-    code.startsWith('Z_') ||
-    code.startsWith('ERR__ERROR_FORMAT') ||
-    code === 'ERR_BROTLI_COMPRESSION_FAILED'
-  ) {
-    return new VitrineError('image_corrupt', `The answer of ${url.host} could not be decompressed.`, {
-      cause: error,
-    });
-  }
   if (code === 'ENOTFOUND') {
     return new VitrineError('image_host_unknown', `There is no host ${url.hostname}.`, { cause: error });
   }

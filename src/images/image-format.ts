@@ -17,8 +17,7 @@ export function toImageFormat(bytes: Uint8Array): ImageFormat | null {
   if (head.startsWith('RIFF') && head.endsWith('WEBP')) return 'webp';
   // The last two are BigTIFF.
   if (['II*\0', 'MM\0*', 'II+\0', 'MM\0+'].some((magic) => head.startsWith(magic))) return 'tiff';
-  if (head.slice(4, 8) === 'ftyp' && toBrands(bytes).some((brand) => AVIF_BRANDS.includes(brand)))
-    return 'avif';
+  if (toBrands(bytes).some((brand) => AVIF_BRANDS.includes(brand))) return 'avif';
   return null;
 }
 
@@ -28,12 +27,20 @@ export function looksLikeMarkup(bytes: Uint8Array): boolean {
   return /^\s*<(?:!doctype|html|head|body|\?xml|!--|svg)/i.test(head);
 }
 
-/** The major brand and the compatible ones of a `ftyp` box (ISO/IEC 14496-12, section 4.3). */
+/** A `ftyp` box of an image has a handful of brands. */
+const MAX_FTYP_BYTES = 256;
+
+/**
+ * The major brand and the compatible ones of a `ftyp` box (ISO/IEC 14496-12, section 4.3); none unless the whole box is
+ * there and sound. Four letters at the right place are not enough: `<!--ftypavif-->` is the start of a document.
+ */
 function toBrands(bytes: Uint8Array): readonly string[] {
-  const boxBytes = Math.min(new DataView(bytes.buffer, bytes.byteOffset).getUint32(0), bytes.length, 256);
+  if (toLatin1(bytes, 4, 8) !== 'ftyp') return [];
+  const boxBytes = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
+  if (boxBytes < 16 || boxBytes > Math.min(bytes.length, MAX_FTYP_BYTES) || boxBytes % 4 !== 0) return [];
   const brands = [toLatin1(bytes, 8, 12)];
-  for (let at = 16; at + 4 <= boxBytes; at += 4) brands.push(toLatin1(bytes, at, at + 4));
-  return brands;
+  for (let at = 16; at < boxBytes; at += 4) brands.push(toLatin1(bytes, at, at + 4));
+  return brands.every((brand) => /^[\x20-\x7e]{4}$/.test(brand)) ? brands : [];
 }
 
 function startsWith(bytes: Uint8Array, magic: readonly number[]): boolean {

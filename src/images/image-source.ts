@@ -1,28 +1,20 @@
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { createAddressGuard } from './address-guard.ts';
 import { createImageRoots } from './file-image.ts';
-import { createHttpImages } from './http-image.ts';
+import { createHttpImages, type HttpSettings } from './http-image.ts';
 import { looksLikeMarkup, toImageFormat } from './image-format.ts';
 import { decodeInlineImage } from './inline-image.ts';
 import type { ImageSource } from './port.ts';
 
-export interface ImageSourceSettings {
+export interface ImageSourceSettings extends HttpSettings {
   /** Folders from which `path` images may be read. */
   readonly roots: readonly string[];
-  /** `host`, `host:port` or a network like `10.0.0.0/8`: may be fetched from although its addresses are private. */
-  readonly allowHosts: readonly string[];
-  /** For one image, redirects and body included. */
-  readonly timeoutMs: number;
-  readonly maxBytes: number;
-  /** Connections to one host at once. */
-  readonly connectionsPerHost: number;
 }
 
 /** Images by URL, by path and inline. What it returns begins like a supported image; it may still be damaged. */
 export function createImageSource(settings: ImageSourceSettings): ImageSource {
   const { maxBytes } = settings;
   const roots = createImageRoots(settings.roots, maxBytes);
-  const http = createHttpImages({ ...settings, guard: createAddressGuard(settings.allowHosts) });
+  const http = createHttpImages(settings);
 
   return {
     async fetch(image, signal) {

@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi';
+import pLimit from 'p-limit';
 import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import type { Clock } from '../observability/clock.ts';
@@ -6,7 +7,7 @@ import type { JobQueue } from '../queue/port.ts';
 import { limitBody, toBodyBytes } from '../routing/body.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, addBodyRoute, createRouter } from '../routing/router.ts';
-import { enqueueAll, readBatch, toRejection } from './batch.ts';
+import { type BatchBody, enqueueAll, parseBatch, readBatchBody, toRejection } from './batch.ts';
 import { recallRequest } from './idempotency.ts';
 import { readJobRequest, toNewJob } from './job-request.ts';
 import {
@@ -19,7 +20,7 @@ import {
   MAX_BATCH_JOBS,
 } from './schemas.ts';
 import { toWaitSeconds, waitForEnd } from './wait.ts';
-import { toWireEnqueued, toWireJob } from './wire.ts';
+import { hideWorkers, toWireEnqueued, toWireJob } from './wire.ts';
 
 export interface EnqueueParts {
   readonly config: Pick<Config, 'images' | 'queue'>;
@@ -32,6 +33,9 @@ export interface EnqueueParts {
 /** A batch is held in memory as a whole. */
 const MIN_BATCH_BYTES = 67_108_864;
 
+/** Batches that are held in memory in parsed form at the same time: each may take 250 MB. */
+const PARSED_BATCHES = 2;
+
 const idempotencyKey = z
   .string()
   .regex(/^[\x21-\x7e]{1,255}$/, { error: 'must be 1 to 255 visible ASCII characters' })
@@ -42,6 +46,7 @@ const refusals = [
   'invalid_request',
   'invalid_json',
   'body_too_large',
+  'server_busy',
   'unsupported_media_type',
   'idempotency_conflict',
   'queue_full',
@@ -110,6 +115,7 @@ export function createEnqueueRoutes({ config, clock, queue, stopping }: EnqueueP
   const { images } = config;
   const { attempts } = config.queue.retry;
   const jobBytes = toBodyBytes(images.maxBytes);
+  const inTurn = pLimit(PARSED_BATCHES);
 
   routes.use(enqueueRoute.path, limitBody(jobBytes));
   addBodyRoute(routes, enqueueRoute, async (c) => {
@@ -133,20 +139,26 @@ export function createEnqueueRoutes({ config, clock, queue, stopping }: EnqueueP
     c.header('Preference-Applied', `wait=${waitSeconds}`);
     const signal = AbortSignal.any([c.req.raw.signal, stopping]);
     const ended = await waitForEnd(queue, answer.job_id, waitSeconds * 1000, { clock, signal });
-    return ended === null ? c.json(answer, 202) : c.json(toWireJob(ended), 200);
+    if (ended === null) return c.json(answer, 202);
+    const job = toWireJob(ended);
+    return c.json(c.get('caller').scopes.has('read') ? job : hideWorkers(job), 200);
   });
 
   routes.use(batchRoute.path, limitBody(Math.max(MIN_BATCH_BYTES, jobBytes)));
   addBodyRoute(routes, batchRoute, async (c) => {
-    const { accepted, rejected } = await readBatch(c, images);
-    const requests = accepted.map(({ request }) => request);
+    const body = await readBatchBody(c);
     const key = c.req.valid('header')['idempotency-key'];
-    const repetition = await recallRequest<z.input<typeof batchReply>>(queue, key, [
-      'batch',
-      requests,
-      rejected,
-    ]);
-    if (repetition.answer !== null) return c.json(repetition.answer, 202, { 'Idempotency-Replayed': 'true' });
+    const { answer, isRepeated } = await inTurn(() => enqueueBatch(body, key));
+    if (isRepeated) c.header('Idempotency-Replayed', 'true');
+    return c.json(answer, 202);
+  });
+
+  async function enqueueBatch(body: BatchBody, key: string | undefined) {
+    const { accepted, rejected } = await parseBatch(body, images);
+    const requests = accepted.map(({ request }) => request);
+    const parts = ['batch', ...requests, ...rejected];
+    const repetition = await recallRequest<z.input<typeof batchReply>>(queue, key, parts);
+    if (repetition.answer !== null) return { answer: repetition.answer, isRepeated: true };
 
     const jobs = requests.map((request, index) => toNewJob(request, repetition.idAt(index), attempts));
     const { ids, stopped } = await enqueueAll(queue, jobs);
@@ -159,8 +171,8 @@ export function createEnqueueRoutes({ config, clock, queue, stopping }: EnqueueP
     };
     // A repetition of a request that was stored in part stores the rest.
     if (stopped === null) await repetition.keep(answer);
-    return c.json(answer, 202);
-  });
+    return { answer, isRepeated: false };
+  }
 
   return routes;
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { toVitrineError, VitrineError } from '../errors/vitrine-error.ts';
 import type { JobQueue } from '../queue/port.ts';
+import { createTurns } from '../routing/turns.ts';
 
 /** What is remembered of a request, so that its repetition adds nothing. */
 export interface Repetition<Answer> {
@@ -25,18 +26,18 @@ const DAY_MS = 86_400_000;
  * What is known of an Idempotency-Key, for 24 hours. The jobs' ids come from the key, so that a repetition of a request
  * that ended between the enqueueing and its answer adds nothing either: the queue knows the ids.
  * @param key undefined: nothing is remembered, and the ids are new
- * @param request all that makes a request the same one
+ * @param parts all that makes a request the same one
  * @throws VitrineError `idempotency_conflict` when the key came with another request before, `queue_unavailable`
  */
 export async function recallRequest<Answer extends object>(
   queue: Pick<JobQueue, 'remember' | 'recall'>,
   key: string | undefined,
-  request: readonly unknown[],
+  parts: readonly unknown[],
 ): Promise<Repetition<Answer>> {
   if (key === undefined) {
     return { answer: null, idAt: () => uuidv7(), keep: () => Promise.resolve() };
   }
-  const own: FirstRequest = { fingerprint: toFingerprint(request), at: Date.now() };
+  const own: FirstRequest = { fingerprint: await hashParts(parts), at: Date.now() };
   const remembered = await queue.remember(`request:${key}`, JSON.stringify(own), DAY_MS);
   const first = remembered === null ? own : (JSON.parse(remembered) as FirstRequest);
   if (first.fingerprint !== own.fingerprint) {
@@ -58,10 +59,16 @@ export async function recallRequest<Answer extends object>(
 
 const toHash = (text: string) => createHash('sha256').update(text);
 
-/** Inline images are hashed by themselves: long texts are slow to make JSON of. */
-function toFingerprint(request: readonly unknown[]): string {
-  const json = JSON.stringify(request, (name, value: unknown) =>
-    name === 'base64' && typeof value === 'string' ? toHash(value).digest('base64url') : value,
-  );
-  return toHash(json).digest('base64url');
+/** Part by part: the JSON of a large batch would take long. Inline images are hashed by themselves for the same reason. */
+async function hashParts(parts: readonly unknown[]): Promise<string> {
+  const turn = createTurns();
+  const hash = createHash('sha256');
+  for (const part of parts) {
+    const json = JSON.stringify(part, (name, value: unknown) =>
+      name === 'base64' && typeof value === 'string' ? toHash(value).digest('base64url') : value,
+    );
+    hash.update(`${json}\n`);
+    await turn();
+  }
+  return hash.digest('base64url');
 }

@@ -5,7 +5,7 @@ import type { RetryPolicy } from '../queue/job.ts';
 import type { NewJob } from '../queue/port.ts';
 import { parseBodyKind, readForm, readJson } from '../routing/body.ts';
 import { invalidRequest, parseWith } from '../routing/faults.ts';
-import { type ImageLimits, parseImageRef, readFile } from '../routing/image-fields.ts';
+import { type ImageLimits, parseFile, parseImageRef } from '../routing/image-fields.ts';
 import { jobFields, jobRequest } from './schemas.ts';
 
 type JobFields = z.infer<typeof jobFields>;
@@ -22,9 +22,9 @@ export async function readJobRequest(c: Context, limits: ImageLimits): Promise<J
   if (parseBodyKind(c, ['json', 'form']) === 'json') return parseJobRequest(await readJson(c), limits);
   const { file, fields } = await readForm(c);
   const request = parseWith(jobFields, fields);
-  const bytes = await readFile(file, limits);
   // The queue keeps JSON, which holds bytes as base64.
-  return { ...request, image: { kind: 'inline', base64: Buffer.from(bytes.buffer).toString('base64') } };
+  const base64 = Buffer.from(parseFile(file, limits)).toString('base64');
+  return { ...request, image: { kind: 'inline', base64 } };
 }
 
 /** @throws VitrineError `invalid_request`, `image_too_large`, `image_path_forbidden` */

@@ -184,7 +184,7 @@ const jobError = z
 const attempt = z.object({
   started_at: instant,
   ended_at: instant,
-  worker_id: z.string(),
+  worker_id: z.string().nullable(),
   outcome: z.enum(['completed', 'retried', 'failed', 'released', 'deferred', 'cancelled', 'crashed']),
   error: jobError.nullable(),
 });
@@ -221,7 +221,9 @@ export const jobView = z
     started_at: instant.nullable(),
     ended_at: instant.nullable(),
     processing_ms: durationMs.nullable(),
-    worker_id: z.string().nullable(),
+    worker_id: z.string().nullable().openapi({
+      description: 'Null unless a worker has it, and for keys without the scope `read`.',
+    }),
     last_error: jobError.nullable(),
     result: jobResult.nullable(),
     cancel_requested: z.boolean(),

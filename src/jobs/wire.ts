@@ -64,6 +64,14 @@ export function toWireJob(job: JobView): z.input<typeof jobView> {
   };
 }
 
+type WireJob = z.input<typeof jobView>;
+
+/** The job for keys that may not see workers, whose ids hold the names of their hosts. */
+export function hideWorkers(job: WireJob): WireJob {
+  const history = job.history.map((attempt) => ({ ...attempt, worker_id: null }));
+  return { ...job, worker_id: null, history };
+}
+
 function toWireJobError(error: JobError | null | undefined): z.input<typeof jobView>['last_error'] {
   if (error === null || error === undefined) return null;
   return { code: error.code, message: error.message, suggestion: error.suggestion };

@@ -2,18 +2,19 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Logger, multistream, pino } from 'pino';
 import { VitrineError } from '../errors/vitrine-error.ts';
+import { redact, toSafeLine } from './redact.ts';
 
 export type { Logger };
 
 export interface LoggerSettings {
   readonly level: string;
-  /** Also written here, beside stdout. */
+  /** Also written here, as well as to stdout. */
   readonly file: string | undefined;
 }
 
 /**
  * JSON lines on stdout, and in a file where one is named. A VitrineError is logged with its code and its cause's
- * message; stacks are kept for what nobody foresaw. User names and passwords in URLs are taken out.
+ * message; stacks are kept for what nobody foresaw. No line holds secrets, or has more than 8 KB.
  */
 export function createLogger(settings: LoggerSettings): Logger {
   const options = {
@@ -22,6 +23,7 @@ export function createLogger(settings: LoggerSettings): Logger {
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
     serializers: { error: toLogError },
+    hooks: { streamWrite: toSafeLine },
   };
   const stdout = { level: settings.level, stream: pino.destination(1) };
   if (settings.file === undefined) return pino(options, stdout.stream);
@@ -39,9 +41,4 @@ function toLogError(error: unknown): object {
     return { name: error.name, message: redact(error.message), stack: redact(error.stack ?? '') };
   }
   return { message: redact(String(error)) };
-}
-
-/** The text without the user info of any URL in it. */
-export function redact(text: string): string {
-  return text.replaceAll(/([a-z][a-z\d+.-]*:\/\/)[^\s/@]*@/gi, '$1***@');
 }

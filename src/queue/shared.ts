@@ -1,6 +1,7 @@
 import { ERRORS, type ErrorCode } from '../errors/error-table.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { type JobError, PRIORITIES, type Priority } from './job.ts';
+import type { NewJob } from './port.ts';
 
 // What both adapters have in common.
 
@@ -19,20 +20,37 @@ export const DURATIONS_KEPT = 1_000;
 export const MAX_LISTED_HOSTS = 20;
 
 /**
- * How fast the jobs of a host that asked to slow down are handed out: additive increase, multiplicative decrease.
- * A host is forgotten when none of its jobs is parked and it hasn't asked for `forgetAfterMs`.
+ * How fast the jobs of a host that asked to slow down are handed out. The rate doubles each second until the host asks
+ * again, is halved then, and from there on looks for the highest one that the host allows: quickly up to just below the
+ * last one that was too high (the ceiling), then slowly. Redis has the same rule in lua/hosts.lua.
+ * A host is forgotten when none of its jobs is parked and its rate was not lowered for `forgetAfterMs`.
  */
 export const HOST_PACE = {
   startPerSecond: 8,
   minPerSecond: 1,
-  /** Added for each settled job of the host that wasn't deferred. */
-  increasePerJob: 0.25,
-  /** At each deferral of a job that was claimed after the last one. */
-  decreaseFactor: 0.5,
   /** How much unused time may be made up for at once. */
   burstMs: 250,
   forgetAfterMs: 60_000,
 } as const;
+
+interface HostPace {
+  readonly perSecond: number;
+  readonly ceiling: number | null;
+}
+
+/** When a host asks to slow down, for the first time or for a job that was claimed since it last did. */
+export function toSlowerPace(pace: HostPace | undefined): HostPace {
+  if (pace === undefined) return { perSecond: HOST_PACE.startPerSecond, ceiling: null };
+  const { perSecond, ceiling } = pace;
+  const cut = ceiling === null ? 0.5 : 0.85;
+  return { perSecond: Math.max(HOST_PACE.minPerSecond, perSecond * cut), ceiling: perSecond };
+}
+
+/** The rate after a slowed host served a job that was claimed since it asked. */
+export function toFasterPerSecond({ perSecond, ceiling }: HostPace): number {
+  if (ceiling === null) return perSecond + 1;
+  return perSecond + (perSecond < 0.9 * ceiling ? 0.1 : 0.01);
+}
 
 /** 1 for the highest. */
 export const toPriorityRank = (priority: Priority): number => PRIORITIES.indexOf(priority) + 1;
@@ -80,6 +98,24 @@ export function parseCursor(cursor: string | undefined): number | null {
   throw new VitrineError('invalid_request', 'The cursor is not one that a list returned.', {
     suggestion: 'Send next_cursor of the page before, or no cursor for the first page.',
   });
+}
+
+/** Parts of an enqueue in order, each within the limits unless it is a single job. */
+export function splitJobs(jobs: readonly NewJob[], maxJobs: number, maxChars: number): NewJob[][] {
+  const parts: NewJob[][] = [];
+  let chars = 0;
+  for (const job of jobs) {
+    const { image } = job.data;
+    const size = image.kind === 'inline' ? image.base64.length : 0;
+    const part = parts.at(-1);
+    chars += size;
+    if (part !== undefined && part.length < maxJobs && chars <= maxChars) part.push(job);
+    else {
+      parts.push([job]);
+      chars = size;
+    }
+  }
+  return parts;
 }
 
 const FULL_RETRY_AFTER_MS = 10_000;

@@ -5,6 +5,11 @@ export type Fault = NonNullable<VitrineErrorOptions['faults']>[number];
 
 type Issue = z.core.$ZodIssue;
 
+/** Enough to correct a request by; a hostile one may have any number. */
+const MAX_FAULTS = 20;
+/** Unknown fields for which the nearest known one is looked for. */
+const MAX_SUGGESTIONS = 5;
+
 /**
  * The value as the schema wants it.
  * @throws VitrineError `invalid_request` that names every faulty field, and for an unknown field the one it may mean
@@ -25,15 +30,29 @@ export function invalidRequest(faults: readonly Fault[]): VitrineError {
 const toSentence = ({ path, message }: Fault): string =>
   path === '' ? `${message.charAt(0).toUpperCase()}${message.slice(1)}.` : `${path} ${message}.`;
 
+/** The first faults of a request; the last one says how many more there are. */
 export function toFaults(issues: readonly Issue[], known: readonly string[]): readonly Fault[] {
-  return issues.flatMap((issue) => {
+  const faults: Fault[] = [];
+  let suggestions = 0;
+  let left = 0;
+  for (const issue of issues) {
     const path = issue.path.map(String).join('.');
-    if (issue.code !== 'unrecognized_keys') return [{ path, message: toMessage(issue) }];
-    return issue.keys.map((key) => ({
-      path: path === '' ? shorten(key) : `${path}.${shorten(key)}`,
-      message: toUnknownMessage(key, path === '' ? known : []),
-    }));
-  });
+    const keys = issue.code === 'unrecognized_keys' ? issue.keys : [null];
+    const shown = keys.slice(0, MAX_FAULTS - faults.length);
+    left += keys.length - shown.length;
+    for (const key of shown) {
+      if (key === null) faults.push({ path, message: toMessage(issue) });
+      else {
+        const near = path === '' && suggestions++ < MAX_SUGGESTIONS ? known : [];
+        faults.push({
+          path: path === '' ? shorten(key) : `${path}.${shorten(key)}`,
+          message: toUnknownMessage(key, near),
+        });
+      }
+    }
+  }
+  if (left > 0) faults.push({ path: '', message: `there are ${left} more faults` });
+  return faults;
 }
 
 function toMessage(issue: Issue): string {

@@ -27,12 +27,22 @@ export const problem = z
   })
   .openapi('Problem');
 
+const ANY_REQUEST = [
+  'api_key_required',
+  'api_key_invalid',
+  'scope_missing',
+  'cross_origin_refused',
+  'host_not_allowed',
+  'rate_limited',
+  'internal_error',
+] as const;
+
 /**
  * The failures of a route for its document, by HTTP status. The codes that any request can meet are added.
  * The type is empty on purpose: handlers throw failures, and return only what the route promises.
  */
 export function problems(...codes: readonly ErrorCode[]): Record<never, never> {
-  const all: readonly ErrorCode[] = [...codes, 'internal_error'];
+  const all: readonly ErrorCode[] = [...codes, ...ANY_REQUEST];
   const byStatus = Map.groupBy(new Set(all), (code) => ERRORS[code].status);
   return Object.fromEntries(
     [...byStatus].map(([status, same]) => [

@@ -1,9 +1,10 @@
 import { OpenAPIHono, type RouteConfig, type RouteHandler } from '@hono/zod-openapi';
 import type { RequestIdVariables } from 'hono/request-id';
+import type { Caller } from './caller.ts';
 import { invalidRequest, toFaults } from './faults.ts';
 
 export interface ApiEnv {
-  Variables: RequestIdVariables;
+  Variables: RequestIdVariables & { readonly caller: Caller };
 }
 
 export type ApiRouter = OpenAPIHono<ApiEnv>;

@@ -1,4 +1,5 @@
 import { z } from '@hono/zod-openapi';
+import { isDataUrl } from '../catalog/data-url.ts';
 
 /** Ids are compared byte by byte after UTF-8 encoding, which text with half a surrogate pair doesn't survive. */
 const wellFormed = (value: string): boolean => value.isWellFormed();
@@ -27,8 +28,12 @@ export const count = z.int().nonnegative();
 
 export const durationMs = z.number().nonnegative();
 
-const httpUrl = (value: string): boolean => {
-  const url = URL.parse(value);
+const MAX_URL_LENGTH = 8192;
+
+/** The bytes in a data: URL are checked, and limited, with those of image_base64. */
+const imageUrl = (value: string): boolean => {
+  if (isDataUrl(value)) return true;
+  const url = value.length <= MAX_URL_LENGTH ? URL.parse(value) : null;
   return (
     url !== null && ['http:', 'https:'].includes(url.protocol) && url.username === '' && url.password === ''
   );
@@ -38,10 +43,14 @@ const httpUrl = (value: string): boolean => {
 export const imageFields = {
   image_url: z
     .string()
-    .max(8192)
-    .refine(httpUrl, { error: 'must be an absolute http or https URL without credentials' })
+    .refine(imageUrl, {
+      error: `must be an absolute http or https URL of at most ${MAX_URL_LENGTH} characters without credentials, or a base64 data: URL`,
+    })
     .optional()
-    .openapi({ description: 'An http or https address.', example: 'https://example.com/lamp.jpg' }),
+    .openapi({
+      description: `An http or https address of at most ${MAX_URL_LENGTH} characters, or a base64 data: URL.`,
+      example: 'https://example.com/lamp.jpg',
+    }),
   image_path: z.string().min(1).max(4096).optional().openapi({
     description: 'A file, absolute or relative to one of IMAGE_ROOTS.',
     example: 'lamps/4711.jpg',

@@ -1,25 +1,29 @@
 import pLimit, { type LimitFunction } from 'p-limit';
+import type { Decoder } from '../../models/decoding/decoder.ts';
 import type { Embedder } from '../../models/embedder.ts';
-import { prepareImage } from '../../models/prepare-image.ts';
 import { TEXT_MODEL_IDS } from '../../models/registry.ts';
 import { DEFAULT_IMAGE_ID, type ImageRef } from '../catalog/product-image.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
+import { createFetchPlaces } from '../images/fetch-places.ts';
 import type { ImageSource } from '../images/port.ts';
+import type { Clock } from '../observability/clock.ts';
 import { toImageHost } from '../queue/job.ts';
 import type { StoredPoint, VectorStore } from '../vectors/port.ts';
 
-/** Images that are decoded at the same time: each takes memory and a processor. */
-const MAX_DECODING = 4;
-/** Images that are fetched, or held until they can be decoded; slow servers must not keep the quick ones waiting. */
+/**
+ * Images that are fetched, or held until they can be decoded, and those of slow servers, which must not keep the quick ones
+ * waiting.
+ */
 const MAX_FETCHING = 32;
+const MAX_SLOW = 64;
 const MAX_FETCHING_PER_HOST = 8;
 
 export interface QueryParts {
   readonly embedder: Embedder;
   readonly images: Pick<ImageSource, 'fetch'>;
+  readonly decoder: Pick<Decoder, 'prepare'>;
   readonly store: Pick<VectorStore, 'getProduct'>;
-  /** Width times height of a query's image. */
-  readonly maxPixels: number;
+  readonly clock: Clock;
 }
 
 /** Turns what is searched with into a vector of the collection's space. */
@@ -32,29 +36,32 @@ export interface QueryVectors {
   ofText(text: string): Promise<Float32Array>;
 }
 
-export function createQueryVectors({ embedder, images, store, maxPixels }: QueryParts): QueryVectors {
-  const decoding = pLimit(MAX_DECODING);
-  const fetching = pLimit(MAX_FETCHING);
+export function createQueryVectors(parts: QueryParts): QueryVectors {
+  const { embedder, images, decoder, store, clock } = parts;
+  const fetching = createFetchPlaces({
+    count: MAX_FETCHING,
+    maxSlow: MAX_SLOW,
+    // Further ones wait for a place at their host, below.
+    maxSlowPerHost: Number.POSITIVE_INFINITY,
+    clock,
+  });
   const fetchingFrom = createHostLimits(MAX_FETCHING_PER_HOST);
 
   async function embed(bytes: Uint8Array, signal: AbortSignal): Promise<Float32Array> {
-    const prepared = await decoding(() => {
-      signal.throwIfAborted();
-      return prepareImage(bytes, embedder.model.preprocessing, { maxPixels });
-    });
+    const prepared = await decoder.prepare(bytes, embedder.model.preprocessing, { signal });
     return toOnly(await embedder.embedImages([prepared]));
   }
 
   return {
     async ofImage(image, signal) {
       if (image instanceof Uint8Array) return embed(image, signal);
+      const host = toImageHost(image);
       // Its place is kept until it is embedded, so that the bytes held in memory stay bounded.
       const fetchAndEmbed = () =>
-        fetching(async () => {
+        fetching.run(host, async () => {
           signal.throwIfAborted();
           return embed(await images.fetch(image, signal), signal);
         });
-      const host = toImageHost(image);
       return host === null ? fetchAndEmbed() : fetchingFrom(host, fetchAndEmbed);
     },
     async ofProduct(productId) {

@@ -5,7 +5,7 @@ import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { limitBody, parseBodyKind, readForm, readJson, toBodyBytes } from '../routing/body.ts';
 import { parseWith } from '../routing/faults.ts';
-import { parseImageRef, readFile } from '../routing/image-fields.ts';
+import { parseFile, parseImageRef } from '../routing/image-fields.ts';
 import { toWirePayload } from '../routing/payload.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, addBodyRoute, createRouter } from '../routing/router.ts';
@@ -14,7 +14,7 @@ import type { SearchFilter } from '../vectors/search-filter.ts';
 import { createQueryVectors, type QueryParts } from './query-vectors.ts';
 import { type searchFilter, searchForm, searchOptions, searchReply, searchRequest } from './schemas.ts';
 
-export interface SearchParts extends Omit<QueryParts, 'store' | 'maxPixels'> {
+export interface SearchParts extends Omit<QueryParts, 'store'> {
   readonly config: Pick<Config, 'images'>;
   readonly store: Pick<VectorStore, 'getProduct' | 'search'>;
   /** Makes sure that the collection is there and the model is loaded. */
@@ -43,6 +43,7 @@ const searchRoute = createRoute({
       'invalid_request',
       'invalid_json',
       'body_too_large',
+      'server_busy',
       'unsupported_media_type',
       'product_not_found',
       'text_not_supported',
@@ -53,9 +54,18 @@ const searchRoute = createRoute({
       'image_path_forbidden',
       'image_too_large',
       'image_too_many_pixels',
+      'image_too_complex',
+      'image_too_small',
+      'image_aspect_ratio',
+      'image_blank',
+      'image_placeholder',
+      'image_decode_timeout',
+      'image_decoder_crashed',
       'image_unsupported',
       'image_corrupt',
+      'image_encoded',
       'image_host_busy',
+      'image_host_slow',
       'image_host_unknown',
       'image_server_error',
       'image_fetch_failed',
@@ -77,9 +87,10 @@ type Query = Pick<
   'limit' | 'filter' | 'group_by_product' | 'product_id' | 'text'
 > & { readonly image: ImageRef | Uint8Array | undefined };
 
-export function createSearchRoutes({ config, embedder, images, store, prepare }: SearchParts): ApiRouter {
+export function createSearchRoutes(parts: SearchParts): ApiRouter {
+  const { config, store, embedder, prepare } = parts;
   const routes = createRouter();
-  const vectors = createQueryVectors({ embedder, images, store, maxPixels: config.images.maxPixels });
+  const vectors = createQueryVectors(parts);
 
   routes.use(searchRoute.path, limitBody(toBodyBytes(config.images.maxBytes)));
   addBodyRoute(routes, searchRoute, async (c) => {
@@ -101,7 +112,7 @@ export function createSearchRoutes({ config, embedder, images, store, prepare }:
       return { ...request, image: parseImageRef(request, config.images) };
     }
     const { file, fields } = await readForm(c);
-    return { ...parseWith(searchOptions, fields), image: await readFile(file, config.images) };
+    return { ...parseWith(searchOptions, fields), image: parseFile(file, config.images) };
   }
 
   async function embedQuery(query: Query, signal: AbortSignal): Promise<Float32Array> {

@@ -2,6 +2,8 @@ import { z } from '@hono/zod-openapi';
 import { imageRef, payload } from '../routing/payload.ts';
 import { exactlyOne, imageFields, productId } from '../routing/schemas.ts';
 
+const MAX_METADATA_KEYS = 32;
+
 const keywords = z.union([z.string(), z.array(z.string()).min(1).max(1000)]);
 const scalar = z.union([z.string(), z.number(), z.boolean()]);
 
@@ -26,8 +28,14 @@ export const searchFilter = z
     price: range.optional(),
     metadata: z
       .record(z.string(), z.union([scalar, z.array(scalar).min(1).max(1000), range]))
+      .refine((value) => Object.keys(value).length <= MAX_METADATA_KEYS, {
+        error: `must have at most ${MAX_METADATA_KEYS} keys`,
+      })
       .optional()
-      .openapi({ description: 'By top-level keys of metadata: a value, one of several values, or a range.' }),
+      .openapi({
+        description: 'By top-level keys of metadata: a value, one of several values, or a range.',
+        maxProperties: MAX_METADATA_KEYS,
+      }),
   })
   .openapi('SearchFilter', {
     description: 'Every given condition must hold; a list means any of its values.',

@@ -77,11 +77,9 @@ export function writeTransaction<T>(
   const deadline = performance.now() + timeoutMs;
   const write = () => retryWhileBusy(() => inTransaction(database, work), deadline);
   const result = (lastWrites.get(database) ?? Promise.resolve()).then(write);
-  // After a failure the next one starts in a later turn of the event loop: each may block for a moment.
-  lastWrites.set(
-    database,
-    result.catch(() => nextTurn()),
-  );
+  // The next one starts in a later turn of the event loop: each may block for a moment.
+  const afterwards = () => nextTurn();
+  lastWrites.set(database, result.then(afterwards, afterwards));
   return result;
 }
 

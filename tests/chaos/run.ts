@@ -105,7 +105,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     BATCH_SIZE: '2',
     SHUTDOWN_GRACE_MS: '3000',
     LEASE_MS: String(leaseMs),
-    IMAGE_ALLOW_HOSTS: '127.0.0.1',
+    IMAGE_ALLOWED_HOSTS: '127.0.0.1',
     IMAGE_TIMEOUT_MS: '5000',
     // Attempts that fail are over before the run is.
     RETRY_BASE_MS: '500',

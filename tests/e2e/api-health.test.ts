@@ -26,7 +26,7 @@ const down = (code: ErrorCode) => async (): Promise<never> => {
 describe('health', () => {
   test('names each dependency with its state and latency', async () => {
     const readiness = createReadiness(context);
-    const app = createApp(context, readiness);
+    const app = createApp(context, { readiness });
     await readiness.prepare();
     expect(await (await app.request('/health')).json()).toMatchObject({
       status: 'ok',
@@ -111,7 +111,7 @@ describe('health', () => {
       start: () => loading.promise.then(() => context.embedder.start()),
     };
     const readiness = createReadiness({ ...context, embedder });
-    const app = createApp(context, readiness);
+    const app = createApp(context, { readiness });
     const ready = async () => {
       const response = await app.request('/readyz');
       return response.ok || ((await response.json()) as { code: string; detail: string });
@@ -122,7 +122,7 @@ describe('health', () => {
     expect(await ready()).toBe(true);
     const later = createApp(
       { ...context, store: { ...context.store, ping: down('store_unavailable') } },
-      readiness,
+      { readiness },
     );
     expect((await later.request('/readyz')).status).toBe(200);
     readiness.drain();
@@ -138,7 +138,7 @@ describe('health', () => {
     };
     const embedder = { ...context.embedder, start };
     const readiness = createReadiness({ ...context, embedder });
-    const app = createApp({ ...context, embedder }, readiness);
+    const app = createApp({ ...context, embedder }, { readiness });
     await expect(readiness.prepare()).rejects.toThrow('The download failed.');
     const health = await (await app.request('/health')).json();
     expect(health).toMatchObject({

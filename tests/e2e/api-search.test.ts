@@ -35,7 +35,7 @@ beforeAll(async () => {
   context = stack.use(
     await createTestContext({
       IMAGE_ROOTS: folder.path,
-      IMAGE_ALLOW_HOSTS: '127.0.0.1',
+      IMAGE_ALLOWED_HOSTS: '127.0.0.1',
       // As many connections per host: the limit of searches is a smaller one.
       WORKER_CONCURRENCY: '64',
     }),
@@ -216,6 +216,28 @@ describe('POST /search', () => {
     expect(hits[0]!.score).toBeCloseTo(expected[0]!.score, 4);
   });
 
+  test('takes as many conditions as are allowed, and no more', async () => {
+    const many = ['even', ...Array.from({ length: 999 }, (_, at) => `v${at}`)];
+    const keys = (count: number, wanted: (at: number) => unknown) =>
+      Object.fromEntries(
+        Array.from({ length: count }, (_, at) => [at === 0 ? 'seed' : `k${at}`, wanted(at)]),
+      );
+    const hits = await search({ image_base64: toBase64(0), filter: { category: many } });
+    expect(hits[0]).toMatchObject({ product_id: 'p0' });
+    const full = {
+      category: many,
+      brand: many,
+      tags: many,
+      metadata: keys(32, (at) => (at < 12 ? many : { gt: 1 })),
+    };
+    expect(await search({ image_base64: toBase64(0), filter: full })).toEqual([]);
+    const tooMany = { image_base64: toBase64(0), filter: { metadata: keys(5_000, () => 1) } };
+    expect(await api.post('/search', tooMany)).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_request' },
+    });
+  });
+
   test('is not held up by slow addresses', async () => {
     const waiting: ServerResponse[] = [];
     const slow = await Promise.all(
@@ -231,6 +253,38 @@ describe('POST /search', () => {
       expect((await search({ image_base64: toBase64(4) }))[0]).toMatchObject({ product_id: 'p4' });
       for (const response of waiting) response.end(images[1]);
       expect((await Promise.all(stalled)).map(({ status }) => status)).toEqual(stalled.map(() => 200));
+    } finally {
+      for (const { server } of [...slow, quick]) server.close();
+    }
+  });
+
+  test.each([
+    ['forty of one host', 1, 40],
+    ['eight of each of four hosts', 4, 8],
+  ])('answers while slow addresses fill every place: %s', async (_, hosts, each) => {
+    let asked = 0;
+    const drip = (_request: unknown, response: ServerResponse) => {
+      asked++;
+      const timer = setInterval(() => response.write('x'), 50);
+      response.on('close', () => clearInterval(timer));
+    };
+    const slow = await Promise.all(Array.from({ length: hosts }, () => listen(drip)));
+    const quick = await listen((_request, response) => void response.end(images[1]));
+    try {
+      const stalled = slow.flatMap(({ url }) =>
+        Array.from({ length: each }, () => api.post('/search', { image_url: url })),
+      );
+      await until('the slow servers to be asked', () => asked >= hosts * 8 || undefined);
+      const startedAt = performance.now();
+      expect((await search({ image_url: quick.url }))[0]).toMatchObject({ product_id: 'p1' });
+      // Promised within 3 s; a busy machine gets three times that.
+      expect(performance.now() - startedAt).toBeLessThan(9_000);
+      // Those that wait for the slow hosts are refused a connection, once these are closed.
+      for (const { server } of slow) {
+        server.close();
+        server.closeAllConnections();
+      }
+      expect(new Set((await Promise.all(stalled)).map(({ status }) => status))).toEqual(new Set([502]));
     } finally {
       for (const { server } of [...slow, quick]) server.close();
     }

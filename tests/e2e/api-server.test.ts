@@ -39,7 +39,7 @@ test('finishes a running request before it stops, and cuts one that never ends',
   stuck.on('error', () => undefined).resume();
   const cut = once(stuck, 'close');
   stuck.write(
-    'POST /search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n',
+    'POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n',
   );
   const running = fetch(`${server.url}/queue/stats`);
   await asked.promise;

@@ -97,7 +97,7 @@ describe('Prefer: wait=N', () => {
       const socket = connect(Number(port), hostname);
       const body = JSON.stringify(job('w7'));
       socket.write(
-        `POST /queue/enqueue HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nPrefer: wait=60\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+        `POST /queue/enqueue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nPrefer: wait=60\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
       );
       await until('the first question', () => asked > 1 || undefined);
       socket.destroy();

@@ -107,7 +107,7 @@ describe('index without a server', () => {
     const address = server.address();
     const port = typeof address === 'object' ? address?.port : undefined;
     await writeFile(join(dataDir, 'c.csv'), `product_id,image_url\nA,http://127.0.0.1:${port}/a.jpg\n`);
-    const settings = { IMAGE_ALLOW_HOSTS: '127.0.0.1', RETRY_BASE_MS: '600000' };
+    const settings = { IMAGE_ALLOWED_HOSTS: '127.0.0.1', RETRY_BASE_MS: '600000' };
     await using program = startProgram('src/cli.ts', { ...environment(), ...settings }, [
       'index',
       join(dataDir, 'c.csv'),
@@ -229,7 +229,7 @@ describe('the API process', () => {
     const { port } = new URL(url);
     const socket = connect(Number(port), '127.0.0.1').on('error', () => {});
     await once(socket, 'connect');
-    socket.write('POST /queue/enqueue HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n');
+    socket.write('POST /queue/enqueue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n');
     socket.write('Content-Length: 1000\r\n\r\n{');
     // A later request on another connection is answered after this one has been seen.
     expect((await fetch(`${url}/livez`)).status).toBe(200);

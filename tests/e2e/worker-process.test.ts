@@ -65,7 +65,7 @@ describe('the worker process', () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
     await context.queue.enqueue([newJob('p', { url: `http://127.0.0.1:${port}/never.jpg` })]);
-    const worker = start([], { IMAGE_ALLOW_HOSTS: '127.0.0.1' });
+    const worker = start([], { IMAGE_ALLOWED_HOSTS: '127.0.0.1' });
     await once(server, 'request');
     worker.child.kill('SIGTERM');
     await until('the drain', async () =>
@@ -85,7 +85,10 @@ describe('the worker process', () => {
   test('with eight reads that never return it hands back its jobs and ends with 1', async () => {
     const fifo = join(context.config.dataDir, 'fifo');
     execFileSync('mkfifo', [fifo]);
-    const jobs = Array.from({ length: 20 }, (_, n) => newJob(`p-${n}`, { maxAttempts: 8 }));
+    const jobs = Array.from({ length: 20 }, (_, n) => {
+      const job = newJob(`p-${n}`, { maxAttempts: 8 });
+      return { ...job, data: { ...job.data, image: { kind: 'path' as const, path: fifo } } };
+    });
     await context.queue.enqueue(jobs);
     const environment = { DATA_DIR: context.config.dataDir, MODEL: 'builtin', IMAGE_TIMEOUT_MS: '100' };
     const worker = stack.use(startProgram('tests/support/stuck-worker.ts', environment, [fifo]));

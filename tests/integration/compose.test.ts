@@ -60,7 +60,7 @@ describe('docker-compose.yml', () => {
   });
 
   it('refuses to start without the secrets, and holds none', () => {
-    for (const name of ['REDIS_PASSWORD', 'QDRANT_API_KEY']) {
+    for (const name of ['REDIS_PASSWORD', 'QDRANT_API_KEY', 'API_KEYS']) {
       const uses = variables.filter((variable) => variable.name === name);
       expect(uses.length, name).toBeGreaterThan(0);
       expect(
@@ -119,7 +119,9 @@ describe('docker-compose.yml', () => {
     const environment = Object.fromEntries(
       Object.entries(api?.environment ?? {}).map(([name, value]) => [
         name,
-        value.replaceAll(/\$\{(\w+)[^}]*\}/g, 'secret'),
+        value.replaceAll(/\$\{(\w+)[^}]*\}/g, (_, variable: string) =>
+          variable === 'API_KEYS' ? `admin:admin:${'x'.repeat(43)}` : 'secret',
+        ),
       ]),
     );
     const config = parseConfig(environment);

@@ -39,7 +39,7 @@ describe('prepared pixels compared with an independent reference', () => {
     const { pixels } = await prepareImage(
       readFileSync(join(folder, 'images', one.image)),
       { ...one, size, mean: [0, 0, 0], std: [1, 1, 1] },
-      { maxPixels: 5_000_000 },
+      { maxPixels: 5_000_000, minSidePixels: 1 },
     );
     const reference = await sharp(join(folder, 'references', one.reference))
       .raw()
@@ -62,7 +62,7 @@ it('shows the inks of a CMYK image without a profile as colours', async () => {
   const { pixels } = await prepareImage(
     readFileSync(join(folder, 'cmyk-plain.jpg')),
     { size, fit: 'stretch', cropFrom: size, kernel: 'cubic', mean: [0, 0, 0], std: [1, 1, 1] },
-    { maxPixels: 5_000_000 },
+    { maxPixels: 5_000_000, minSidePixels: 1 },
   );
   const at = (x: number, y: number) => [...pixels.subarray((y * size + x) * 3, (y * size + x) * 3 + 3)];
   const [white, cyan, yellow, black] = [at(16, 16), at(48, 16), at(16, 48), at(48, 48)];

@@ -1,18 +1,34 @@
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createImageSource } from '../../src/images/image-source.ts';
 import type { ImageSource } from '../../src/images/port.ts';
+import { imageSettings } from '../support/image-settings.ts';
 
 let folder: string;
 let source: ImageSource;
 let png: Buffer;
 const never = new AbortController().signal;
 const read = (path: string, from = source) => from.fetch({ kind: 'path', path }, never);
-const settings = { allowHosts: [], timeoutMs: 5_000, maxBytes: 10_000, connectionsPerHost: 8 };
+const settings = { ...imageSettings, maxBytes: 10_000 };
+
+/** Swaps a folder for a link to another one and back, until it is stopped; for a minute at most. */
+const SWAP = `
+  const { renameSync, symlinkSync, unlinkSync } = require('node:fs');
+  const { inside, outside, stop } = require('node:worker_threads').workerData;
+  const end = Date.now() + 60_000;
+  while (Atomics.load(stop, 0) === 0 && Date.now() < end) {
+    renameSync(inside, inside + '-away');
+    symlinkSync(outside, inside);
+    unlinkSync(inside);
+    renameSync(inside + '-away', inside);
+  }
+`;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'vitrine-files-'));
@@ -92,6 +108,34 @@ describe('images by path', () => {
   it('refuses a device under a root', async () => {
     await using devices = createImageSource({ ...settings, roots: ['/dev'] });
     await expect(read('/dev/zero', devices)).rejects.toMatchObject({ code: 'image_path_forbidden' });
+  });
+
+  it('reads nothing outside while a folder is swapped for a link and back', { timeout: 60_000 }, async () => {
+    const secret = await sharp({ create: { width: 8, height: 8, channels: 3, background: 'black' } })
+      .png()
+      .toBuffer();
+    const [inside, outside] = [join(folder, 'open', 'swapped'), join(folder, 'elsewhere')];
+    for (const [path, bytes] of [
+      [inside, png],
+      [outside, secret],
+    ] as const) {
+      await mkdir(path);
+      await writeFile(join(path, 'a.png'), bytes);
+    }
+    const stop = new Int32Array(new SharedArrayBuffer(4));
+    const swapper = new Worker(SWAP, { eval: true, workerData: { inside, outside, stop } });
+    const swapped = once(swapper, 'exit');
+    const seen = { inside: 0, refused: 0, outside: 0 };
+    for (let n = 0; n < 1_500; n++) {
+      const bytes = await read('swapped/a.png').catch(() => null);
+      if (bytes === null) seen.refused++;
+      else if (Buffer.from(bytes).equals(png)) seen.inside++;
+      else seen.outside++;
+    }
+    Atomics.store(stop, 0, 1);
+    await swapped;
+    expect(seen).toEqual({ inside: expect.any(Number), refused: expect.any(Number), outside: 0 });
+    expect(Math.min(seen.inside, seen.refused)).toBeGreaterThan(0);
   });
 
   it('opens no folder when none is named', async () => {

@@ -1,10 +1,11 @@
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { brotliCompressSync, gzipSync } from 'node:zlib';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createImageSource } from '../../src/images/image-source.ts';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import type { ResolveHost } from '../../src/images/address-guard.ts';
+import { createImageSource, type ImageSourceSettings } from '../../src/images/image-source.ts';
 import type { ImageSource } from '../../src/images/port.ts';
+import { imageSettings } from '../support/image-settings.ts';
 
 const MAX_BYTES = 20_000;
 let png: Buffer;
@@ -13,46 +14,38 @@ let origin: string;
 let port: number;
 let source: ImageSource;
 const connections = new Set<unknown>();
+/** Ends the answers that are held back. */
+const held: (() => void)[] = [];
+/** Of each request. */
+const headers: IncomingHttpHeaders[] = [];
 const never = new AbortController().signal;
 const get = (path: string, from = source) =>
   from.fetch({ kind: 'url', url: path.startsWith('/') ? origin + path : path }, never);
-const open = (allowHosts: readonly string[], timeoutMs = 10_000) =>
-  createImageSource({ roots: [], allowHosts, timeoutMs, maxBytes: MAX_BYTES, connectionsPerHost: 8 });
+const open = (allowedHosts: readonly string[], over: Partial<ImageSourceSettings> = {}) =>
+  createImageSource({ ...imageSettings, allowedHosts, maxBytes: MAX_BYTES, ...over });
 
 const ROUTES: Readonly<Record<string, RequestListener>> = {
   '/ok.png': (_, answer) => answer.end(png),
   '/wrong-type': (_, answer) => answer.writeHead(200, { 'content-type': 'text/html' }).end(png),
-  '/page': (_, answer) => answer.end('<!DOCTYPE html><title>Login</title>'),
-  '/json': (_, answer) => answer.end('{"error":"no"}'),
-  '/empty': (_, answer) => answer.writeHead(204).end(),
-  '/gzip': (_, answer) => answer.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(png)),
-  '/br': (_, answer) => answer.writeHead(200, { 'content-encoding': 'br' }).end(brotliCompressSync(png)),
-  '/bad-gzip': (_, answer) => answer.writeHead(200, { 'content-encoding': 'gzip' }).end(png),
-  '/zstd': (_, answer) => answer.writeHead(200, { 'content-encoding': 'zstd' }).end(png),
-  '/bomb': (_, answer) =>
-    answer
-      .writeHead(200, { 'content-encoding': 'gzip' })
-      .end(gzipSync(Buffer.concat([png, Buffer.alloc(5_000_000)]))),
-  '/announced': (_, answer) => {
-    answer.writeHead(200, { 'content-length': '999999999' });
-    answer.write(png);
-  },
-  '/endless': (_, answer) => {
-    const more = () => {
-      while (!answer.destroyed && answer.write(Buffer.alloc(5_000)));
-    };
-    answer.on('drain', more).write(png);
-    more();
-  },
-  '/cut': (_, answer) => {
-    answer.writeHead(200, { 'content-length': String(png.length) });
-    answer.write(png.subarray(0, 20), () => answer.destroy());
-  },
   '/drip': (_, answer) => {
     const timer = setInterval(() => answer.write('x'), 20);
     answer.on('close', () => clearInterval(timer));
   },
   '/silent': () => {},
+  '/slow-head': (request) => {
+    request.socket.write('HTTP/1.1 200 OK\r\nX-Slow: ');
+    const timer = setInterval(() => request.socket.write('x'), 20);
+    request.socket.on('close', () => clearInterval(timer));
+  },
+  '/head': (_, answer) => answer.writeHead(200, { 'content-length': '100' }).flushHeaders(),
+  '/late': (_, answer) => {
+    answer.write(png.subarray(0, 20));
+    setTimeout(() => answer.end(png.subarray(20)), 600);
+  },
+  '/most': (_, answer) => {
+    answer.write(Buffer.concat([png, Buffer.alloc(15_000 - png.length)]));
+    held.push(() => answer.end());
+  },
   '/busy': (_, answer) => answer.writeHead(429).end(),
   '/busy-7': (_, answer) => answer.writeHead(429, { 'retry-after': '7' }).end(),
   '/busy-0': (_, answer) => answer.writeHead(429, { 'retry-after': '0' }).end(),
@@ -70,6 +63,7 @@ beforeAll(async () => {
     .toBuffer();
   server = createServer((request, answer) => {
     connections.add(request.socket);
+    headers.push(request.headers);
     const path = request.url?.split('?')[0] ?? '';
     const status = /^\/status\/(\d+)$/.exec(path)?.[1];
     const hops = /^\/hops\/(\d+)$/.exec(path)?.[1];
@@ -94,34 +88,17 @@ const hop = (to: string) => `/hop?to=${encodeURIComponent(to)}`;
 describe('images by URL', () => {
   it.each([
     ['a plain answer', '/ok.png'],
-    ['a wrong content type', '/wrong-type'],
-    ['gzip that nobody asked for', '/gzip'],
-    ['brotli that nobody asked for', '/br'],
-    ['five redirects', '/hops/5'],
+    ['three redirects', '/hops/3'],
     ['a relative redirect', hop('/ok.png')],
   ])('takes %s', async (_, path) => {
     expect(Buffer.from(await get(path))).toEqual(png);
   });
 
   it.each([
-    ['/page', 'image_unsupported', 'web page'],
-    ['/json', 'image_unsupported', 'not those of'],
-    ['/zstd', 'image_unsupported', 'content encoding'],
-    ['/empty', 'image_corrupt', 'empty'],
-    ['/bad-gzip', 'image_corrupt', 'decompressed'],
-    ['/bomb', 'image_too_large', '20000 bytes'],
-    ['/announced', 'image_too_large', '20000 bytes'],
-    ['/endless', 'image_too_large', '20000 bytes'],
-    ['/cut', 'image_fetch_failed', 'broke off'],
-    ['/status/404', 'image_not_found', '404'],
     ['/status/410', 'image_not_found', '410'],
-    ['/status/401', 'image_access_denied', '401'],
     ['/status/403', 'image_access_denied', '403'],
-    ['/status/500', 'image_server_error', '500'],
-    ['/status/304', 'image_server_error', '304'],
-    ['/hops/6', 'image_url_invalid', 'more than 5'],
-    [hop('file:///etc/passwd'), 'image_url_invalid', 'not an http'],
-    [hop('http://user:secret@example.com/'), 'image_url_invalid', 'password'],
+    ['/status/451', 'image_access_denied', '451'],
+    ['/hops/4', 'image_url_invalid', 'more than 3'],
   ])('answers %s with %s', async (path, code, words) => {
     await expect(get(path)).rejects.toMatchObject({ code, message: expect.stringContaining(words) });
   });
@@ -168,8 +145,29 @@ describe('images by URL', () => {
   });
 
   it.each(['/drip', '/silent'])('ends %s at its deadline', async (path) => {
-    await using hasty = open(['127.0.0.1'], 300);
+    await using hasty = open(['127.0.0.1'], { timeoutMs: 300 });
     await expect(get(path, hasty)).rejects.toMatchObject({ code: 'image_fetch_timeout' });
+  });
+
+  it.each([
+    ['that says nothing', '/silent'],
+    ['that sends its head a byte at a time', '/slow-head'],
+    ['that sends a head and nothing else', '/head'],
+  ])('does not wait until the deadline for the first byte of a server %s', async (_, path) => {
+    await using hasty = open(['127.0.0.1'], { timeoutMs: 20_000, firstByteMs: 300 });
+    await expect(get(path, hasty)).rejects.toMatchObject({
+      code: 'image_fetch_timeout',
+      message: `127.0.0.1:${port} sent no byte of the image within 300 ms.`,
+    });
+    await expect(get('/late', hasty)).resolves.toHaveLength(png.length);
+  });
+
+  it('ends the fetch that began first when all of them hold too many bytes', async () => {
+    await using small = open(['127.0.0.1'], { maxBytesInFlight: 2.5 * 15_000 });
+    const ends = Array.from({ length: 3 }, () => get('/most', small).catch((error: unknown) => error));
+    expect(await ends[0]).toMatchObject({ code: 'image_host_slow', retry: 'defer' });
+    for (const release of held.splice(0)) release();
+    for (const other of ends.slice(1)) expect(await other).toBeInstanceOf(Uint8Array);
   });
 
   it("ends with the caller's reason when the caller gives up", async () => {
@@ -180,7 +178,7 @@ describe('images by URL', () => {
   });
 
   it('says that nobody listens, as a failure to be retried later', async () => {
-    await using loose = open(['127.0.0.0/8']);
+    await using loose = open([], { allowedNetworks: ['127.0.0.0/8'] });
     await expect(get('http://127.0.0.1:1/a.png', loose)).rejects.toMatchObject({
       code: 'image_fetch_failed',
       message: expect.stringContaining('refused'),
@@ -221,11 +219,101 @@ describe('the guard', () => {
   });
 
   it('lets a named host, host with port and network through', async () => {
-    for (const entry of ['127.0.0.1', `127.0.0.1:${port}`, '127.0.0.0/8']) {
-      await using allowed = open([entry]);
-      await expect(get('/ok.png', allowed)).resolves.toHaveLength(png.length);
+    const ok = [
+      open(['127.0.0.1']),
+      open([`127.0.0.1:${port}`]),
+      open([], { allowedNetworks: ['127.0.0.0/8'] }),
+    ];
+    for (const allowed of ok) {
+      await using source = allowed;
+      await expect(get('/ok.png', source)).resolves.toHaveLength(png.length);
     }
-    await using other = open([`127.0.0.1:${port + 1}`]);
+    await using other = open([`127.0.0.1:${port + 1}`], { allowedNetworks: ['127.1.0.0/16'] });
     await expect(get('/ok.png', other)).rejects.toMatchObject({ code: 'image_address_blocked' });
+  });
+
+  it('refuses a redirect from another host to an allowed one, by name and by network', async () => {
+    const allowed = { allowedNetworks: ['127.0.0.0/8', '::1/128'] };
+    for (const settings of [open(['localhost', '127.0.0.1']), open(['localhost'], allowed)]) {
+      await using from = settings;
+      // The allowed host has been asked before: its open connection must not be used either.
+      await get('/ok.png', from);
+      const url = `http://localhost:${port}${hop(`${origin}/ok.png`)}`;
+      await expect(get(url, from)).rejects.toMatchObject({
+        code: 'image_address_blocked',
+        message: expect.stringContaining('redirects to another host'),
+      });
+      // Nor may it lead back.
+      const back = `${origin}${hop(`http://localhost:${port}${hop(`${origin}/ok.png`)}`)}`;
+      await expect(get(back, from)).rejects.toMatchObject({ code: 'image_address_blocked' });
+    }
+  });
+});
+
+/** Passes the guard as a public address, and leads to loopback afterwards: a public host for a test. */
+const resolveOnceAsPublic: ResolveHost = (_hostname, _options, callback) => {
+  const answers = ['93.184.215.14'];
+  const found = {
+    family: 4,
+    get address() {
+      return answers.pop() ?? '127.0.0.1';
+    },
+  };
+  callback(null, [found]);
+};
+
+describe('what a host is sent', () => {
+  const received = async (url: string, settings: Partial<ImageSourceSettings>) => {
+    await using asking = open(['127.0.0.1', 'localhost'], settings);
+    headers.length = 0;
+    await get(url, asking).catch(() => undefined);
+    return headers;
+  };
+
+  it('names the program, its version and who can be asked', async () => {
+    const [without] = await received('/ok.png', {});
+    expect(without?.['user-agent']).toMatch(/^Vitrine\/\d+\.\d+\.\d+$/);
+    expect(without).toMatchObject({ 'accept-encoding': 'identity' });
+    const [withContact] = await received('/ok.png', { contact: 'https://shop.example/bot' });
+    expect(withContact?.['user-agent']).toMatch(/^Vitrine\/[\d.]+ \(\+https:\/\/shop\.example\/bot\)$/);
+  });
+
+  it('has the header fields of its settings, and those of no other host', async () => {
+    const own = { authorization: 'Bearer own', 'x-key': '1' };
+    const other = { authorization: 'Bearer other' };
+    const bare = await received('/ok.png', { sourceHeaders: { '127.0.0.1': own, localhost: other } });
+    expect(bare).toMatchObject([own]);
+    const exact = { [`127.0.0.1:${port}`]: own, '127.0.0.1': other };
+    expect(await received('/ok.png', { sourceHeaders: exact })).toMatchObject([own]);
+    const wrongPort = { [`127.0.0.1:${port + 1}`]: own, 'xn--x.127.0.0.1': other };
+    expect((await received('/ok.png', { sourceHeaders: wrongPort }))[0]).not.toHaveProperty('authorization');
+  });
+
+  it('has no secrets over plain http on the way to a public host', async () => {
+    const sourceHeaders = { 'shop.test': { authorization: 'Bearer own' } };
+    const url = `http://shop.test:${port}/ok.png`;
+    const [sent] = await received(url, { sourceHeaders, resolveHost: resolveOnceAsPublic });
+    expect(sent).toMatchObject({ host: `shop.test:${port}` });
+    expect(sent).not.toHaveProperty('authorization');
+  });
+
+  it('after a redirect has nothing that was meant for the first host', async () => {
+    const other = createServer((request, answer) => {
+      headers.push(request.headers);
+      answer.end(png);
+    });
+    await new Promise<void>((listening) => other.listen(0, '127.0.0.1', listening));
+    onTestFinished(() => void other.close());
+    const neighbour = other.address() as AddressInfo;
+    const secret = { authorization: 'Bearer secret', cookie: 'id=secret' };
+    const sourceHeaders = { [`127.0.0.1:${port}`]: secret };
+    const sent = await received(hop(`${origin}/ok.png`), { sourceHeaders });
+    expect(sent).toMatchObject([secret, secret]);
+    const elsewhere = await received(hop(`http://elsewhere.test:${neighbour.port}/`), {
+      sourceHeaders,
+      resolveHost: resolveOnceAsPublic,
+    });
+    expect(elsewhere).toMatchObject([secret, { host: `elsewhere.test:${neighbour.port}` }]);
+    expect(JSON.stringify(elsewhere[1])).not.toContain('secret');
   });
 });

@@ -12,7 +12,7 @@ const model = (fit: Preprocessing['fit'], size = 32, cropFrom = 40): Preprocessi
   mean: [0, 0, 0],
   std: [1, 1, 1],
 });
-const limits = { maxPixels: 1_000_000 };
+const limits = { maxPixels: 1_000_000, minSidePixels: 1 };
 
 /** The colour at a place of the prepared image, its sides counted from 0 to 1. */
 async function colourAt(bytes: Uint8Array, fit: Preprocessing['fit'], x: number, y: number) {
@@ -65,8 +65,9 @@ describe('fits', () => {
   it('keeps to the size at any aspect ratio', async () => {
     for (const [width, height] of [
       [1, 1],
-      [1, 20_000],
-      [20_000, 1],
+      [1, 50],
+      [20, 1_000],
+      [1_000, 20],
       [31, 33],
     ] as const) {
       const bytes = await solid(width, height, 'red').png().toBuffer();
@@ -85,25 +86,9 @@ describe('limits', () => {
     });
   });
 
-  it.each([
-    ['progressive JPEG', 500_000, () => solid(800, 800, 'red').jpeg({ progressive: true })],
-    ['interlaced PNG', 500_000, () => solid(800, 800, 'red').png({ progressive: true })],
-    ['WebP', 500_000, () => solid(800, 800, 'red').webp()],
-    ['GIF', 500_000, () => solid(800, 800, 'red').gif()],
-    ['AVIF', 200_000, () => solid(500, 500, 'red').avif({ effort: 0 })],
-  ])('has a lower limit for %s', async (_, limit, draw) => {
-    const bytes = await draw().toBuffer();
-    await expect(prepareImage(bytes, model('pad'), limits)).rejects.toMatchObject({
-      code: 'image_too_many_pixels',
-      message: expect.stringContaining(String(limit)),
-    });
-    const wider = { maxPixels: (limits.maxPixels * 640_000) / limit };
-    await expect(prepareImage(bytes, model('pad'), wider)).resolves.toBeDefined();
-  });
-
-  it('lets a baseline image of that size through', async () => {
+  it('lets an image of just the limit through', async () => {
     await expect(
-      prepareImage(await solid(800, 800, 'red').jpeg().toBuffer(), model('pad'), limits),
+      prepareImage(await solid(1_000, 1_000, 'red').jpeg().toBuffer(), model('pad'), limits),
     ).resolves.toBeDefined();
   });
 });
@@ -143,4 +128,9 @@ describe('broken files', () => {
       code: 'image_unsupported',
     });
   });
+});
+
+it('blocks what libvips could decode besides', async () => {
+  const svg = Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>');
+  await expect(sharp(svg).metadata()).rejects.toThrow('unsupported image format');
 });

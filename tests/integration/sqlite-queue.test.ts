@@ -9,7 +9,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import type { QueueSettings } from '../../src/queue/port.ts';
 import { createSqliteQueue } from '../../src/queue/sqlite/queue.ts';
 import { isBusy, openDatabase, readSnapshot, writeTransaction } from '../../src/sqlite/database.ts';
-import { claim, complete, defer, newJob, queueSettings } from '../support/jobs.ts';
+import { claim, complete, defer, fail, newJob, queueSettings } from '../support/jobs.ts';
 import { until } from '../support/until.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'vitrine-sqlite-'));
@@ -196,11 +196,48 @@ describe('the queue file', () => {
   }, async () => {
     const file = newFile();
     await using queue = open(file);
-    const jobs = Array.from({ length: 10_020 }, (_, i) => newJob(`p${i}`));
+    const jobs = Array.from({ length: 10_200 }, (_, i) => newJob(`p${i}`));
     const stored = await queue.enqueue(jobs);
     expect(stored.map(({ position }) => position)).toEqual(jobs.map((_, i) => i + 1));
     expect(await queue.status(jobs[10_000]!.id)).toMatchObject({ position: 10_001 });
     expect(await queue.status(jobs[10_001]!.id)).toMatchObject({ position: null });
+  });
+
+  it('lets other work of the process go on while thousands of jobs are stored, redriven and flushed', {
+    timeout: 60_000,
+  }, async () => {
+    await using queue = open(newFile());
+    await queue.ping();
+    const countTurns = async (work: () => Promise<unknown>) => {
+      let turns = 0;
+      const timer = setInterval(() => (turns += 1), 1);
+      await work();
+      clearInterval(timer);
+      return turns;
+    };
+    const jobs = Array.from({ length: 2_000 }, (_, i) => newJob(`p${i}`));
+    expect(await countTurns(() => queue.enqueue(jobs))).toBeGreaterThan(10);
+    const { jobs: claimed } = await claim(queue, { max: 2_000 });
+    await queue.settle(claimed.map((job) => fail(job)));
+    expect(await countTurns(() => queue.redrive('all'))).toBeGreaterThan(10);
+    expect(await countTurns(() => queue.flush())).toBeGreaterThan(10);
+    expect(await queue.stats()).toMatchObject({ waiting: { normal: 0 }, failed: 0 });
+  });
+
+  it('has a position for jobs far from both ends of a line only when few are asked for', async () => {
+    await using queue = open(newFile());
+    await queue.enqueue(Array.from({ length: 600 }, (_, i) => newJob(`p${i}`)));
+    const again = Array.from({ length: 30 }, (_, i) => newJob(`p${i * 17}`));
+    const positions = (await queue.enqueue(again)).map(({ position }) => position);
+    expect(positions.slice(0, 19)).toEqual(again.slice(0, 19).map((_, i) => i * 17 + 1));
+    expect(positions.at(-1)).toBeNull();
+    expect(await queue.enqueue([newJob('p493')])).toMatchObject([{ position: 494 }]);
+    // Near the end.
+    expect(await queue.enqueue([newJob('p550'), newJob('p0'), newJob('p1')])).toMatchObject([
+      { position: 551 },
+      { position: 1 },
+      { position: 2 },
+    ]);
   });
 
   it('has what a clean-up finds wrong repaired, and counted', async () => {

@@ -61,7 +61,10 @@ async function startServer(answer: (response: ServerResponse, count: number) => 
   let count = 0;
   const server = createServer((_, response) => answer(response, ++count));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  stack.defer(() => void server.close());
+  stack.defer(() => {
+    server.closeAllConnections();
+    server.close();
+  });
   const { port } = server.address() as AddressInfo;
   return { url: `http://127.0.0.1:${port}/a.jpg`, requests: () => count };
 }
@@ -112,7 +115,7 @@ describe('a worker', () => {
 
   test('tries a failing server again, and gives up after the last attempt', async () => {
     const { url, requests } = await startServer((response) => response.writeHead(500).end());
-    const context = await openContext({ IMAGE_ALLOW_HOSTS: '127.0.0.1' });
+    const context = await openContext({ IMAGE_ALLOWED_HOSTS: '127.0.0.1' });
     const job = await enqueueUrl(context, url);
     start(context);
 
@@ -127,7 +130,7 @@ describe('a worker', () => {
       if (count < 3) response.writeHead(429).end();
       else response.end(png);
     });
-    const context = await openContext({ IMAGE_ALLOW_HOSTS: '127.0.0.1' });
+    const context = await openContext({ IMAGE_ALLOWED_HOSTS: '127.0.0.1' });
     const job = await enqueueUrl(context, url);
     start(context);
 
@@ -135,6 +138,32 @@ describe('a worker', () => {
     expect(view).toMatchObject({ status: 'completed', attempts: 1, result: { outcome: 'indexed' } });
     expect(view.history.map(({ outcome }) => outcome)).toEqual(['deferred', 'deferred', 'completed']);
     expect(requests()).toBe(3);
+  });
+
+  test('indexes a picture of another host while forty of one host come a byte at a time', async () => {
+    const png = await drawImage(1);
+    const slow = await startServer((response) => {
+      const timer = setInterval(() => response.write('x'), 50);
+      response.on('close', () => clearInterval(timer));
+    });
+    const quick = await startServer((response) => response.end(png));
+    const context = await openContext({ IMAGE_ALLOWED_HOSTS: '127.0.0.1', SHUTDOWN_GRACE_MS: '0' });
+    await context.embedder.start();
+    const dripping = Array.from({ length: 40 }, (_, n) => newJob(`slow-${n}`, { url: `${slow.url}?${n}` }));
+    const other = newJob('quick', { url: quick.url });
+    await context.queue.enqueue([...dripping, other]);
+    const startedAt = performance.now();
+    start(context);
+
+    expect(await untilEnded(context, other.id)).toMatchObject({ status: 'completed', attempts: 1 });
+    // Promised within 3 s; a busy machine gets three times that.
+    expect(performance.now() - startedAt).toBeLessThan(9_000);
+    const views = await Promise.all(dripping.map(({ id }) => context.queue.status(id)));
+    for (const view of views) expect(view).toMatchObject({ attempts: expect.any(Number), crashes: 0 });
+    expect(views.filter((view) => view?.status === 'processing').length).toBeGreaterThanOrEqual(8);
+    const delayed = views.filter((view) => view?.status === 'delayed');
+    expect(delayed.length).toBeGreaterThan(0);
+    expect(delayed.every((view) => view?.attempts === 0)).toBe(true);
   });
 
   test('says which of its jobs the store did not take, since a newer one was there', async () => {

@@ -1,5 +1,7 @@
+import { hash } from 'node:crypto';
 import { pino } from 'pino';
-import type { Embedder, EmbedderModel, PreparedImage } from '../../models/embedder.ts';
+import type { Decoder } from '../../models/decoding/decoder.ts';
+import type { Embedder, EmbedderModel } from '../../models/embedder.ts';
 import { parseConfig } from '../../src/config/config.ts';
 import type { ImageSource } from '../../src/images/port.ts';
 import type { PointPayload, UpsertOutcome, VectorStore } from '../../src/vectors/port.ts';
@@ -21,6 +23,18 @@ const model: EmbedderModel = {
     std: [1, 1, 1],
   },
 };
+
+/** Decodes by a function, and limits nothing. */
+export function createFakeDecoder(decode: (bytes: Uint8Array) => Promise<Uint8Array>): Decoder {
+  return {
+    async prepare(bytes, _, options) {
+      const pixels = await (options?.timed?.(() => decode(bytes)) ?? decode(bytes));
+      return { pixels, size: 1, contentHash: hash('sha256', bytes, 'hex') };
+    },
+    memoryBytes: () => 0,
+    async [Symbol.asyncDispose]() {},
+  };
+}
 
 /** Points by id, and what the worker did with them. */
 export interface FakeStore extends VectorStore {
@@ -87,8 +101,10 @@ export interface FakeWorld {
     readonly worker: Worker;
     readonly ended: () => WorkerCounts | Error | undefined;
   }>;
-  /** Jobs by these ids, in the queue. */
+  /** Jobs by these ids, in the queue; their images are at URLs of one host. */
   enqueue(count: number, name?: string): void;
+  /** The same with images on the disk. */
+  enqueueFiles(count: number, name?: string): void;
 }
 
 export function createFakeWorld(
@@ -108,14 +124,14 @@ export function createFakeWorld(
     fetch: async () => new Uint8Array([1]),
     async [Symbol.asyncDispose]() {},
   };
-  const prepare = async (): Promise<PreparedImage> => ({ pixels: new Uint8Array(3), size: 1 });
+  const decoder = createFakeDecoder(async () => new Uint8Array(3));
   const config = parseConfig({
     DATA_DIR: '/nowhere',
     MODEL: 'builtin',
     EMBEDDING_THREADS: '1',
     ...environment,
   });
-  const parts = { config, logger, clock, queue, store, embedder, images, prepare, ...over };
+  const parts = { config, logger, clock, queue, store, embedder, images, decoder, ...over };
 
   return {
     clock,
@@ -140,6 +156,15 @@ export function createFakeWorld(
     },
     enqueue(count, name = 'job') {
       queue.waiting.push(...Array.from({ length: count }, (_, index) => newClaimedJob(`${name}-${index}`)));
+    },
+    enqueueFiles(count, name = 'job') {
+      const jobs = Array.from({ length: count }, (_, index) => newClaimedJob(`${name}-${index}`));
+      queue.waiting.push(
+        ...jobs.map((job) => ({
+          ...job,
+          data: { ...job.data, image: { kind: 'path' as const, path: `/photos/${job.id}` } },
+        })),
+      );
     },
   };
 }

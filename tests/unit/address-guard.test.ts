@@ -54,18 +54,23 @@ describe('isPublicAddress', () => {
 
 describe('createAddressGuard', () => {
   it('names hosts with and without a port, whatever their case and final dot', () => {
-    const guard = createAddressGuard(['Images.internal', 'cdn.local:8443', '[::1]:9000', '10.0.0.7']);
+    const guard = createAddressGuard({
+      hosts: ['Images.internal', 'cdn.local:8443', '[::1]:9000', '10.0.0.7', 'bücher.example', '::2'],
+      networks: [],
+    });
     expect(guard.isNamed('images.INTERNAL.', 1)).toBe(true);
     expect(guard.isNamed('cdn.local', 8443)).toBe(true);
     expect(guard.isNamed('cdn.local', 443)).toBe(false);
     expect(guard.isNamed('[::1]', 9000)).toBe(true);
     expect(guard.isNamed('[::1]', 80)).toBe(false);
     expect(guard.isNamed('10.0.0.7', 80)).toBe(true);
+    expect(guard.isNamed('xn--bcher-kva.example', 443)).toBe(true);
+    expect(guard.isNamed('[::2]', 80)).toBe(true);
     expect(guard.isNamed('evil-images.internal', 80)).toBe(false);
   });
 
   it('lets networks through, mapped addresses of them too, and nothing beside them', () => {
-    const guard = createAddressGuard(['10.20.0.0/16', 'fd00:1::/32']);
+    const guard = createAddressGuard({ hosts: [], networks: ['10.20.0.0/16', 'fd00:1::/32'] });
     expect(() => guard.check('10.20.255.1')).not.toThrow();
     expect(() => guard.check('::ffff:10.20.255.1')).not.toThrow();
     expect(() => guard.check('fd00:1::5')).not.toThrow();

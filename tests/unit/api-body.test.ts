@@ -2,9 +2,16 @@ import { gzipSync } from 'node:zlib';
 import { Hono } from 'hono';
 import { describe, expect, test } from 'vitest';
 import type { VitrineError } from '../../src/errors/vitrine-error.ts';
-import { limitBody, parseBodyKind, readForm, readJson, readLines } from '../../src/routing/body.ts';
+import {
+  limitBody,
+  parseBodyKind,
+  readBytes,
+  readForm,
+  readJson,
+  readLines,
+} from '../../src/routing/body.ts';
 import { parseForm } from '../../src/routing/forms.ts';
-import { parseImageRef, readFile } from '../../src/routing/image-fields.ts';
+import { parseFile, parseImageRef } from '../../src/routing/image-fields.ts';
 import { parseJson } from '../../src/routing/json.ts';
 
 /** What the handler returns for the request, or the code that it throws. */
@@ -36,7 +43,9 @@ const inPieces = (pieces: readonly (string | Uint8Array)[]): RequestInit => ({
 
 describe('lines', () => {
   const lines = (init: RequestInit) =>
-    handle(init, async (c) => (await readLines(c)).map((line) => Buffer.from(line).toString()));
+    handle(init, async (c) =>
+      (await readLines(await readBytes(c), 5)).map((line) => Buffer.from(line).toString()),
+    );
 
   test('are the same however the body is cut', async () => {
     const text = Buffer.from('{"a":"é"}\r\n\n  \n{"b":2}\nlast');
@@ -51,6 +60,13 @@ describe('lines', () => {
   test('may be missing', async () => {
     expect(await lines({})).toEqual([]);
     expect(await lines(inPieces(['\n', '\n']))).toEqual([]);
+  });
+
+  test('are limited in number, blank ones too', async () => {
+    expect(await lines(inPieces(['1\n'.repeat(5)]))).toHaveLength(5);
+    expect(await lines(inPieces(['1\n'.repeat(6)]))).toBe('body_too_large');
+    expect(await lines(inPieces(['1\n\n'.repeat(5)]))).toHaveLength(5);
+    expect(await lines(inPieces(['\n'.repeat(16)]))).toBe('body_too_large');
   });
 });
 
@@ -68,6 +84,9 @@ describe('JSON', () => {
     expect(() => parseJson(`${'['.repeat(33)}${']'.repeat(33)}`)).toThrow('nested deeper');
     expect(parseJson(`${'['.repeat(32)}${']'.repeat(32)}`)).toBeDefined();
     expect(() => parseJson('{"a":[{"__proto__":{"admin":true}}]}')).toThrow('__proto__');
+    expect(parseJson(`[${'1,'.repeat(19_998)}1]`)).toHaveLength(19_999);
+    expect(() => parseJson(`[${'1,'.repeat(20_000)}1]`)).toThrow('more than 20000 values');
+    expect(parseJson(JSON.stringify('[{,"\\'.repeat(20_000)))).toHaveLength(100_000);
   });
 
   test('never has its text in the error', () => {
@@ -132,6 +151,7 @@ describe('a form', () => {
     return data;
   };
   const image = ['image', new Blob(['bytes'])] as const;
+  const imagePart = ['image', new Uint8Array(5)] as const;
 
   test('is read as JSON would be', async () => {
     const body = form([
@@ -150,19 +170,61 @@ describe('a form', () => {
   });
 
   test('leaves what it cannot read for the schema to name', () => {
-    const { fields } = parseForm(
-      form([image, ['price', 'cheap'], ['limit', ''], ['group_by_product', 'maybe']]),
-    );
-    expect(fields).toEqual({ price: 'cheap', limit: '', group_by_product: 'maybe' });
+    const { fields } = parseForm([
+      imagePart,
+      ['price', 'cheap'],
+      ['limit', ''],
+      ['group_by_product', 'maybe'],
+      ['__proto__', 'x'],
+    ]);
+    expect(Object.entries(fields)).toEqual([
+      ['price', 'cheap'],
+      ['limit', ''],
+      ['group_by_product', 'maybe'],
+      ['__proto__', 'x'],
+    ]);
   });
 
   test('is refused without exactly one file, with a field twice, with a file as a field', () => {
-    expect(() => parseForm(form([['product_id', 'p']]))).toThrow('image must be exactly one file');
-    expect(() => parseForm(form([['image', 'text']]))).toThrow('image must be exactly one file');
-    expect(() => parseForm(form([image, image]))).toThrow('image must be exactly one file');
-    expect(() => parseForm(form([image, ['name', 'a'], ['name', 'b']]))).toThrow('name must be given once');
-    expect(() => parseForm(form([image, ['name', new Blob(['a'])]]))).toThrow('name must not be a file');
-    expect(() => parseForm(form([image, ['metadata', '{']]))).toThrow('not valid JSON');
+    expect(() => parseForm([['product_id', 'p']])).toThrow('image must be exactly one file');
+    expect(() => parseForm([['image', 'text']])).toThrow('image must be exactly one file');
+    expect(() => parseForm([imagePart, imagePart])).toThrow('image must be exactly one file');
+    const twice = [imagePart, ['name', 'a'], ['name', 'b']] as const;
+    expect(() => parseForm(twice)).toThrow('name must be given once');
+    expect(() => parseForm([imagePart, ['name', new Uint8Array(1)]])).toThrow('name must not be a file');
+    expect(() => parseForm([imagePart, ['metadata', '{']])).toThrow('not valid JSON');
+  });
+
+  test('holds any bytes and any text', async () => {
+    const bytes = Buffer.from(Array.from({ length: 3_000 }, (_, at) => at % 256));
+    const body = form([
+      ['image', new Blob([bytes], { type: 'text/plain' })],
+      ['name', 'é\r\n--x 漢'],
+    ]);
+    expect(await handle({ body }, readForm)).toEqual({ file: bytes, fields: { name: 'é\r\n--x 漢' } });
+  });
+
+  test('is limited in the number and the size of its parts, and of their names', async () => {
+    const many = (count: number) => form([image, ...Array(count).fill(['tags', 'a'])]);
+    expect(await handle({ body: many(100) }, readForm, 1e6)).toMatchObject({
+      fields: { tags: Array(100).fill('a') },
+    });
+    expect(await handle({ body: many(150) }, readForm, 1e6)).toBe('invalid_request');
+    expect(await handle({ body: form([image, ['x'.repeat(101), '']]) }, readForm, 1e6)).toBe(
+      'invalid_request',
+    );
+    const long = form([image, ['name', 'x'.repeat(200_000)]]);
+    expect(await handle({ body: long }, readForm, 1e6)).toBe('invalid_request');
+  });
+
+  test('is refused when it is cut off, or has no boundary', async () => {
+    const head = '--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nbytes';
+    const send = (body: string, type = 'multipart/form-data; boundary=x') =>
+      handle({ body, headers: { 'Content-Type': type } }, readForm);
+    expect(await send(`${head}\r\n--x--\r\n`)).toMatchObject({ fields: {} });
+    expect(await send(head)).toBe('invalid_request');
+    expect(await send('')).toBe('invalid_request');
+    expect(await send(`${head}\r\n--x--\r\n`, 'multipart/form-data')).toBe('invalid_request');
   });
 
   test('is refused when it is none', async () => {
@@ -181,6 +243,17 @@ describe('the image of a request', () => {
   test('is base64, plain or as a data: URL', () => {
     expect(base64Of('YWJj')).toBe('YWJj');
     expect(base64Of('data:image/png;base64,YWI=')).toBe('YWI=');
+  });
+
+  test('is inline when its URL is a data: URL', () => {
+    const ofUrl = (image_url: string) => parseImageRef({ image_url }, limits);
+    const inline = { kind: 'inline', base64: 'YWI=' };
+    expect(ofUrl('data:image/png;base64,YWI=')).toEqual(inline);
+    expect(ofUrl('DATA:;charset=x;BASE64,YWI')).toEqual(inline);
+    expect(ofUrl('https://shop.example/a.png')).toEqual({ kind: 'url', url: 'https://shop.example/a.png' });
+    for (const bad of ['data:', 'data:image/png,abc', 'data:image/svg+xml;utf8,<svg/>', 'data:;base64,?'])
+      expect(() => ofUrl(bad)).toThrow('image_url must be an http or https URL or a base64 data: URL');
+    expect(() => ofUrl(`data:;base64,${Buffer.alloc(1001).toString('base64')}`)).toThrow('more than');
   });
 
   test('may be base64 without padding, and is stored as every decoder takes it', () => {
@@ -213,11 +286,9 @@ describe('the image of a request', () => {
   test('is limited', async () => {
     expect(base64Of(Buffer.alloc(1000).toString('base64'))).toBeDefined();
     expect(() => base64Of(Buffer.alloc(1001).toString('base64'))).toThrow('more than the allowed 1000 bytes');
-    expect(await readFile(new File([new Uint8Array(1000)], 'a'), limits)).toHaveLength(1000);
-    await expect(readFile(new File([new Uint8Array(1001)], 'a'), limits)).rejects.toThrow(
-      'more than the allowed',
-    );
-    await expect(readFile(new File([], 'a'), limits)).rejects.toThrow('must not be empty');
+    expect(parseFile(new Uint8Array(1000), limits)).toHaveLength(1000);
+    expect(() => parseFile(new Uint8Array(1001), limits)).toThrow('more than the allowed');
+    expect(() => parseFile(new Uint8Array(0), limits)).toThrow('must not be empty');
   });
 
   test('needs a root for paths', () => {

@@ -45,6 +45,10 @@ describe('a job request', () => {
     [{ ...good, priority: 'urgent' }, { priority: 'must be one of high, normal, low' }],
     [{ ...good, image_url: 'ftp://example.com/a' }, { image_url: expect.stringContaining('http or https') }],
     [
+      { ...good, image_url: `https://example.com/${'a'.repeat(8192)}` },
+      { image_url: expect.stringContaining('8192 characters') },
+    ],
+    [
       { ...good, image_url: 'https://u:p@example.com/' },
       { image_url: expect.stringContaining('credentials') },
     ],

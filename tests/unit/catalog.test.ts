@@ -76,6 +76,15 @@ describe('a CSV catalog', () => {
     ]);
   });
 
+  test('takes the bytes of data: URLs', async () => {
+    const url = 'data:image/png;base64,YWI=';
+    const entries = await read('c.csv', `id,image_url\n1,"${url}"\n2,"data:image/svg+xml,<svg/>"\n`);
+    expect(images(entries)[0]?.image).toEqual({ kind: 'inline', base64: 'YWI=' });
+    expect(faults(entries)).toEqual(['line 3: a data: URL must be in base64.']);
+    const either = await read('d.csv', `id,image\n1,"${url}"\n`);
+    expect(images(either)[0]?.image).toEqual({ kind: 'inline', base64: 'YWI=' });
+  });
+
   test('prefers a column of the very name to an alias', async () => {
     const entries = await read('c.csv', 'id,product_id,image_path\n1,P-1,a.jpg\n');
     expect(images(entries)[0]?.productId).toBe('P-1');
@@ -200,7 +209,7 @@ describe('a JSON lines catalog', () => {
       'line 3: it is not JSON.',
       'line 4: it is not a JSON object.',
       'line 5: product_id must be text.',
-      'line 6: image_url must begin with http:// or https://.',
+      'line 6: image_url must begin with http://, https:// or data:.',
     ]);
   });
 });

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { toDocument, toEnvExample } from '../../scripts/settings-docs.ts';
+import { createChecks } from '../../src/cli/doctor/checks.ts';
 import { parseConfig } from '../../src/config/config.ts';
 import { readEnvironment } from '../../src/config/env.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
@@ -84,6 +85,77 @@ describe('Redis', () => {
   });
 });
 
+describe('image hosts', () => {
+  const faultOf = (environment: Readonly<Record<string, string>>): VitrineError => {
+    try {
+      parseConfig(environment);
+    } catch (error) {
+      return error as VitrineError;
+    }
+    throw new Error('It was accepted.');
+  };
+
+  test('are allowed by name and by network', () => {
+    const { images } = parseConfig({
+      IMAGE_ALLOWED_HOSTS: 'images.internal, cdn.internal:8443, [::1]:9000, ::1, 10.0.0.7',
+      IMAGE_ALLOWED_NETWORKS: '10.20.0.0/16, fd00::/8',
+      IMAGE_CONTACT: 'catalog@shop.example',
+    });
+    expect(images).toMatchObject({
+      allowedHosts: ['images.internal', 'cdn.internal:8443', '[::1]:9000', '::1', '10.0.0.7'],
+      allowedNetworks: ['10.20.0.0/16', 'fd00::/8'],
+      contact: 'catalog@shop.example',
+    });
+  });
+
+  test.each([
+    [{ IMAGE_ALLOWED_HOSTS: '10.0.0.0/8' }, 'networks belong in IMAGE_ALLOWED_NETWORKS'],
+    [{ IMAGE_ALLOWED_HOSTS: 'http://images.internal' }, 'must be host names'],
+    [{ IMAGE_ALLOWED_HOSTS: 'user@images.internal' }, 'must be host names'],
+    [{ IMAGE_ALLOWED_NETWORKS: 'images.internal' }, 'host names belong in IMAGE_ALLOWED_HOSTS'],
+    [{ IMAGE_ALLOWED_NETWORKS: '10.0.0.7' }, 'must be networks'],
+    [{ IMAGE_CONTACT: 'me) evil' }, 'must be a URL or an email address'],
+    [
+      { IMAGE_ALLOW_HOSTS: 'images.internal' },
+      'is now IMAGE_ALLOWED_HOSTS for names and IMAGE_ALLOWED_NETWORKS for networks',
+    ],
+  ])('%j is a mistake', (environment, words) => {
+    expect(faultOf(environment)).toMatchObject({
+      code: 'invalid_configuration',
+      message: expect.stringContaining(words),
+    });
+  });
+
+  test('may have header fields of their own', () => {
+    const headers = { 'img.example.com': { Authorization: 'Bearer s', 'X-Key': 'é' }, 'a:8080': {} };
+    expect(parseConfig({ IMAGE_SOURCE_HEADERS: JSON.stringify(headers) }).images.sourceHeaders).toEqual({
+      'img.example.com': { authorization: 'Bearer s', 'x-key': 'é' },
+      'a:8080': {},
+    });
+    expect(parseConfig({}).images.sourceHeaders).toEqual({});
+  });
+
+  test.each([
+    '{"img.example.com": {"Authorization": "secret"}',
+    '["secret"]',
+    '{"img.example.com": "secret"}',
+    '{"https://img.example.com/": {"Authorization": "secret"}}',
+    '{"img.example.com": {"Authorization": 5}}',
+    '{"img.example.com": {"Authorization": "secret\\r\\nHost: other"}}',
+    '{"img.example.com": {"Auth orization": "secret"}}',
+    '{"img.example.com": {"Host": "secret"}}',
+    '{"img.example.com": {"Content-Length": "5"}}',
+    '{"img.example.com": {"Accept-Encoding": "gzip"}}',
+  ])('have no header fields like %s, and their values are never shown', async (value) => {
+    const environment = { IMAGE_SOURCE_HEADERS: value };
+    const { message, faults } = faultOf(environment);
+    expect(message).toContain('IMAGE_SOURCE_HEADERS must be a JSON object');
+    expect(`${message} ${JSON.stringify(faults)}`).not.toContain('secret');
+    const found = await Promise.all(createChecks(environment).map((check) => check.run()));
+    expect(JSON.stringify(found)).not.toContain('secret');
+  });
+});
+
 test('the retry settings are explicit when one of them is set', () => {
   const { retry, retryIsExplicit } = parseConfig({}).queue;
   expect(retry).toEqual({ attempts: 8, baseMs: 30_000, factor: 3, capMs: 7_200_000, jitter: 0.2 });
@@ -116,9 +188,12 @@ describe('a secret in a file', () => {
     return readEnvironment(folder);
   }
 
-  test.each(['REDIS_PASSWORD', 'QDRANT_API_KEY'])('%s is read, without the line break at its end', (name) => {
-    expect(readWith({ [`${name}_FILE`]: '$FOLDER/secret' })[name]).toBe(' p@ss\n');
-  });
+  test.each(['REDIS_PASSWORD', 'QDRANT_API_KEY', 'IMAGE_SOURCE_HEADERS'])(
+    '%s is read, without the line break at its end',
+    (name) => {
+      expect(readWith({ [`${name}_FILE`]: '$FOLDER/secret' })[name]).toBe(' p@ss\n');
+    },
+  );
 
   test('that can not be read is reported by the name of its setting', () => {
     expect(() => readWith({ REDIS_PASSWORD_FILE: '$FOLDER/missing' })).toThrow(

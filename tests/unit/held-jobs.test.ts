@@ -92,7 +92,7 @@ describe('held jobs', () => {
     const never = new AbortController().signal;
     const [a, b] = [held.hold(newClaimedJob('a')), held.hold(newClaimedJob('b'))];
     const seen: string[] = [];
-    const dropped = held.whenDropped(never).then(() => seen.push('dropped'));
+    const dropped = held.whenFewer(never).then(() => seen.push('dropped'));
     const idle = held.whenIdle(never).then(() => seen.push('idle'));
     held.drop(a);
     await dropped;
@@ -107,7 +107,7 @@ describe('held jobs', () => {
     const { held } = open();
     held.hold(newClaimedJob('a'));
     const stop = new AbortController();
-    const waits = Promise.all([held.whenIdle(stop.signal), held.whenDropped(stop.signal)]);
+    const waits = Promise.all([held.whenIdle(stop.signal), held.whenFewer(stop.signal)]);
     stop.abort();
     await waits;
     expect(held.size).toBe(1);

@@ -32,6 +32,11 @@ describe('toImageFormat', () => {
     ['SVG', bytes('<svg xmlns="http://www.w3.org/2000/svg"/>')],
     ['nothing', bytes()],
     ['a stump', bytes([0, 0, 0, 0], 'ftyp')],
+    ['SVG that says it is AVIF', bytes('<!--ftypavif--><svg xmlns="http://www.w3.org/2000/svg"/>')],
+    ['a box longer than the file', bytes([0, 0, 0, 64], 'ftypavif', [0, 0, 0, 0], 'mif1')],
+    ['a box to the end of the file', bytes([0, 0, 0, 0], 'ftypavif', [0, 0, 0, 0], 'mif1')],
+    ['a box with half a brand', bytes([0, 0, 0, 18], 'ftypavif', [0, 0, 0, 0], 'mi')],
+    ['a box with a brand that is none', ftyp('avif', '\u0001\u0002\u0003\u0004')],
   ])('refuses %s', (_, file) => {
     expect(toImageFormat(file)).toBeNull();
   });

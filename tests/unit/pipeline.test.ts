@@ -4,7 +4,7 @@ import type { ImageRef } from '../../src/catalog/product-image.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { ClaimedJob } from '../../src/queue/port.ts';
 import { newClaimedJob } from '../support/fake-queue.ts';
-import { createFakeWorld, type FakeWorld } from '../support/fake-worker.ts';
+import { createFakeDecoder, createFakeWorld, type FakeWorld } from '../support/fake-worker.ts';
 
 async function run(world: FakeWorld, ...jobs: readonly ClaimedJob[]): Promise<void> {
   world.queue.waiting.push(...jobs);
@@ -143,12 +143,7 @@ describe('a job that is delivered again', () => {
 
 describe('one bad item of a batch', () => {
   test('fails alone in the embedder', async () => {
-    const world = createFakeWorld(
-      {},
-      {
-        prepare: async (bytes) => ({ pixels: bytes, size: 1 }),
-      },
-    );
+    const world = createFakeWorld({}, { decoder: createFakeDecoder(async (bytes) => bytes) });
     world.images.fetch = async (image) =>
       new Uint8Array([image.kind === 'url' && image.url.endsWith('job-3') ? 13 : 1]);
     world.embedder.embedImages = async (batch) => {

@@ -38,7 +38,7 @@ describe('claims', () => {
     expect(world.queue.settlements.length).toBeGreaterThan(580);
   });
 
-  test('grow with the rate until the slots of a slow fetch are full', async () => {
+  test('grow with the rate until the slots of slow reads are full', async () => {
     const world = createFakeWorld({ WORKER_CONCURRENCY: '64' });
     let fetching = 0;
     let most = 0;
@@ -48,7 +48,7 @@ describe('claims', () => {
       fetching--;
       return new Uint8Array([1]);
     };
-    world.enqueue(3_000);
+    world.enqueueFiles(3_000);
     await world.start();
     await advance(world, 30_000, 1_000);
     expect(most).toBe(64);

@@ -3,7 +3,7 @@ import { ERRORS } from '../../src/errors/error-table.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { Settlement } from '../../src/queue/port.ts';
 import { newClaimedJob } from '../support/fake-queue.ts';
-import { createFakeWorld, type FakeWorld } from '../support/fake-worker.ts';
+import { createFakeDecoder, createFakeWorld, type FakeWorld } from '../support/fake-worker.ts';
 
 const hang = () => new Promise<never>(() => undefined);
 const away = new VitrineError('queue_unavailable', 'Away.');
@@ -15,7 +15,7 @@ describe('a hung stage', () => {
   test('costs only the jobs in its slots an attempt; the others go back, and the worker ends', async () => {
     const world = createFakeWorld();
     world.images.fetch = hang;
-    world.enqueue(100);
+    world.enqueueFiles(100);
     const { ended } = await world.start();
     await world.clock.advance(34_999);
     expect(ended()).toBeUndefined();
@@ -36,10 +36,10 @@ describe('a hung stage', () => {
   test('ends the worker only when no slot is left', async () => {
     const world = createFakeWorld({ WORKER_CONCURRENCY: '3' });
     world.images.fetch = async (image) => {
-      if (image.kind === 'url' && image.url.includes('hang')) await hang();
+      if (image.kind === 'path') await hang();
       return new Uint8Array([1]);
     };
-    world.enqueue(2, 'hang');
+    world.enqueueFiles(2, 'hang');
     world.enqueue(50);
     const { ended } = await world.start();
     await world.clock.advance(300_000);
@@ -52,15 +52,14 @@ describe('a hung stage', () => {
     const world = createFakeWorld({ WORKER_CONCURRENCY: '2' });
     const late = Promise.withResolvers<Uint8Array>();
     world.images.fetch = (image) => {
-      if (image.kind !== 'url') return hang();
-      if (image.url.includes('late')) return late.promise;
-      return image.url.includes('hang') ? hang() : Promise.resolve(new Uint8Array([1]));
+      if (image.kind !== 'path') return Promise.resolve(new Uint8Array([1]));
+      return image.path.includes('late') ? late.promise : hang();
     };
-    world.enqueue(1, 'late');
+    world.enqueueFiles(1, 'late');
     const { ended } = await world.start();
     await world.clock.advance(40_000);
     late.resolve(new Uint8Array([1]));
-    world.enqueue(1, 'hang');
+    world.enqueueFiles(1, 'hang');
     await world.clock.advance(60_000);
     expect(ended()).toBeUndefined();
     world.enqueue(5);
@@ -79,6 +78,66 @@ describe('a hung stage', () => {
     await world.clock.advance(200_000);
     expect(byKind(world, 'release')).toHaveLength(3);
     expect(ended()).toBeUndefined();
+  });
+});
+
+describe('a host whose images come slowly', () => {
+  /** Images of `slow.example` never come; those of other hosts at once. */
+  function openWorld(): FakeWorld {
+    const world = createFakeWorld();
+    world.images.fetch = async (image) => {
+      if (image.kind === 'url' && image.url.includes('slow')) await hang();
+      return new Uint8Array([1]);
+    };
+    return world;
+  }
+
+  function enqueueSlow({ queue }: FakeWorld, count: number): void {
+    for (let n = 0; n < count; n++) {
+      const job = newClaimedJob(`slow-${n}`);
+      const image = { kind: 'url' as const, url: `http://slow.example/${n}` };
+      queue.waiting.push({ ...job, data: { ...job.data, image } });
+    }
+  }
+
+  test.each([40, 400])('does not hold up another one behind %i of its images', async (count) => {
+    const world = openWorld();
+    enqueueSlow(world, count);
+    world.enqueue(1, 'other');
+    await world.start();
+    for (let second = 0; second < 3; second++) await world.clock.advance(1_000);
+    expect(byKind(world, 'complete')).toMatchObject([{ id: 'other-0' }]);
+    // Those beyond its share (three per slot) wait in the queue, which keeps them from the workers for a while.
+    expect(byKind(world, 'defer').length).toBeGreaterThanOrEqual(count - 24);
+    expect(byKind(world, 'defer')[0]).toMatchObject({ error: { code: 'image_host_slow' }, delayMs: 1_000 });
+  });
+
+  test('does not hold up jobs that have to run alone', async () => {
+    const world = openWorld();
+    enqueueSlow(world, 8);
+    world.queue.suspects.push(newClaimedJob('suspect', { crashes: 1 }));
+    await world.start();
+    for (let second = 0; second < 3; second++) await world.clock.advance(1_000);
+    expect(byKind(world, 'complete')).toMatchObject([{ id: 'suspect' }]);
+    expect(byKind(world, 'release')).toHaveLength(8);
+    expect([...world.queue.leased.keys()].toSorted()).toEqual(
+      Array.from({ length: 8 }, (_, n) => `slow-${n}`),
+    );
+  });
+
+  test('never makes the worker stuck: its images end at their deadline', async () => {
+    const world = openWorld();
+    enqueueSlow(world, 100);
+    const { ended } = await world.start();
+    await world.clock.advance(120_000);
+    world.enqueue(20, 'other');
+    await world.queue.enqueue([]);
+    await world.clock.advance(1_000);
+    expect(ended()).toBeUndefined();
+    expect(byKind(world, 'complete')).toHaveLength(20);
+    const retried = byKind(world, 'retry');
+    expect(retried.length).toBeGreaterThanOrEqual(16);
+    expect(retried.length).toBeLessThan(24);
   });
 });
 
@@ -116,7 +175,7 @@ describe('the soft limit', () => {
       return batch.map(() => Float32Array.of(1, 0));
     };
     // The last of them waits 24 s for the only slot.
-    world.enqueue(9);
+    world.enqueueFiles(9);
     await world.start();
     await clock.advance(120_000);
     expect(byKind(world, 'complete')).toHaveLength(9);
@@ -127,10 +186,10 @@ describe('the soft limit', () => {
     const world: FakeWorld = createFakeWorld(
       { JOB_SOFT_TIMEOUT_MS: '5000' },
       {
-        prepare: async () => {
+        decoder: createFakeDecoder(async () => {
           await world.clock.sleep(3_000);
-          return { pixels: new Uint8Array(3), size: 1 };
-        },
+          return new Uint8Array(3);
+        }),
       },
     );
     world.images.fetch = async () => {
@@ -366,10 +425,9 @@ describe('in the background a worker', () => {
   test('shows the stage of each job with its renewals', async () => {
     const world = createFakeWorld({ WORKER_CONCURRENCY: '2', BATCH_SIZE: '2' });
     world.embedder.embedImages = hang;
-    world.images.fetch = (image) =>
-      image.kind === 'url' && image.url.includes('hang') ? hang() : Promise.resolve(new Uint8Array([1]));
+    world.images.fetch = (image) => (image.kind === 'path' ? hang() : Promise.resolve(new Uint8Array([1])));
     world.enqueue(1);
-    world.enqueue(3, 'hang');
+    world.enqueueFiles(3, 'hang');
     await world.start();
     await world.clock.advance(5_000);
     expect([...world.queue.stages].toSorted()).toEqual([

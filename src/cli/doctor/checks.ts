@@ -9,6 +9,7 @@ import { type Config, parseConfig } from '../../config/config.ts';
 import type { Environment } from '../../config/env.ts';
 import { type Context, createContext } from '../../context.ts';
 import { toVitrineError } from '../../errors/vitrine-error.ts';
+import { openKeyring, requireKeys } from '../../http/access/keyring.ts';
 import { isAlive, toAddress } from '../client.ts';
 
 export interface CheckResult {
@@ -51,6 +52,7 @@ export function createChecks(environment: Environment): readonly Check[] {
     { name: 'queue', run: () => checkPart(config, checkQueue) },
     { name: 'store', run: () => checkPart(config, checkStore) },
     { name: 'model', run: () => checkPart(config, checkModel) },
+    { name: 'access', run: async () => checkAccess(config) },
     { name: 'port', run: () => checkPort(config) },
   ];
 }
@@ -99,6 +101,20 @@ async function checkImageRoots(roots: readonly string[]): Promise<CheckResult> {
       };
   }
   return { state: 'ok', text: roots.join(', ') };
+}
+
+/** As the server does when it starts. */
+function checkAccess(config: Config): CheckResult {
+  try {
+    using keyring = openKeyring(config.access, pino({ level: 'silent' }));
+    requireKeys(config, keyring);
+    if (keyring.isRequired) return { state: 'ok', text: 'requests need an API key' };
+    return config.access.allowAnonymous
+      ? { state: 'warn', text: 'everyone who reaches the API may do everything (ALLOW_ANONYMOUS)' }
+      : { state: 'ok', text: 'no API keys: only this machine can use the API' };
+  } catch (error) {
+    return toFailure(error);
+  }
 }
 
 /** Runs the check with a context of its own, and adds what its parts warn about when they are opened. */

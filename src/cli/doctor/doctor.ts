@@ -1,13 +1,13 @@
+import type { ServerOptions } from '../client.ts';
 import { paint, plain, print, type Terminal } from '../terminal.ts';
 import { type CheckResult, createChecks } from './checks.ts';
 import { runSmokeTest } from './smoke.ts';
 
-interface Options {
+interface Options extends ServerOptions {
   readonly smoke?: boolean | undefined;
-  readonly server?: string | undefined;
 }
 
-export async function doctorCommand({ smoke, server }: Options, terminal: Terminal): Promise<number> {
+export async function doctorCommand({ smoke, ...server }: Options, terminal: Terminal): Promise<number> {
   let failures = 0;
   const show = (name: string, result: CheckResult) => {
     if (result.state === 'fail') failures += 1;

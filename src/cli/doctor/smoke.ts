@@ -4,7 +4,7 @@ import sharp from 'sharp';
 import { toVitrineError, VitrineError } from '../../errors/vitrine-error.ts';
 import { enqueuedJob, jobView, workerList } from '../../jobs/schemas.ts';
 import { searchReply } from '../../search/schemas.ts';
-import { type Client, connectServer } from '../client.ts';
+import { type Client, connectServer, type ServerOptions } from '../client.ts';
 import type { Terminal } from '../terminal.ts';
 import type { CheckResult } from './checks.ts';
 
@@ -15,11 +15,7 @@ const SIDE = 64;
 type Show = (name: string, result: CheckResult) => void;
 
 /** Indexes, finds and deletes one picture on a running server, and reports each step. Nothing of it stays there. */
-export async function runSmokeTest(
-  server: string | undefined,
-  terminal: Terminal,
-  show: Show,
-): Promise<void> {
+export async function runSmokeTest(server: ServerOptions, terminal: Terminal, show: Show): Promise<void> {
   const productId = `vitrine-smoke-${randomUUID()}`;
   const step = async (name: string, run: () => Promise<string>): Promise<boolean> => {
     const startedAt = performance.now();

@@ -1,14 +1,21 @@
 import { openCatalog } from '../../catalog/read-catalog.ts';
 import { type Config, parseConfig } from '../../config/config.ts';
 import type { Context } from '../../context.ts';
-import { type Client, connectServer, createClient, isAlive, toAddress, withRetries } from '../client.ts';
+import {
+  type Client,
+  connectServer,
+  createClient,
+  isAlive,
+  type ServerOptions,
+  toAddress,
+  withRetries,
+} from '../client.ts';
 import { print, printJson, type Terminal } from '../terminal.ts';
 import { type IndexOptions, type IndexProgress, indexCatalog } from './index-catalog.ts';
 import { showProgress } from './progress.ts';
 import { printReport } from './report.ts';
 
-interface Options {
-  readonly server?: string | undefined;
+interface Options extends ServerOptions {
   readonly decimal?: 'point' | 'comma' | undefined;
   readonly json?: boolean | undefined;
 }
@@ -26,7 +33,7 @@ export async function indexCommand(path: string, options: Options, terminal: Ter
   const startedAt = performance.now();
   const run = (client: Client) => runIndex({ catalog, client, sharedFolders }, terminal);
   const progress = hasServer
-    ? await run(await connectServer(server, terminal))
+    ? await run(await connectServer(options, terminal))
     : await withoutServer(config, terminal.signal, run);
   const seconds = (performance.now() - startedAt) / 1_000;
 
@@ -76,10 +83,15 @@ export async function withoutServer<T>(
     import('../../../workers/worker.ts'),
   ]);
   // Log lines would stand between what the command prints, and failures reach it as answers.
-  await using context = await createContext({ ...config, log: { level: 'silent', file: config.log.file } });
+  await using context = await createContext({
+    ...config,
+    log: { level: 'silent', file: config.log.file },
+    // Nobody else can ask this one.
+    access: { ...config.access, keys: [], keysFile: undefined },
+  });
   const app = createApp(context);
   const client = createClient(
-    'http://in-process',
+    'http://localhost',
     async (url, init) => app.fetch(new Request(url, init)),
     signal,
   );

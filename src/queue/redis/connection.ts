@@ -178,10 +178,28 @@ async function within<T>(limitMs: number, promise: Promise<T>, message: string):
   }
 }
 
-function createClient(
-  target: RedisTarget,
-  options: { readonly enableOfflineQueue: boolean; readonly maxRetriesPerRequest: number | null },
-): Client {
+/** How long a count may take. */
+const COUNT_MS = 250;
+
+/** A client for counts that nobody waits long for: while Redis is away, each call fails at once. */
+export function createCounterClient(target: RedisTarget): Client {
+  const client = createClient(target, {
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    commandTimeout: COUNT_MS,
+  });
+  // Without a listener, an error of the connection would end the process.
+  client.on('error', () => undefined);
+  return client;
+}
+
+interface ClientOptions {
+  readonly enableOfflineQueue: boolean;
+  readonly maxRetriesPerRequest: number | null;
+  readonly commandTimeout?: number;
+}
+
+function createClient(target: RedisTarget, options: ClientOptions): Client {
   const retryStrategy = (times: number) => Math.min(50 * 2 ** Math.min(times, 6), 1_000);
   const common = {
     ...target.options,
@@ -189,6 +207,7 @@ function createClient(
     // What is under way when the connection breaks fails at once; whether it is sent again is decided here.
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: options.maxRetriesPerRequest,
+    ...(options.commandTimeout !== undefined && { commandTimeout: options.commandTimeout }),
     connectTimeout: 5_000,
     keepAlive: 10_000,
   };

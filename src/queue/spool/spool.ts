@@ -1,8 +1,9 @@
-import { DatabaseSync } from 'node:sqlite';
+import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Clock } from '../../observability/clock.ts';
 import {
   blockWhileBusy,
+  createStatements,
   inTransaction,
   isBusy,
   openDatabase,
@@ -62,9 +63,10 @@ PRAGMA user_version = ${FORMAT}`;
 export function openSpool(file: string, maxBytes: number, clock: Clock) {
   const database = openDatabase(file);
   blockWhileBusy(() => inTransaction(database, () => createTables(database)));
-  const prepare = (sql: string) => database.prepare(sql);
-  const selectTotals = prepare('SELECT open, bytes FROM totals');
-  const readTotals = () => selectTotals.get() as { readonly open: number; readonly bytes: number };
+  const { all, get, run } = createStatements(database);
+  const readTotals = () =>
+    get<{ open: number; bytes: number }>('SELECT * FROM totals') ?? { open: 0, bytes: 0 };
+  const select = (sql: string, ...values: SQLInputValue[]) => all<Row>(sql, ...values).map(toSpooledJob);
 
   let count = readTotals().open;
   const refresh = () => {
@@ -80,25 +82,28 @@ export function openSpool(file: string, maxBytes: number, clock: Clock) {
     /** Jobs that wait for the queue, without I/O: as of this process's last change or `refresh`. */
     count: () => count,
     refresh,
-    find(id: string): SpooledJob | null {
-      const row = prepare('SELECT * FROM spooled WHERE id = ?').get(id);
-      return row === undefined ? null : toSpooledJob(row);
-    },
+    find: (id: string) => select('SELECT * FROM spooled WHERE id = ?', id)[0] ?? null,
     /**
      * Adds all or none; a job that is already there stays as it is.
      * @throws VitrineError `spool_full`
      */
     add: (jobs: readonly NewJob[], state: 'waiting' | 'sent') =>
       change(() => {
-        prepare('DELETE FROM spooled WHERE endedAt < ?').run(clock.now() - REMEMBER_ENDED_MS);
-        const insert = prepare(
-          `INSERT OR IGNORE INTO spooled (acceptedUs, id, productId, state, bytes, job)
-           SELECT max(?, 1 + coalesce(max(acceptedUs), 0)), ?, ?, ?, ?, ? FROM spooled`,
-        );
+        run('DELETE FROM spooled WHERE endedAt < ?', clock.now() - REMEMBER_ENDED_MS);
         for (const job of jobs) {
           const text = JSON.stringify(job);
-          const bytes = Buffer.byteLength(text);
-          insert.run(Math.round(clock.now() * 1_000), job.id, job.data.productId, state, bytes, text);
+          run(
+            `INSERT OR IGNORE INTO spooled (acceptedUs, id, productId, state, bytes, job)
+             SELECT max(?, 1 + coalesce(max(acceptedUs), 0)), ?, ?, ?, ?, ? FROM spooled`,
+            ...[
+              Math.round(clock.now() * 1_000),
+              job.id,
+              job.data.productId,
+              state,
+              Buffer.byteLength(text),
+              text,
+            ],
+          );
         }
         if (readTotals().bytes <= maxBytes) return;
         const detail = `Redis is unreachable, and ${Math.round(maxBytes / 1e6)} MB of jobs already wait for it.`;
@@ -107,47 +112,46 @@ export function openSpool(file: string, maxBytes: number, clock: Clock) {
     /** The first jobs, at least one if there are any; those that were waiting are `sent` from now on. */
     take: (maxJobs: number, maxBatchBytes: number) =>
       change(() => {
-        const jobs: SpooledJob[] = [];
-        let bytes = 0;
-        for (const row of prepare(
-          'SELECT * FROM spooled WHERE endedAt IS NULL ORDER BY acceptedUs',
-        ).iterate()) {
-          bytes += Number(row['bytes']);
-          if (jobs.length > 0 && (jobs.length === maxJobs || bytes > maxBatchBytes)) break;
-          jobs.push(toSpooledJob(row));
-        }
-        const markSent = prepare(
-          `UPDATE spooled SET state = 'sent' WHERE acceptedUs = ? AND state = 'waiting'`,
+        const jobs = select(
+          `SELECT spooled.* FROM spooled JOIN (
+             SELECT acceptedUs, sum(bytes) OVER (ORDER BY acceptedUs) AS total FROM (
+               SELECT acceptedUs, bytes FROM spooled WHERE endedAt IS NULL ORDER BY acceptedUs LIMIT ?)
+           ) USING (acceptedUs) WHERE total <= ? OR total = bytes ORDER BY acceptedUs`,
+          ...[maxJobs, maxBatchBytes],
         );
-        for (const { acceptedUs } of jobs) markSent.run(acceptedUs);
+        const last = jobs.at(-1)?.acceptedUs ?? 0;
+        run(
+          "UPDATE spooled SET state = 'sent' WHERE state = 'waiting' AND endedAt IS NULL AND acceptedUs <= ?",
+          last,
+        );
         return jobs;
       }),
     /** Removes what the queue has taken, except what was cancelled since. */
     remove: (jobs: readonly SpooledJob[], state: 'sent' | 'cancelling') =>
       change(() => {
-        const remove = prepare('DELETE FROM spooled WHERE acceptedUs = ? AND state = ?');
-        for (const { acceptedUs } of jobs) remove.run(acceptedUs, state);
+        for (const { acceptedUs } of jobs)
+          run('DELETE FROM spooled WHERE acceptedUs = ? AND state = ?', acceptedUs, state);
       }),
     end: ({ acceptedUs }: SpooledJob, state: 'cancelled' | 'refused', error: JobError | null) =>
       change(() => {
-        const end = prepare('UPDATE spooled SET state = ?, endedAt = ?, error = ? WHERE acceptedUs = ?');
-        end.run(state, Math.round(clock.now()), JSON.stringify(error), acceptedUs);
+        const values = [state, Math.round(clock.now()), JSON.stringify(error), acceptedUs];
+        run('UPDATE spooled SET state = ?, endedAt = ?, error = ? WHERE acceptedUs = ?', ...values);
       }),
     /** Cancels what has not ended, one job or all of a product; returns it with its new state. */
     cancel: (by: 'id' | 'productId', value: string) =>
-      change(() => {
-        const cancel = prepare(
+      change(() =>
+        select(
           `UPDATE spooled SET endedAt = iif(state = 'waiting', ?, NULL),
              state = iif(state = 'waiting', 'cancelled', 'cancelling')
            WHERE ${by} = ? AND endedAt IS NULL RETURNING *`,
-        );
-        return cancel.all(Math.round(clock.now()), value).map(toSpooledJob);
-      }),
+          ...[Math.round(clock.now()), value],
+        ),
+      ),
     /** Removes everything; returns how many waited for the queue. */
     clear: () =>
       change(() => {
         const { open } = readTotals();
-        database.exec('DELETE FROM spooled');
+        run('DELETE FROM spooled');
         return open;
       }),
     close: () => database.close(),
@@ -165,8 +169,13 @@ function createTables(database: DatabaseSync): void {
   database.exec(`DROP TABLE spool; ${SCHEMA}`);
 }
 
-const toSpooledJob = (row: Readonly<Record<string, unknown>>) =>
-  ({ ...row, error: JSON.parse(String(row['error'])), job: JSON.parse(String(row['job'])) }) as SpooledJob;
+type Row = Omit<SpooledJob, 'error' | 'job'> & { readonly error: string; readonly job: string };
+
+const toSpooledJob = (row: Row): SpooledJob => ({
+  ...row,
+  error: JSON.parse(row.error) as JobError | null,
+  job: JSON.parse(row.job) as NewJob,
+});
 
 /**
  * A lock between processes that ends with the process that holds it: an open transaction of a database of its own.

@@ -198,30 +198,13 @@ const isMaybeSent = ({ state }: SpooledJob) => state === 'sent' || state === 'ca
 const toWaitingStatus = (job: NewJob): JobStatus => (job.notBefore === undefined ? 'queued' : 'delayed');
 
 function toView({ job, acceptedUs, endedAt, state, error }: SpooledJob): JobView {
-  const ends = { cancelled: 'cancelled', refused: 'failed' } as const;
+  const { id, key, priority, version, maxAttempts, data } = job;
+  const ends: Partial<Record<typeof state, JobStatus>> = { cancelled: 'cancelled', refused: 'failed' };
   return {
-    id: job.id,
-    key: job.key,
-    productId: job.data.productId,
-    imageId: job.data.imageId,
-    status: state === 'cancelled' || state === 'refused' ? ends[state] : toWaitingStatus(job),
-    stage: null,
-    priority: job.priority,
-    version: job.version,
-    position: null,
-    etaMs: null,
-    attempts: 0,
-    maxAttempts: job.maxAttempts,
-    crashes: 0,
-    enqueuedAt: Math.floor(acceptedUs / 1_000),
-    availableAt: null,
-    startedAt: null,
-    endedAt,
-    processingMs: null,
-    workerId: null,
-    lastError: error,
-    result: null,
-    cancelRequested: state === 'cancelling' || state === 'cancelled',
-    history: [],
+    ...{ id, key, priority, version, maxAttempts, productId: data.productId, imageId: data.imageId },
+    ...{ status: ends[state] ?? toWaitingStatus(job), enqueuedAt: Math.floor(acceptedUs / 1_000), endedAt },
+    ...{ lastError: error, cancelRequested: state === 'cancelling' || state === 'cancelled' },
+    ...{ stage: null, position: null, etaMs: null, availableAt: null, startedAt: null, processingMs: null },
+    ...{ attempts: 0, crashes: 0, workerId: null, result: null, history: [] },
   };
 }

@@ -1,6 +1,8 @@
-import { type JobError, type JobResult, PRIORITIES, type Priority } from '../job.ts';
-import type { AttemptRecord, JobPage, JobView, ListRequest, QueueStats } from '../port.ts';
+import type { Priority } from '../job.ts';
+import type { JobPage, JobView, ListRequest, QueueStats } from '../port.ts';
 import {
+  DURATIONS_KEPT,
+  higherThan,
   MAX_LISTED_HOSTS,
   parseCursor,
   RATE_WINDOW_S,
@@ -8,135 +10,139 @@ import {
   toEtaMs,
   toPercentiles,
 } from '../shared.ts';
-import { countDelayed, countQueued, type Jobs, parseJson, toStatus } from './jobs.ts';
-import { IN_LINE, type JobRow } from './schema.ts';
-import type { Host } from './transitions.ts';
+import { type Host, IN_LINE, type Job, type Place, type Tables } from './tables.ts';
 
-type PriorityCounts = Record<Priority, number>;
+/** How many jobs behind another one, and before it, are counted for its position. */
+const MAX_BEHIND = 100;
+const MAX_AHEAD = 10_000;
 
-/** What people see of the queue. Only reads; delayed jobs whose time has come are shown as queued. */
-export function createViews(jobs: Jobs) {
-  function countByPriority(condition: string, now: number): PriorityCounts {
-    const rows = jobs.all<{ priority: Priority; n: number }>(
-      `SELECT priority, count(*) AS n FROM jobs WHERE ${condition} GROUP BY priority`,
-      { now },
-    );
-    const counts: PriorityCounts = { high: 0, normal: 0, low: 0 };
-    for (const { priority, n } of rows) counts[priority] = n;
-    return counts;
+type Counts = Readonly<Record<Place, number>>;
+
+const countQueued = ({ high, normal, low, suspects, sibling }: Counts): number =>
+  high + normal + low + suspects + sibling;
+const countDelayed = ({ time, host }: Counts): number => time + host;
+
+/** Jobs that have not ended. */
+export const countPending = (counts: Counts): number =>
+  countQueued(counts) + countDelayed(counts) + counts.processing;
+
+/** What people see of the queue. Only reads. */
+export function createViews(tables: Tables) {
+  const { all, counts, find, get, jobs, meta, now, value } = tables;
+
+  /** Null outside a line, and where it would take too long to count: neither near its end nor near enough to its start. */
+  function position({ place, turn, sequence }: Job, maxAhead = MAX_AHEAD): number | null {
+    if (place !== 'suspects' && place !== 'high' && place !== 'normal' && place !== 'low') return null;
+    const count = (comparison: '<' | '>', limit: number) =>
+      value<number>(
+        `SELECT count(*) FROM (SELECT 1 FROM jobs
+         WHERE ${IN_LINE} AND place = ? AND (turn, sequence) ${comparison} (?, ?) LIMIT ?)`,
+        ...[place, turn, sequence, limit + 1],
+      ) ?? 0;
+    const lengths = counts();
+    const behind = count('>', MAX_BEHIND);
+    const ahead = behind <= MAX_BEHIND ? lengths[place] - behind - 1 : count('<', maxAhead);
+    if (behind > MAX_BEHIND && ahead > maxAhead) return null;
+    const higher = place === 'suspects' ? [] : higherThan(place);
+    return higher.reduce((sum, line) => sum + lengths[line], ahead + 1);
   }
 
-  /** Delayed jobs whose time has come, and that no claim has moved yet. */
-  const countDue = (now: number) => countByPriority("place = 'time' AND availableAt <= :now", now);
-
-  function readRates(now: number): { completed: number; ended: number } {
-    const second = Math.floor(now / 1_000);
-    const sums = jobs.get<{ completed: number; ended: number }>(
-      'SELECT total(completed) AS completed, total(ended) AS ended FROM rates WHERE second > ? AND second <= ?',
-      ...[second - RATE_WINDOW_S, second],
-    );
-    return sums ?? { completed: 0, ended: 0 };
-  }
-
-  function toView(job: JobRow, now: number, position: number | null, etaMs: number | null): JobView {
-    const { id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes } = job;
-    const { enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, stage } = job;
+  function toView(job: Job, at: number | null, etaMs: number | null): JobView {
+    const { id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage } = job;
+    const { enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId } = job;
+    const { lastError, result, cancelRequested, history, status } = job;
     return {
       ...{ id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage },
-      ...{ enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, position, etaMs },
-      status: toStatus(job, now),
-      lastError: parseJson<JobError>(job.error) ?? null,
-      result: parseJson<JobResult>(job.result) ?? null,
-      cancelRequested: job.cancelRequested === 1,
-      history: parseJson<AttemptRecord[]>(job.history) ?? [],
+      ...{ enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, position: at, etaMs },
+      ...{ lastError, result, cancelRequested, history, status },
     };
   }
 
-  function countListed({ status, code }: ListRequest, now: number): number {
-    const byPlace = jobs.counts();
-    if (status === 'queued') return countQueued(byPlace) + sum(countDue(now));
-    if (status === 'delayed') return countDelayed(byPlace) - sum(countDue(now));
-    if (code === undefined) return byPlace[status];
-    const ofCode = 'SELECT count(*) AS n FROM jobs WHERE status = ? AND errorCode = ?';
-    return jobs.get<{ n: number }>(ofCode, status, code)?.n ?? 0;
+  /** Suspects and follow-ups wait with the others of their priority. */
+  function countWaiting(priority: Priority): number {
+    const aside = `SELECT count(*) FROM jobs WHERE ${IN_LINE} AND place IN ('suspects', 'sibling') AND priority = ?`;
+    return counts()[priority] + (value<number>(aside, priority) ?? 0);
+  }
+
+  /** Attempts that ended in the last minute. */
+  function readRecent(): { completed: number; ended: number } {
+    const recent = 'SELECT total(isCompleted) AS completed, count(*) AS ended FROM attempts WHERE id > ?';
+    return get(recent, (now() - RATE_WINDOW_S * 1_000) * 1_000) ?? { completed: 0, ended: 0 };
+  }
+
+  function countListed({ status, code }: ListRequest): number {
+    const ofCode = 'SELECT count(*) FROM jobs WHERE status = ? AND errorCode = ?';
+    if (code !== undefined) return value<number>(ofCode, status, code) ?? 0;
+    if (status === 'queued') return countQueued(counts());
+    return status === 'delayed' ? countDelayed(counts()) : counts()[status];
   }
 
   return {
-    view(job: JobRow, now: number): JobView {
-      const position = jobs.position(job);
-      const perSecond = readRates(now).completed / RATE_WINDOW_S;
-      return toView(job, now, position, toEtaMs(position, perSecond, jobs.meta('paused') === 1));
+    /** Where one of several jobs is now. One that is gone was purged, or dropped. */
+    locate(id: string, jobCount: number): Pick<JobView, 'status' | 'position'> {
+      const job = find(id);
+      if (job === undefined) return { status: 'failed', position: null };
+      return { status: job.status, position: position(job, Math.floor(MAX_AHEAD / jobCount)) };
     },
 
-    list(request: ListRequest, now: number): JobPage {
+    view(job: Job): JobView {
+      const at = position(job);
+      const perSecond = at === null ? 0 : readRecent().completed / RATE_WINDOW_S;
+      return toView(job, at, toEtaMs(at, perSecond, meta('paused') === 1));
+    },
+
+    list(request: ListRequest): JobPage {
       const { status, code = null, limit } = request;
       const isOldestFirst = status === 'processing';
-      const [after, order] = isOldestFirst ? ['>', 'ASC'] : ['<', 'DESC'];
       const cursor = parseCursor(request.cursor) ?? (isOldestFirst ? 0 : Number.MAX_SAFE_INTEGER);
-      const selectPage = (condition: string) =>
-        `SELECT * FROM (SELECT * FROM jobs WHERE ${condition} AND since ${after} :cursor
-         ORDER BY since ${order} LIMIT :limit)`;
-      const ofStatus = selectPage(`status = :status ${code === null ? '' : 'AND errorCode = :code'}`);
-      const query = {
-        queued: `${ofStatus} UNION ALL ${selectPage("place = 'time' AND availableAt <= :now")}`,
-        delayed: selectPage("status = :status AND (place = 'host' OR availableAt > :now)"),
-      };
-      const rows = jobs.all<JobRow>(
-        `${status === 'queued' || status === 'delayed' ? query[status] : ofStatus}
-         ORDER BY since ${order} LIMIT :limit`,
-        { status, code, cursor, now, limit: limit + 1 },
+      const rows = jobs(
+        `SELECT * FROM jobs WHERE status = :status ${code === null ? '' : 'AND errorCode = :code'}
+         AND since ${isOldestFirst ? '>' : '<'} :cursor ORDER BY since ${isOldestFirst ? 'ASC' : 'DESC'} LIMIT :limit`,
+        { status, code, cursor, limit: limit + 1 },
       );
       const page = rows.slice(0, limit);
       return {
         // Counting the position of each would take too long.
-        jobs: page.map((job) => toView(job, now, null, null)),
+        jobs: page.map((job) => toView(job, null, null)),
         nextCursor: rows.length > limit ? String(page.at(-1)?.since) : null,
-        total: countListed(request, now),
+        total: countListed(request),
       };
     },
 
-    stats(now: number): QueueStats {
-      const byPlace = jobs.counts();
-      const { completed, ended } = readRates(now);
-      const due = countDue(now);
-      const aside = countByPriority(`${IN_LINE} AND place IN ('suspects', 'sibling')`, now);
-      const waiting = (priority: Priority) => byPlace[priority] + aside[priority] + due[priority];
-      const turns = (['high', 'normal', 'low', 'suspects'] as const).flatMap(
-        (line) => jobs.head(line)?.turn ?? [],
+    stats(): QueueStats {
+      const [present, arrived] = [counts(), counts('arrived')];
+      const { completed, ended } = readRecent();
+      const recentlyDead = "SELECT count(*) FROM jobs WHERE status = 'failed' AND since >= ?";
+      const durations = 'SELECT ms FROM attempts WHERE isCompleted = 1 ORDER BY id DESC LIMIT ?';
+      const turns = ['high', 'normal', 'low', 'suspects'].map((line) =>
+        value<number | null>(`SELECT min(turn) FROM jobs WHERE ${IN_LINE} AND place = ?`, line),
       );
-      const recentlyDead = jobs.get<{ n: number }>(
-        "SELECT count(*) AS n FROM jobs WHERE status = 'failed' AND since >= ?",
-        (now - RECENTLY_DEAD_MS) * 1_000,
-      );
-      const durations = jobs.all<{ ms: number }>('SELECT ms FROM durations');
-      const hosts = jobs.all<Host & { waiting: number }>(
+      const oldest = Math.min(...turns.map((turn) => turn ?? Number.POSITIVE_INFINITY));
+      const hosts = all<Host & { waiting: number }>(
         `SELECT *, (SELECT count(*) FROM jobs WHERE place = 'host' AND host = hosts.host) AS waiting
          FROM hosts ORDER BY waiting DESC, host LIMIT ${MAX_LISTED_HOSTS}`,
       );
       return {
-        waiting: { high: waiting('high'), normal: waiting('normal'), low: waiting('low') },
-        delayed: countDelayed(byPlace) - sum(due),
-        processing: byPlace.processing,
-        dead: byPlace.failed,
-        completed: jobs.meta('completed'),
-        failed: jobs.meta('failed'),
-        cancelled: jobs.meta('cancelled'),
-        deadDropped: jobs.meta('deadDropped'),
+        waiting: { high: countWaiting('high'), normal: countWaiting('normal'), low: countWaiting('low') },
+        delayed: countDelayed(present),
+        processing: present.processing,
+        dead: present.failed,
+        completed: arrived.completed,
+        failed: arrived.failed,
+        cancelled: arrived.cancelled,
+        deadDropped: meta('deadDropped'),
         completedPerSecond: completed / RATE_WINDOW_S,
         failureRate: ended === 0 ? 0 : 1 - completed / ended,
-        recentlyDead: recentlyDead?.n ?? 0,
-        processingMs: toPercentiles(durations.map(({ ms }) => ms)),
+        recentlyDead: value<number>(recentlyDead, (now() - RECENTLY_DEAD_MS) * 1_000) ?? 0,
+        processingMs: toPercentiles(all<{ ms: number }>(durations, DURATIONS_KEPT).map(({ ms }) => ms)),
         oldestWaitingMs:
-          turns.length === 0 ? null : Math.max(0, now - Math.floor(Math.min(...turns) / 1_000)),
+          oldest === Number.POSITIVE_INFINITY ? null : Math.max(0, now() - Math.floor(oldest / 1_000)),
         hosts: hosts.map(({ host, waiting, nextAt, perSecond }) => ({
           ...{ host, waiting, perSecond },
-          nextInMs: Math.max(0, Math.ceil(nextAt - now)),
+          nextInMs: Math.max(0, Math.ceil(nextAt - now())),
         })),
-        paused: jobs.meta('paused') === 1,
+        paused: meta('paused') === 1,
       };
     },
   };
 }
-
-const sum = (counts: PriorityCounts): number =>
-  PRIORITIES.reduce((total, priority) => total + counts[priority], 0);

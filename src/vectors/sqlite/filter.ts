@@ -39,17 +39,20 @@ function someValue(path: string, test: string, values: readonly SQLInputValue[])
 }
 
 function anyOf(path: string, wanted: readonly (string | number | boolean)[]): SqlCondition {
-  if (wanted.length === 0) return { sql: 'FALSE', values: [] };
-  const tests = wanted.map((value) => {
-    if (typeof value === 'boolean') return `type = '${value}'`;
-    return typeof value === 'string' ? "(type = 'text' AND atom = ?)" : `(${IS_NUMBER} AND atom = ?)`;
-  });
-  return someValue(
-    path,
-    `(${tests.join(' OR ')})`,
-    wanted.filter((value) => typeof value !== 'boolean'),
-  );
+  const texts = wanted.filter((value) => typeof value === 'string');
+  const numbers = wanted.filter((value) => typeof value === 'number');
+  const booleans = [true, false].filter((value) => wanted.includes(value));
+  // Lists, for SQLite refuses deep expressions, which a thousand values with OR between them are.
+  const tests = [
+    ...(texts.length > 0 ? [`(type = 'text' AND atom IN (${toMarks(texts)}))`] : []),
+    ...(numbers.length > 0 ? [`(${IS_NUMBER} AND atom IN (${toMarks(numbers)}))`] : []),
+    ...booleans.map((value) => `type = '${value}'`),
+  ];
+  if (tests.length === 0) return { sql: 'FALSE', values: [] };
+  return someValue(path, `(${tests.join(' OR ')})`, [...texts, ...numbers]);
 }
+
+const toMarks = (values: readonly unknown[]): string => values.map(() => '?').join(', ');
 
 const IS_NUMBER = "type IN ('integer', 'real')";
 

@@ -1,0 +1,170 @@
+import { hash } from 'node:crypto';
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import pLimit from 'p-limit';
+import { pino } from 'pino';
+import { createDecoder, type Decoder } from '../models/decoding/decoder.ts';
+import type { Embedder } from '../models/embedder.ts';
+import { resolveModel } from '../models/model-folder.ts';
+import { prepareImage } from '../models/prepare-image.ts';
+import { createThreadEmbedder } from '../models/thread-embedder.ts';
+import { parseConfig } from '../src/config/config.ts';
+import { readEnvironment } from '../src/config/env.ts';
+import { systemClock } from '../src/observability/system-clock.ts';
+import { newClaimedJob } from '../tests/support/fake-queue.ts';
+import { createPipeline } from '../workers/pipeline.ts';
+
+const CONFIG = parseConfig(readEnvironment());
+const PHOTOS = join(import.meta.dirname, '../../shared/data');
+/** Jobs that a worker holds at once. */
+const HELD = 24;
+const TARGET = 0.95;
+const logger = pino({ level: 'silent' });
+
+/**
+ * The rate of the pipeline that decodes in processes, beside one that decodes in the worker's own threads: the same
+ * photos, model and settings, in turns; the store takes no time. Prints the medians, and the medians of the rounds' ratios.
+ * The time of the processors says more than the rate where other programs run as well. Linux only.
+ */
+export async function run(args: readonly string[]): Promise<void> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      folder: { type: 'string', default: PHOTOS },
+      model: { type: 'string', default: 'builtin' },
+      rounds: { type: 'string', default: '9' },
+      jobs: { type: 'string', default: '600' },
+    },
+  });
+  const files = globSync('**/*.{jpg,jpeg,png,webp}', { cwd: values.folder }).sort();
+  if (files.length === 0) throw new Error(`There are no photos in ${values.folder}.`);
+  const photos = Array.from({ length: Number(values.jobs) }, (_, index) =>
+    readFileSync(join(values.folder, files[(index * 7) % files.length] ?? '')),
+  );
+  const meanBytes = photos.reduce((sum, { length }) => sum + length, 0) / photos.length;
+  console.log(
+    `${photos.length} photos of ${Math.round(meanBytes / 1000)} KB on average, model ${values.model}`,
+  );
+
+  await using embedder = createThreadEmbedder({
+    ensureModel: () => resolveModel(values.model, CONFIG.model),
+    threads: 0,
+    intraOpThreads: 0,
+    maxProcessMemoryBytes: 0,
+    logger,
+  });
+  await embedder.start();
+  await using processes = createDecoder({ ...CONFIG.images, logger });
+  const sides = { processes: processes as Pick<Decoder, 'prepare'>, threads: createThreadDecoder() };
+  for (const decoder of Object.values(sides)) await measure(decoder, embedder, photos.slice(0, 100));
+
+  const measured: Record<keyof typeof sides, Measured[]> = { processes: [], threads: [] };
+  for (let round = 0; round < Number(values.rounds); round++) {
+    const order = Object.keys(sides) as (keyof typeof sides)[];
+    // Whoever comes second finds a warmer machine: they take turns.
+    for (const side of round % 2 === 0 ? order : order.reverse())
+      measured[side].push(await measure(sides[side], embedder, photos));
+  }
+  for (const [side, rounds] of Object.entries(measured)) {
+    const rate = median(rounds.map(({ perSecond }) => perSecond)).toFixed(1);
+    const cpu = median(rounds.map(({ cpuMs }) => cpuMs)).toFixed(2);
+    console.log(`in ${side}: ${rate} images/s, ${cpu} ms of processors per image`);
+  }
+  const toRatio = (name: keyof Measured) =>
+    median(measured.processes.map((one, round) => one[name] / (measured.threads[round] ?? one)[name]));
+  const rate = toRatio('perSecond');
+  console.log(`rate: ${rate.toFixed(3)} times (target ≥ ${TARGET}): ${rate >= TARGET ? 'met' : 'not met'}`);
+  console.log(`time of processors: ${toRatio('cpuMs').toFixed(3)} times`);
+}
+
+/** As the worker decoded before: in its own process, eight at a time. */
+function createThreadDecoder(): Pick<Decoder, 'prepare'> {
+  const limit = pLimit(CONFIG.worker.concurrency);
+  return {
+    prepare: (bytes, preprocessing) =>
+      limit(async () => ({
+        ...(await prepareImage(bytes, preprocessing, CONFIG.images)),
+        contentHash: hash('sha256', bytes, 'hex'),
+      })),
+  };
+}
+
+interface Measured {
+  readonly perSecond: number;
+  /** Of this process and its children, for each image. */
+  readonly cpuMs: number;
+}
+
+/** Of all processors so far. The kernel counts a child's time here when it has ended, so living ones are asked. */
+function readCpuMs(): number {
+  const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ');
+  const toTicks = (pid: string, fields: readonly number[]) => {
+    // The name, in brackets, may hold spaces.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+    return fields.reduce((sum, field) => sum + Number(stat[field]), 0);
+  };
+  const ended = [11, 12, 13, 14];
+  const living = children.filter((pid) => pid !== '').map((pid) => toTicks(pid, [11, 12]));
+  return [toTicks('self', ended), ...living].reduce((sum, ticks) => sum + ticks, 0) * 10;
+}
+
+async function measure(
+  decoder: Pick<Decoder, 'prepare'>,
+  embedder: Embedder,
+  photos: readonly Buffer[],
+): Promise<Measured> {
+  const { concurrency, batchSize, softTimeoutMs } = CONFIG.worker;
+  const pipeline = createPipeline(
+    {
+      images: {
+        fetch: async (image) => photos[Number(image.kind === 'path' && image.path)] ?? Buffer.alloc(0),
+      },
+      decoder,
+      embedder,
+      store: {
+        collection: 'bench',
+        getPayloads: async (ids) => ids.map(() => null),
+        upsert: async (points) => points.map(() => 'indexed'),
+      },
+      clock: systemClock,
+    },
+    {
+      concurrency,
+      batchSize,
+      inferences: 2,
+      softTimeoutMs,
+      imageTimeoutMs: 30_000,
+      storeTimeoutMs: 30_000,
+      onStuck: () => undefined,
+      onSlow: () => undefined,
+    },
+  );
+  const held = pLimit(HELD);
+  const startedAt = performance.now();
+  const cpuBefore = readCpuMs();
+  await Promise.all(
+    photos.map((_, index) =>
+      held(() => {
+        const job = newClaimedJob(`job-${index}`);
+        const data = { ...job.data, image: { kind: 'path', path: String(index) } as const };
+        return pipeline.process({
+          job: { ...job, data },
+          abort: new AbortController(),
+          heldAt: 0,
+          stage: 'waiting',
+          workedMs: 0,
+        });
+      }),
+    ),
+  );
+  return {
+    perSecond: (photos.length / (performance.now() - startedAt)) * 1_000,
+    cpuMs: (readCpuMs() - cpuBefore) / photos.length,
+  };
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? 0;
+}

@@ -1,0 +1,180 @@
+import { availableParallelism } from 'node:os';
+import pLimit, { type LimitFunction } from 'p-limit';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import type { Logger } from '../../src/observability/logger.ts';
+import type { PreparedImage, Preprocessing } from '../embedder.ts';
+import type { DecodeReply, DecodeRequest } from './decoder-process.ts';
+import { type ImageLimits, ORDINARY_BYTES, toBudgetBytes } from './image-checks.ts';
+import { type DecoderProcess, ProcessLost, startProcess } from './process.ts';
+
+export interface DecoderSettings extends ImageLimits {
+  /** Hex SHA-256 of encoded images that are refused. */
+  readonly placeholderHashes: readonly string[];
+  readonly logger: Logger;
+  /** An ordinary image that takes longer starts again by itself. */
+  readonly ordinaryMs?: number;
+  /** An image that takes longer by itself is given up. */
+  readonly deadlineMs?: number;
+  /** The process's program, for tests of what happens when it fails. */
+  readonly entry?: URL;
+}
+
+export interface DecodedImage extends PreparedImage {
+  /** Hex SHA-256 of the encoded bytes. */
+  readonly contentHash: string;
+}
+
+export interface DecodeOptions {
+  /** Ends the wait; what is being decoded then is left to its deadline. */
+  readonly signal?: AbortSignal;
+  /** Wraps what is really done for the image, and not its wait: for limits of time. May be called twice. */
+  timed?<T>(work: () => Promise<T>): Promise<T>;
+}
+
+/**
+ * Decodes images from strangers in processes of their own: one that crashes, hangs or takes all memory costs its image and
+ * nothing else. Ordinary images share one process. One that isn't, by its header or because it takes longer, is decoded
+ * with nothing else in its process, and no ordinary image waits for it.
+ */
+export interface Decoder extends AsyncDisposable {
+  /**
+   * @throws VitrineError an error of `prepareImage`, `image_placeholder`, `image_too_complex`, `image_decode_timeout`,
+   *   `image_decoder_crashed`, or the signal's reason
+   */
+  prepare(bytes: Uint8Array, preprocessing: Preprocessing, options?: DecodeOptions): Promise<DecodedImage>;
+  /** Memory of its processes, as they last said. */
+  memoryBytes(): number;
+}
+
+const ORDINARY_MS = 1_000;
+const DEADLINE_MS = 15_000;
+/** Node and libvips, before the first image. */
+const BASE_BYTES = 150_000_000;
+/** What an estimate may be wrong by before a process ends itself. */
+const SLACK = 2;
+/** A process that has grown to this share of what it may take is replaced: fragments are never returned otherwise. */
+const REPLACE_AT = 0.75;
+/** A process for heavy images that has nothing to do ends after this. */
+const IDLE_MS = 10_000;
+
+export function createDecoder(settings: DecoderSettings): Decoder {
+  const { logger, ordinaryMs = ORDINARY_MS, deadlineMs = DEADLINE_MS } = settings;
+  const entry = settings.entry ?? new URL('./decoder-process.ts', import.meta.url);
+  const processors = availableParallelism();
+  const ordinaryCount = Math.max(4, processors);
+  const ordinaryLimit = pLimit(ordinaryCount);
+  const heavyLimit = pLimit(Math.min(4, Math.max(1, Math.floor(processors / 2))));
+  const alive = new Set<DecoderProcess>();
+  const idleHeavy = new Map<DecoderProcess, NodeJS.Timeout>();
+  let shared: DecoderProcess | undefined;
+  let isDisposed = false;
+
+  function start(forHeavy: boolean): DecoderProcess {
+    if (isDisposed) throw new VitrineError('image_decoder_crashed', 'The decoder was stopped.');
+    const budgetBytes = forHeavy ? toBudgetBytes(settings) : ordinaryCount * ORDINARY_BYTES;
+    const { maxPixels, minSidePixels, placeholderHashes } = settings;
+    const started = startProcess({
+      entry,
+      threads: forHeavy ? 1 : ordinaryCount,
+      settings: {
+        kind: 'settings',
+        forHeavy,
+        maxMemoryBytes: BASE_BYTES + SLACK * budgetBytes,
+        maxPixels,
+        minSidePixels,
+        placeholderHashes,
+      },
+    });
+    alive.add(started);
+    void started.ended.then(() => {
+      alive.delete(started);
+      if (shared === started) shared = undefined;
+      stopIdling(started);
+    });
+    return started;
+  }
+
+  /** @returns null when it has to be decoded by itself */
+  async function decodeOrdinary(request: Omit<DecodeRequest, 'id'>): Promise<DecodedImage | null> {
+    shared ??= start(false);
+    const current = shared;
+    const retire = () => {
+      if (shared === current) shared = undefined;
+      current.endWhenIdle();
+    };
+    try {
+      const reply = await current.decode(request, ordinaryMs);
+      if (current.isLarge(REPLACE_AT)) retire();
+      return reply.kind === 'heavy' ? null : toOutcome(reply);
+    } catch (error) {
+      if (!(error instanceof ProcessLost)) throw error;
+      // A thread that hangs can't be stopped. The other images in the process end as usual, and then it is killed.
+      retire();
+      logger.warn({ reason: error.reason }, 'an image that looked ordinary is decoded again by itself');
+      return null;
+    }
+  }
+
+  async function decodeHeavy(request: Omit<DecodeRequest, 'id'>): Promise<DecodedImage> {
+    const [idle] = idleHeavy.keys();
+    const current = idle ?? start(true);
+    stopIdling(current);
+    try {
+      const reply = await current.decode(request, deadlineMs);
+      if (current.isLarge(REPLACE_AT)) current.kill();
+      else idleHeavy.set(current, setTimeout(() => current.kill(), IDLE_MS).unref());
+      return toOutcome(reply);
+    } catch (error) {
+      if (!(error instanceof ProcessLost)) throw error;
+      current.kill();
+      throw toLostError(error, deadlineMs);
+    }
+  }
+
+  function stopIdling(process: DecoderProcess): void {
+    clearTimeout(idleHeavy.get(process));
+    idleHeavy.delete(process);
+  }
+
+  return {
+    async prepare(bytes, preprocessing, options = {}) {
+      const request = { kind: 'decode', bytes, preprocessing } as const;
+      const inLine = <T>(limit: LimitFunction, work: () => Promise<T>) =>
+        limit(() => {
+          options.signal?.throwIfAborted();
+          return options.timed === undefined ? work() : options.timed(work);
+        });
+      const decoded = await inLine(ordinaryLimit, () => decodeOrdinary(request));
+      return decoded ?? inLine(heavyLimit, () => decodeHeavy(request));
+    },
+    memoryBytes: () => [...alive].reduce((sum, process) => sum + process.rssBytes(), 0),
+    async [Symbol.asyncDispose]() {
+      isDisposed = true;
+      for (const process of alive) process.kill();
+      await Promise.all([...alive].map(({ ended }) => ended));
+    },
+  };
+}
+
+function toOutcome(reply: DecodeReply): DecodedImage {
+  if (reply.kind === 'failed') throw new VitrineError(reply.code, reply.message);
+  if (reply.kind === 'heavy') throw new Error('A process for heavy images refused one.');
+  const { pixels, size, contentHash } = reply;
+  return { pixels, size, contentHash };
+}
+
+function toLostError(lost: ProcessLost, deadlineMs: number): VitrineError {
+  const options = { cause: lost };
+  switch (lost.reason) {
+    case 'overdue':
+      return new VitrineError(
+        'image_decode_timeout',
+        `Decoding the image took more than ${deadlineMs / 1000} seconds.`,
+        options,
+      );
+    case 'overflow':
+      return new VitrineError('image_too_complex', 'Decoding the image takes too much memory.', options);
+    case 'crashed':
+      return new VitrineError('image_decoder_crashed', 'The process that decoded the image ended.', options);
+  }
+}

@@ -1,0 +1,70 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { AccessConfig } from '../../config/config.ts';
+import { type ClientAddresses, toAddressGroup } from './client-address.ts';
+
+/** Closes what is more than the allowed connections, of all and of one address. Proxies carry those of many. */
+export function limitConnections(
+  server: Server,
+  { total, perAddress }: AccessConfig['connections'],
+  addresses: Pick<ClientAddresses, 'isTrustedProxy'>,
+): void {
+  const counts = new Map<string, number>();
+  server.maxConnections = total;
+  server.on('connection', (socket: Socket) => {
+    const { remoteAddress } = socket;
+    if (remoteAddress === undefined || addresses.isTrustedProxy(remoteAddress)) return;
+    const group = toAddressGroup(remoteAddress);
+    const count = (counts.get(group) ?? 0) + 1;
+    counts.set(group, count);
+    socket.once('close', () => {
+      const left = (counts.get(group) ?? 1) - 1;
+      if (left === 0) counts.delete(group);
+      else counts.set(group, left);
+    });
+    if (count > perAddress) socket.destroy();
+  });
+}
+
+export interface BodyPace {
+  /** Any body may take this long. */
+  readonly graceMs: number;
+  /** Beyond it, it must have come this fast on average. */
+  readonly minBytesPerSecond: number;
+  readonly checkMs: number;
+}
+
+const BODY_PACE: BodyPace = { graceMs: 60_000, minBytesPerSecond: 100_000, checkMs: 5_000 };
+
+const TOO_SLOW = 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n';
+
+/** Ends requests whose bodies come too slowly: whoever drips them would keep the connection and its memory. */
+export function limitSlowBodies(server: Server, pace: BodyPace = BODY_PACE): void {
+  const receiving = new Map<IncomingMessage, { readonly from: number; readonly bytesBefore: number }>();
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    if (!hasBody(request)) return;
+    receiving.set(request, { from: performance.now(), bytesBefore: request.socket.bytesRead });
+    const forget = () => receiving.delete(request);
+    request.once('end', forget);
+    request.once('close', forget);
+    response.once('close', forget);
+  });
+  const timer = setInterval(() => {
+    for (const [request, { from, bytesBefore }] of receiving) {
+      if (request.complete) {
+        receiving.delete(request);
+        continue;
+      }
+      const { socket } = request;
+      const allowedMs = pace.graceMs + ((socket.bytesRead - bytesBefore) / pace.minBytesPerSecond) * 1000;
+      if (performance.now() - from <= allowedMs) continue;
+      receiving.delete(request);
+      socket.end(TOO_SLOW, () => socket.destroy());
+    }
+  }, pace.checkMs);
+  timer.unref();
+  server.once('close', () => clearInterval(timer));
+}
+
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;

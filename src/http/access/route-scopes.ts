@@ -1,0 +1,50 @@
+import type { Scope } from '../../config/api-keys.ts';
+
+/**
+ * What a key needs for each route: one of the scopes; `public`: none. `admin` has all scopes. A route that is missing
+ * here needs `admin`, and fails a test.
+ */
+export const ROUTE_SCOPES: Readonly<Record<string, 'public' | readonly Scope[]>> = {
+  'GET /': 'public',
+  'GET /docs': 'public',
+  'GET /docs/init.js': 'public',
+  'GET /docs/pages.css': 'public',
+  'GET /docs/swagger-ui.css': 'public',
+  'GET /docs/swagger-ui-bundle.js': 'public',
+  'GET /errors': 'public',
+  'GET /openapi.json': 'public',
+  'GET /livez': 'public',
+  'GET /readyz': 'public',
+  'GET /health': ['read'],
+  // They check the key themselves.
+  'GET /session': 'public',
+  'POST /session': 'public',
+  'DELETE /session': 'public',
+
+  'POST /queue/enqueue': ['enqueue'],
+  'POST /queue/enqueue/batch': ['enqueue'],
+  'POST /queue/jobs/:job_id/retry': ['admin'],
+  'POST /queue/jobs/:job_id/cancel': ['admin'],
+  // Jobs name their workers, and those their hosts.
+  'GET /queue/status/:job_id': ['read'],
+  'GET /queue/status': ['read'],
+  'GET /queue/stats': ['read'],
+  'GET /queue/workers': ['read'],
+  'GET /queue/active': ['read'],
+  'GET /queue/dead': ['read'],
+  'GET /queue/dead/export': ['read'],
+  'POST /queue/dead/redrive': ['admin'],
+  'DELETE /queue/dead': ['admin'],
+  'POST /queue/flush': ['admin'],
+  'POST /queue/cleanup': ['admin'],
+  'POST /queue/pause': ['admin'],
+  'POST /queue/resume': ['admin'],
+
+  'POST /search': ['search'],
+  'GET /products/:product_id': ['read', 'search'],
+  'DELETE /products/:product_id': ['admin'],
+};
+
+export function toRouteScopes(method: string, path: string): 'public' | readonly Scope[] {
+  return ROUTE_SCOPES[`${method} ${path}`] ?? ['admin'];
+}

@@ -1,0 +1,30 @@
+import type { DecodeReply, DecodeRequest, ProcessSettings } from '../../models/decoding/decoder-process.ts';
+
+/*
+ * A decoder process that does what the bytes say, instead of decoding them. With `-ordinary` behind a word it only
+ * does so in the process for ordinary images.
+ */
+export type Order = 'hang' | 'crash' | 'overflow' | 'heavy' | 'hang-ordinary' | 'crash-ordinary' | 'fine';
+
+process.once('message', ({ forHeavy }: ProcessSettings) => {
+  const send = (message: object) => process.send?.({ ...message, rssBytes: 1_000_000 });
+  process.on('message', ({ id, bytes }: DecodeRequest) => {
+    const text = Buffer.from(bytes).toString();
+    const order = forHeavy && text.endsWith('-ordinary') ? 'fine' : text.replace('-ordinary', '');
+    if (order === 'hang') return;
+    if (order === 'crash') process.kill(process.pid, 'SIGSEGV');
+    else if (order === 'overflow') {
+      process.send?.({ kind: 'overflow' }, undefined, undefined, () => process.kill(process.pid, 'SIGKILL'));
+    } else if (order === 'heavy' && !forHeavy) send({ kind: 'heavy', id } satisfies DecodeReply);
+    else {
+      // Says who decoded it.
+      const pixels = Buffer.from(String(process.pid));
+      setTimeout(
+        () => send({ kind: 'prepared', id, pixels, size: 1, contentHash: text } satisfies DecodeReply),
+        20,
+      );
+    }
+  });
+  send({ kind: 'ready' });
+});
+process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
