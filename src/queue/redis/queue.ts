@@ -24,8 +24,7 @@ import {
   type Settlement,
   type WorkerReport,
 } from '../port.ts';
-import { toEtaMs, toPercentiles, toQueueFull } from '../shared.ts';
-import { checkRedis } from './checks.ts';
+import { splitJobs, toEtaMs, toPercentiles, toQueueFull } from '../shared.ts';
 import { type Argument, createRedisConnection } from './connection.ts';
 import { asList, asText, parseClaimedJob, toEnqueuedJob, toJobView, toJson, toNewJob } from './record.ts';
 import { SCRIPTS, type Script, toQueueKeys, UNREADABLE } from './scripts.ts';
@@ -39,12 +38,10 @@ export interface RedisQueueSettings extends QueueSettings {
   readonly commandTimeoutMs?: number;
 }
 
-/** One script call holds Redis for some milliseconds at most: no more jobs or payload than this. */
-const MAX_JOBS = 128;
-const MAX_CHARS = 1_000_000;
-const PARTS_AT_ONCE = 4;
-/** Leases, dead letters or jobs that one script call looks at. */
+/** One script call holds Redis for some milliseconds at most: no more jobs than this, and when they are new, payload. */
 const PART = 200;
+const PART_CHARS = 1_000_000;
+const PARTS_AT_ONCE = 4;
 const RENEWALS: readonly Renewal[] = ['lost', 'renewed', 'cancel'];
 
 /** The queue on Redis 7 or later. It connects by itself; until then its calls fail as they do during an outage. */
@@ -52,8 +49,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   const { target, prefix, logger, lease, maxPending, commandTimeoutMs = 5_000 } = settings;
   const keys = toQueueKeys(prefix);
   const { toKey } = keys;
-  const check = (client: Parameters<typeof checkRedis>[0]) => checkRedis(client, keys, logger);
-  const connection = createRedisConnection({ target, commandTimeoutMs, logger, check });
+  const connection = createRedisConnection({ target, commandTimeoutMs, logger, keys });
   const run = async (script: Script, args: readonly Argument[], ...more: readonly string[]) =>
     connection.run(script, [...keys.all, ...more], args);
   const callEvenWhenFull = (command: string, name: string, ...args: readonly Argument[]) =>
@@ -71,19 +67,12 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     return asList(await run(SCRIPTS.enqueue, args)).map(toEnqueuedJob);
   }
 
+  const split = (jobs: readonly NewJob[]) => splitJobs(jobs, PART, PART_CHARS);
+
   /** Single jobs that are enqueued in one turn of the event loop go together. */
-  const enqueueOne = groupCalls<NewJob, EnqueuedJob>(async (jobs) => {
-    const answers = await pLimit(PARTS_AT_ONCE).map(split(jobs), async (part) => {
-      try {
-        return (await store(part, { goOn: true, limit: maxPending })).map(
-          (answer) => answer ?? toQueueFull(maxPending),
-        );
-      } catch (error) {
-        return part.map(() => (error instanceof Error ? error : new Error('no answer', { cause: error })));
-      }
-    });
-    return answers.flat();
-  });
+  const enqueueOne = groupCalls<NewJob, EnqueuedJob>(split, async (jobs) =>
+    (await store(jobs, { goOn: true, limit: maxPending })).map((answer) => answer ?? toQueueFull(maxPending)),
+  );
 
   async function enqueue(
     jobs: readonly NewJob[],
@@ -156,7 +145,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     }
     if (unreadable.length > 0) {
       logger.error({ ids: unreadableIds }, 'jobs have unreadable payloads');
-      await run(SCRIPTS.settle, unreadable);
+      await run(SCRIPTS.settle, ['settle', ...unreadable]);
     }
     const dueMs = Number(nextDueMs);
     return { jobs, suspectsWaiting: Number(suspectsWaiting), nextDueMs: dueMs < 0 ? null : dueMs };
@@ -164,7 +153,9 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
 
   async function settle(settlements: readonly Settlement[]) {
     const args = settlements.flatMap(toSettleArguments);
-    return asList(await run(SCRIPTS.settle, args)).map((reply) => (reply === 1 ? 'settled' : 'lost'));
+    return asList(await run(SCRIPTS.settle, ['settle', ...args])).map((reply) =>
+      reply === 1 ? 'settled' : 'lost',
+    );
   }
 
   /** One pass over everything when there is a cursor; without one it goes on where it was. */
@@ -261,7 +252,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     const ids = await selectDead(selection);
     let changed = 0;
     for (let first = 0; first < ids.length; first += PART) {
-      changed += Number(await run(SCRIPTS.dead, [action, ...ids.slice(first, first + PART)]));
+      changed += Number(await run(SCRIPTS.manage, [action, ...ids.slice(first, first + PART)]));
     }
     return changed;
   }
@@ -271,7 +262,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     const imageIds = new Set<string>();
     let [sequence, after, cancelled] = ['', '', 0];
     do {
-      const reply = asList(await run(SCRIPTS.cancel, ['product', product, PART, sequence, after]));
+      const reply = asList(await run(SCRIPTS.manage, ['forget', product, PART, sequence, after]));
       [sequence, after] = [asText(reply[0]), asText(reply[1])];
       cancelled += Number(reply[2]);
       for (const imageId of asList(reply[3])) imageIds.add(asText(imageId));
@@ -314,7 +305,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
 
     async renew(workerId, leases) {
       const args = leases.flatMap(({ id, token, stage }) => [id, token, stage]);
-      const reply = asList(await run(SCRIPTS.renew, [workerId, lease.leaseMs, ...args]));
+      const reply = asList(await run(SCRIPTS.settle, ['renew', workerId, lease.leaseMs, ...args]));
       return reply.map((answer) => RENEWALS[Number(answer)] ?? 'lost');
     },
 
@@ -325,7 +316,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     list,
 
     async cancel(id) {
-      return asText(await run(SCRIPTS.cancel, ['job', id])) as Awaited<ReturnType<JobQueue['cancel']>>;
+      return asText(await run(SCRIPTS.manage, ['cancel', id])) as Awaited<ReturnType<JobQueue['cancel']>>;
     },
 
     redrive: (selection) => emptyDead('redrive', selection),
@@ -343,7 +334,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     },
 
     cleanup,
-    flush: async () => Number(await run(SCRIPTS.flush, [])),
+    flush: async () => Number(await run(SCRIPTS.manage, ['flush'])),
 
     async remember(key, value, ttlMs) {
       const args = [await toAnswerKey(key), value, 'PX', Math.ceil(ttlMs), 'NX', 'GET'];
@@ -391,23 +382,4 @@ function parseCursor(cursor: string | undefined): [place: string, id: string] {
   const match = /^(-?\d{1,16})_(.+)$/s.exec(cursor);
   if (match === null) throw new VitrineError('invalid_request', 'The cursor is not one of this list.');
   return [match[1] ?? '', match[2] ?? ''];
-}
-
-/** Parts in order, each within the limits unless it is a single job. */
-function split(jobs: readonly NewJob[]): NewJob[][] {
-  const parts: NewJob[][] = [];
-  let chars = 0;
-  for (const job of jobs) {
-    const { image } = job.data;
-    const size = image.kind === 'inline' ? image.base64.length : 0;
-    chars += size;
-    const part = parts.at(-1);
-    if (part === undefined || part.length >= MAX_JOBS || chars > MAX_CHARS) {
-      parts.push([job]);
-      chars = size;
-    } else {
-      part.push(job);
-    }
-  }
-  return parts;
 }

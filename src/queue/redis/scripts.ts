@@ -72,20 +72,21 @@ const read = (name: string): string => readFileSync(new URL(`./lua/${name}.lua`,
  * Only an enqueue may be refused when Redis is full: all else frees memory in the end, and a queue that can't be
  * drained stays full.
  */
-function script(names: readonly string[], flags = ' flags=allow-oom'): Script {
-  const body = [`#!lua${flags}`, PRELUDE, ...names.map(read)].join('\n');
-  return { body, sha: createHash('sha1').update(body).digest('hex') };
+function script(body: string, flags = ' flags=allow-oom'): Script {
+  const text = `#!lua${flags}\n${body}`;
+  return { body: text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
+const COMMON = [PRELUDE, read('common')].join('\n');
+const withCommon = (name: string): string => [COMMON, read(name)].join('\n');
+
 export const SCRIPTS = {
-  enqueue: script(['common', 'enqueue'], ''),
-  claim: script(['common', 'hosts', 'claim']),
-  renew: script(['common', 'renew']),
-  settle: script(['common', 'hosts', 'settle']),
-  reap: script(['common', 'reap']),
-  cancel: script(['common', 'cancel']),
-  dead: script(['common', 'dead']),
-  read: script(['common', 'read']),
-  flush: script(['flush']),
-  evenWhenFull: script(['even-when-full']),
+  enqueue: script(withCommon('enqueue'), ''),
+  claim: script(withCommon('claim')),
+  settle: script(withCommon('settle')),
+  reap: script(withCommon('reap')),
+  read: script(withCommon('read')),
+  manage: script(withCommon('manage')),
+  /** Runs one command that has to work while Redis is full. */
+  evenWhenFull: script('return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))'),
 } as const;
