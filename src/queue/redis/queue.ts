@@ -41,7 +41,7 @@ export interface RedisQueueSettings extends QueueSettings {
 /** One script call holds Redis for some milliseconds at most: no more jobs than this, and when they are new, payload. */
 const PART = 200;
 const PART_CHARS = 1_000_000;
-const PARTS_AT_ONCE = 4;
+const PARTS_AT_ONCE = 8;
 const RENEWALS: readonly Renewal[] = ['lost', 'renewed', 'cancel'];
 
 /** The queue on Redis 7 or later. It connects by itself; until then its calls fail as they do during an outage. */
@@ -52,8 +52,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   const connection = createRedisConnection({ target, commandTimeoutMs, logger, keys });
   const run = async (script: Script, args: readonly Argument[], ...more: readonly string[]) =>
     connection.run(script, [...keys.all, ...more], args);
-  const callEvenWhenFull = (command: string, name: string, ...args: readonly Argument[]) =>
-    connection.run(SCRIPTS.evenWhenFull, [toKey(name)], [command, ...args]);
+  const manage = (action: string, ...args: readonly Argument[]) => run(SCRIPTS.manage, [action, ...args]);
 
   // Enqueue ---------------------------------------------------------------------------------------------------------
 
@@ -158,46 +157,26 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     );
   }
 
-  /** One pass over everything when there is a cursor; without one it goes on where it was. */
-  async function reapPart(cursor = '') {
+  /** Reaps until there is nothing more to take back or to drop, and if it is to check, has checked every job. */
+  async function reapAll(checks: boolean): Promise<CleanupReport> {
     const { endedTtlMs, maxEnded, maxDead, maxDeadInlineBytes } = settings;
     const { leaseMs, staleHeartbeatMs, outageMs } = lease;
     const limits = [endedTtlMs, maxEnded, maxDead, maxDeadInlineBytes];
-    const args = [PART, leaseMs, staleHeartbeatMs, outageMs, ...limits, cursor];
-    const [more, recovered, poisoned, repaired, checked, next] = asList(await run(SCRIPTS.reap, args));
-    return {
-      hasMore: more === 1,
-      recovered: Number(recovered),
-      poisoned: Number(poisoned),
-      repaired: Number(repaired),
-      checked: Number(checked),
-      cursor: asText(next),
-    };
-  }
-
-  async function reap() {
-    const total = { recovered: 0, poisoned: 0 };
-    for (;;) {
-      const { recovered, poisoned, hasMore } = await reapPart();
-      total.recovered += recovered;
-      total.poisoned += poisoned;
-      if (!hasMore) return total;
-    }
-  }
-
-  async function cleanup(): Promise<CleanupReport> {
     const total = { recovered: 0, poisoned: 0, repaired: 0, checked: 0 };
-    let cursor = '0';
-    do {
-      const part = await reapPart(cursor);
-      total.recovered += part.recovered;
-      total.poisoned += part.poisoned;
-      total.repaired += part.repaired;
-      total.checked += part.checked;
-      cursor = part.cursor;
-    } while (cursor !== '0');
-    const { recovered, poisoned } = await reap();
-    return { ...total, recovered: total.recovered + recovered, poisoned: total.poisoned + poisoned };
+    // Of the check of every job; a reap without one goes on where the last one ended.
+    let cursor = checks ? '0' : '';
+    for (;;) {
+      const args = [PART, leaseMs, staleHeartbeatMs, outageMs, ...limits, cursor];
+      const [more, recovered, poisoned, repaired, checked, next] = asList(await run(SCRIPTS.reap, args));
+      total.recovered += Number(recovered);
+      total.poisoned += Number(poisoned);
+      if (cursor !== '') {
+        total.repaired += Number(repaired);
+        total.checked += Number(checked);
+        cursor = next === '0' ? '' : asText(next);
+      }
+      if (cursor === '' && more === 0) return total;
+    }
   }
 
   // Reading -----------------------------------------------------------------------------------------------------------
@@ -252,7 +231,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     const ids = await selectDead(selection);
     let changed = 0;
     for (let first = 0; first < ids.length; first += PART) {
-      changed += Number(await run(SCRIPTS.manage, [action, ...ids.slice(first, first + PART)]));
+      changed += Number(await manage(action, ...ids.slice(first, first + PART)));
     }
     return changed;
   }
@@ -262,7 +241,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     const imageIds = new Set<string>();
     let [sequence, after, cancelled] = ['', '', 0];
     do {
-      const reply = asList(await run(SCRIPTS.manage, ['forget', product, PART, sequence, after]));
+      const reply = asList(await manage('forget', product, PART, sequence, after));
       [sequence, after] = [asText(reply[0]), asText(reply[1])];
       cancelled += Number(reply[2]);
       for (const imageId of asList(reply[3])) imageIds.add(asText(imageId));
@@ -276,26 +255,14 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     return toKey(`remembered:${epoch ?? 0}:${key}`);
   }
 
-  // Workers -----------------------------------------------------------------------------------------------------------
-
   async function workers(): Promise<readonly SeenWorker[]> {
-    const ids = asList(await connection.call('SMEMBERS', toKey('workers'))).map(asText);
-    const found = await Promise.all(
-      ids.sort().map(async (id) => {
-        const key = toKey(`worker:${id}`);
-        const [report, ttlMs] = await Promise.all([
-          connection.call('GET', key),
-          connection.call('PTTL', key),
-        ]);
-        if (report === null) {
-          await connection.call('SREM', toKey('workers'), id);
-          return [];
-        }
-        const lastSeenMs = HEARTBEAT_TTL_MS - Math.max(0, Number(ttlMs));
-        return [{ ...(JSON.parse(asText(report)) as WorkerReport), lastSeenMs }];
-      }),
-    );
-    return found.flat();
+    const found = asList(await manage('workers', HEARTBEAT_TTL_MS));
+    const seen: SeenWorker[] = [];
+    for (let at = 0; at < found.length; at += 2) {
+      const report = JSON.parse(asText(found[at])) as WorkerReport;
+      seen.push({ ...report, lastSeenMs: Number(found[at + 1]) });
+    }
+    return seen.toSorted((a, b) => (a.id < b.id ? -1 : 1));
   }
 
   return {
@@ -310,13 +277,18 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     },
 
     settle,
-    reap,
+
+    async reap() {
+      const { recovered, poisoned } = await reapAll(false);
+      return { recovered, poisoned };
+    },
+
     status,
     stats,
     list,
 
     async cancel(id) {
-      return asText(await run(SCRIPTS.manage, ['cancel', id])) as Awaited<ReturnType<JobQueue['cancel']>>;
+      return asText(await manage('cancel', id)) as Awaited<ReturnType<JobQueue['cancel']>>;
     },
 
     redrive: (selection) => emptyDead('redrive', selection),
@@ -324,17 +296,15 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     forgetProduct,
 
     async pause() {
-      await callEvenWhenFull('HSET', 'meta', 'paused', 1);
+      await manage('pause');
     },
 
     async resume() {
-      await connection.call('HDEL', toKey('meta'), 'paused');
-      // Idle workers see it later when this fails.
-      await connection.call('PUBLISH', toKey('meta'), '1').catch(() => undefined);
+      await manage('resume');
     },
 
-    cleanup,
-    flush: async () => Number(await run(SCRIPTS.manage, ['flush'])),
+    cleanup: () => reapAll(true),
+    flush: async () => Number(await manage('flush')),
 
     async remember(key, value, ttlMs) {
       const args = [await toAnswerKey(key), value, 'PX', Math.ceil(ttlMs), 'NX', 'GET'];
@@ -348,13 +318,11 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     },
 
     async heartbeat(report) {
-      await callEvenWhenFull('SET', `worker:${report.id}`, JSON.stringify(report), 'PX', HEARTBEAT_TTL_MS);
-      await callEvenWhenFull('SADD', 'workers', report.id);
+      await manage('heartbeat', report.id, JSON.stringify(report));
     },
 
     async removeWorker(id) {
-      await connection.call('DEL', toKey(`worker:${id}`));
-      await connection.call('SREM', toKey('workers'), id);
+      await connection.call('HDEL', toKey('workers'), id);
     },
 
     workers,

@@ -38,13 +38,7 @@ interface JobRecord {
   readonly cancel?: true;
   readonly error?: JobError;
   readonly result?: JobResult;
-  readonly history?: readonly {
-    readonly started_at: number;
-    readonly ended_at: number;
-    readonly worker: string;
-    readonly outcome: AttemptRecord['outcome'];
-    readonly error?: JobError;
-  }[];
+  readonly history?: readonly AttemptRecord[];
 }
 
 export const asList = (reply: Reply | undefined): readonly Reply[] => (Array.isArray(reply) ? reply : []);
@@ -155,20 +149,12 @@ export function toJobView(id: string, record: string, stateText: string, positio
 
 const toEndedAt = ({ place }: Pick<JobRecord, 'place'>): number => Math.floor(Number(place) / 1_000);
 
-/** Of a completed job the record itself is the last attempt. */
-function toHistory({ state, history = [], ...job }: JobRecord): AttemptRecord[] {
-  const attempts: AttemptRecord[] = history.map(({ started_at, ended_at, worker, outcome, error }) => ({
-    startedAt: started_at,
-    endedAt: ended_at,
-    workerId: worker,
-    outcome,
-    ...(error === undefined ? {} : { error }),
-  }));
-  if (state === 'completed') {
-    const { started_at: startedAt = 0, worker: workerId = '' } = job;
-    attempts.push({ startedAt, endedAt: toEndedAt(job), workerId, outcome: 'completed' });
-  }
-  return attempts.slice(-MAX_HISTORY);
+/** Of a completed job the state itself is the last attempt. */
+function toHistory({ history = [], ...job }: JobRecord): readonly AttemptRecord[] {
+  if (job.state !== 'completed') return history;
+  const { started_at: startedAt = 0, worker: workerId = '' } = job;
+  const last = { startedAt, endedAt: toEndedAt(job), workerId, outcome: 'completed' } as const;
+  return [...history, last].slice(-MAX_HISTORY);
 }
 
 function toPosition(reply: Reply | undefined): number | null {

@@ -17,18 +17,15 @@ const KEY_NAMES = [
   ...['queued:high', 'queued:normal', 'queued:low', 'suspects', 'followups', 'delayed'],
   ...['parked', 'parked_by_host', 'host_turns', 'hosts'],
   ...['processing', 'completed', 'failed', 'cancelled', 'aliases'],
-  ...['failed_inline', 'failed_by_code', 'heartbeats', 'rates', 'durations'],
+  ...['failed_inline', 'failed_by_code', 'heartbeats', 'workers', 'rates', 'durations'],
 ] as const;
 
-/** The keys share one hash tag, so that scripts may touch them together in a Redis Cluster. */
-export interface QueueKeys {
-  /** Of every script, in order. */
-  readonly all: readonly string[];
-  toKey(name: string): string;
-}
+export type QueueKeys = ReturnType<typeof toQueueKeys>;
 
-export function toQueueKeys(prefix: string): QueueKeys {
+/** The keys share one hash tag, so that scripts may touch them together in a Redis Cluster. */
+export function toQueueKeys(prefix: string) {
   const toKey = (name: string) => `{${prefix}}:${name}`;
+  /** `all`: of every script, in order. */
   return { all: KEY_NAMES.map(toKey), toKey };
 }
 
@@ -72,21 +69,16 @@ const read = (name: string): string => readFileSync(new URL(`./lua/${name}.lua`,
  * Only an enqueue may be refused when Redis is full: all else frees memory in the end, and a queue that can't be
  * drained stays full.
  */
-function script(body: string, flags = ' flags=allow-oom'): Script {
-  const text = `#!lua${flags}\n${body}`;
-  return { body: text, sha: createHash('sha1').update(text).digest('hex') };
+function script(name: string, flags = ' flags=allow-oom'): Script {
+  const body = [`#!lua${flags}`, PRELUDE, read('common'), read(name)].join('\n');
+  return { body, sha: createHash('sha1').update(body).digest('hex') };
 }
 
-const COMMON = [PRELUDE, read('common')].join('\n');
-const withCommon = (name: string): string => [COMMON, read(name)].join('\n');
-
 export const SCRIPTS = {
-  enqueue: script(withCommon('enqueue'), ''),
-  claim: script(withCommon('claim')),
-  settle: script(withCommon('settle')),
-  reap: script(withCommon('reap')),
-  read: script(withCommon('read')),
-  manage: script(withCommon('manage')),
-  /** Runs one command that has to work while Redis is full. */
-  evenWhenFull: script('return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))'),
+  enqueue: script('enqueue', ''),
+  claim: script('claim'),
+  settle: script('settle'),
+  reap: script('reap'),
+  read: script('read'),
+  manage: script('manage'),
 } as const;

@@ -64,7 +64,7 @@ local function slowedHost(name)
   if hosts[name] == nil then hosts[name] = loadHost(name) or false end
   local host = hosts[name]
   -- A host that has nothing waiting and has not complained for a while gets its full speed back.
-  local isQuiet = host and micros - host.slowed_at > HOST_FORGET_AFTER_MS * 1000
+  local isQuiet = host and micros - tonumber(host.slowed_at) > HOST_FORGET_AFTER_MS * 1000
   if isQuiet and not redis.call('ZSCORE', key.host_turns, name) then
     redis.call('HDEL', key.hosts, name)
     hosts[name] = false
@@ -167,7 +167,7 @@ local function takeFromLines(turn)
         turn = turn + 1
       end
     else
-      admit(id, text, state)
+      if not loaded[id] then admit(id, text, state) end
       local job = loadFrom(line, id)
       local host = job and slowedHost(job.host)
       if host then

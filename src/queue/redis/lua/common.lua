@@ -4,7 +4,7 @@
 -- inline_bytes. Only newer data for its image, which may take its place, change that. STATES holds what became of it, as
 -- JSON too; it is absent for a job that is in line and was never claimed. DATA holds its payload, which no script reads.
 -- Here a job is its state, and falls back on what it is. Version, sequence and place have 16 digits, more than cjson
--- writes: they are strings.
+-- writes: they are strings. Errors, results and attempts are those of the port, as they are.
 -- `place` orders the jobs of a state: the microsecond at which its turn came or will come, or at which it was claimed
 -- (`line_place` has its place in line then) or ended; absent when that is its sequence.
 -- { alias_of, version, sequence, superseded } in JOBS stands for an id whose data another job took.
@@ -65,7 +65,7 @@ end
 -- The job, or nil when the texts are not those of one.
 local function decode(text, stateText)
   local ok, record = pcall(cjson.decode, text)
-  if not ok or type(record) ~= 'table' or not record.sequence then return nil end
+  if not ok or type(record) ~= 'table' or not (record.alias_of or record.key and record.product) then return nil end
   if not stateText then return newJob(record, {}) end
   local ok, state = pcall(decodeState, stateText)
   return ok and newJob(record, state) or nil
@@ -217,10 +217,11 @@ end
 
 local function flush()
   for _, id in ipairs(changed) do
-    local was, is = loaded[id], nil
-    local state = not was.isRemoved and next(was.job) and cjson.encode(was.job) or nil
+    local was = loaded[id]
+    local job = not was.isRemoved and was.job
+    local state = job and next(job) and cjson.encode(job) or nil
     if state then put('HSET', key.states, id, state) elseif was.state then put('HDEL', key.states, id) end
-    is = toEntry(id, not was.isRemoved and was.job, was.text, state)
+    local is = toEntry(id, job, was.text, state)
     moveEntries(id, was, is)
     loaded[id] = is
   end
@@ -368,7 +369,7 @@ local COUNTED = { retried = 1, failed = 1, cancelled = 1 }
 local function endAttempt(job, outcome, endedAt, failure)
   local history = { unpack(job.history or {}) }
   history[#history + 1] = {
-    started_at = job.started_at, ended_at = endedAt, worker = job.worker, outcome = outcome, error = failure,
+    startedAt = job.started_at, endedAt = endedAt, workerId = job.worker, outcome = outcome, error = failure,
   }
   if #history > MAX_HISTORY then table.remove(history, 1) end
   job.history, job.redelivered = history, true
@@ -410,20 +411,15 @@ local QUICK_STEP, SLOW_STEP = 0.1, 0.01
 
 local function loadHost(name)
   local text = redis.call('HGET', key.hosts, name)
-  local host = text and cjson.decode(text)
-  if host then host.slowed_at = tonumber(host.slowed_at) end
-  return host or nil
+  return text and cjson.decode(text) or nil
 end
 
 local function saveHost(name, host)
-  local slowedAt = host.slowed_at
-  host.slowed_at = digits(slowedAt)
   redis.call('HSET', key.hosts, name, cjson.encode(host))
-  host.slowed_at = slowedAt
 end
 
 local function newHost()
-  return { per_second = HOST_START_PER_SECOND, next_at = now, slowed_at = micros }
+  return { per_second = HOST_START_PER_SECOND, next_at = now, slowed_at = digits(micros) }
 end
 
 -- A host asked to slow down for a job. Of the jobs that ran at once only the first one changes the rate.
@@ -431,9 +427,9 @@ local function slowDown(name, claimedAt, delayMs)
   local host = loadHost(name)
   if not host then
     host = newHost()
-  elseif claimedAt > host.slowed_at then
+  elseif claimedAt > tonumber(host.slowed_at) then
     local cut = host.ceiling and LATER_CUT or FIRST_CUT
-    host.ceiling, host.slowed_at = host.per_second, micros
+    host.ceiling, host.slowed_at = host.per_second, digits(micros)
     host.per_second = math.max(HOST_MIN_PER_SECOND, host.per_second * cut)
   end
   host.next_at = math.max(host.next_at, now + delayMs)
@@ -444,7 +440,7 @@ end
 -- A slowed host served a job that was claimed since it asked.
 local function speedUp(name, claimedAt)
   local host = loadHost(name)
-  if not host or claimedAt <= host.slowed_at then return end
+  if not host or claimedAt <= tonumber(host.slowed_at) then return end
   local step = 1
   if host.ceiling then step = host.per_second < 0.9 * host.ceiling and QUICK_STEP or SLOW_STEP end
   host.per_second = host.per_second + step

@@ -1,4 +1,4 @@
--- What people ask for. ARGV: the name of an action, and what it says below.
+-- What people ask for, and the list of workers. ARGV: the name of an action, and what it says below.
 local act = {}
 
 -- Returns whether a job ended at once; a running one is asked to stop.
@@ -88,12 +88,36 @@ end
 function act.flush()
   local known = redis.call('HLEN', key.jobs) - redis.call('ZCARD', key.aliases)
   for name, set in pairs(key) do
-    if name ~= 'meta' and name ~= 'heartbeats' then redis.call('UNLINK', set) end
+    if name ~= 'meta' and name ~= 'heartbeats' and name ~= 'workers' then redis.call('UNLINK', set) end
   end
   redis.call('HDEL', key.meta, 'completed', 'failed', 'cancelled', 'dead_dropped', 'dead_inline_bytes')
   redis.call('HDEL', key.meta, 'turn', 'repair_cursor')
   redis.call('HINCRBY', key.meta, 'epoch', 1)
   return known
+end
+
+function act.pause()
+  redis.call('HSET', key.meta, 'paused', 1)
+end
+
+function act.resume()
+  redis.call('HDEL', key.meta, 'paused')
+  mayHaveWork = true
+end
+
+-- ARGV: id and report of a worker.
+function act.heartbeat(id, report)
+  redis.call('HSET', key.workers, id, now .. ' ' .. report)
+end
+
+-- ARGV: how many ms a worker stays listed. Reply: for each, its report and the ms since it came.
+function act.workers(ttlMs)
+  local all, reply = redis.call('HGETALL', key.workers), {}
+  for i = 1, #all, 2 do
+    local seenAt, report = all[i + 1]:match('^(%d+) (.*)$')
+    if now - seenAt < tonumber(ttlMs) then append(reply, report, now - seenAt) else redis.call('HDEL', key.workers, all[i]) end
+  end
+  return reply
 end
 
 local reply = act[ARGV[1]](unpack(ARGV, 2))

@@ -36,13 +36,19 @@ end
 
 -- Lists ---------------------------------------------------------------------------------------------------------------
 
-local function isAfter(place, id, cursor)
-  return not cursor or place < cursor.place or place == cursor.place and id < cursor.id
-end
-
-local function byPlace(a, b)
+local function isBefore(a, b)
   if a.place == b.place then return a.id > b.id end
   return a.place > b.place
+end
+
+-- The first entries after the cursor, greatest place first.
+local function pageOf(found, cursor, count)
+  local page = {}
+  table.sort(found, isBefore)
+  for _, entry in ipairs(found) do
+    if #page < count and (not cursor or isBefore(cursor, entry)) then page[#page + 1] = entry end
+  end
+  return page
 end
 
 -- The jobs of some sets after the cursor, greatest place first.
@@ -53,14 +59,9 @@ local function after(sets, cursor, count)
     local above = cursor and redis.call('ZCOUNT', set, '(' .. place, '+inf') or 0
     local same = cursor and redis.call('ZCOUNT', set, place, place) or 0
     local members = redis.call('ZRANGE', set, above, above + same + count - 1, 'REV', 'WITHSCORES')
-    for i = 1, #members, 2 do
-      local entry = { id = members[i], place = tonumber(members[i + 1]) }
-      if isAfter(entry.place, entry.id, cursor) then found[#found + 1] = entry end
-    end
+    for i = 1, #members, 2 do found[#found + 1] = { id = members[i], place = tonumber(members[i + 1]) } end
   end
-  table.sort(found, byPlace)
-  for i = count + 1, #found do found[i] = nil end
-  return found
+  return pageOf(found, cursor, count)
 end
 
 -- The running jobs after the cursor, the longest running first. There are no more than workers can hold.
@@ -68,12 +69,9 @@ local function runningAfter(cursor, count)
   local found = {}
   for _, id in ipairs(redis.call('ZRANGE', key.processing, 0, -1)) do
     local job = load(id)
-    local entry = job and { id = id, place = -tonumber(job.place) }
-    if entry and isAfter(entry.place, id, cursor) then found[#found + 1] = entry end
+    if job then found[#found + 1] = { id = id, place = -tonumber(job.place) } end
   end
-  table.sort(found, byPlace)
-  for i = count + 1, #found do found[i] = nil end
-  return found
+  return pageOf(found, cursor, count)
 end
 
 -- The dead letters of a code after the cursor, the last one first.
@@ -110,9 +108,10 @@ local function list(status, limit, code, place, id)
   if hasMore then reply[2], reply[3] = digits(found[limit].place), found[limit].id end
   for _, entry in ipairs(found) do
     local job = load(entry.id)
-    if job then append(reply, entry.id, loaded[entry.id].text)
+    if job then
+      append(reply, entry.id, loaded[entry.id].text)
       append(reply, loaded[entry.id].state or '{}', positionOf(entry.id, job))
-     end
+    end
   end
   return reply
 end
