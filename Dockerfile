@@ -1,5 +1,7 @@
-# One image for the API and the workers; docker-compose.yml starts both from it.
-FROM node:24-slim AS dependencies
+# One image for the API and the workers; docker-compose.yml starts both from it. It writes to /data, /models and /tmp
+# alone, and needs no capability: run it with --read-only --tmpfs /tmp --cap-drop ALL.
+# The version is the one of package-lock.json: raise both together.
+FROM node:24.21.0-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 # No install script is needed: native code comes prebuilt, and onnxruntime's script only downloads GPU libraries.
@@ -9,7 +11,7 @@ RUN rm -rf node_modules/onnxruntime-web \
   && find node_modules/onnxruntime-node/bin -mindepth 3 -maxdepth 3 -type d \
     ! -path "*/linux/$(node -p process.arch)" -exec rm -rf {} +
 
-FROM node:24-slim
+FROM node:24.21.0-slim
 # On this HOST it starts only with API_KEYS, or with ALLOW_ANONYMOUS=true.
 ENV NODE_ENV=production \
   HOST=0.0.0.0 \

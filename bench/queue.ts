@@ -5,7 +5,7 @@ import { Redis } from 'ioredis';
 import { pino } from 'pino';
 import { toPointId } from '../src/catalog/product-image.ts';
 import { parseRedisUrl } from '../src/config/redis-target.ts';
-import type { JobData, JobResult } from '../src/queue/job.ts';
+import type { ImageJobData, JobResult } from '../src/queue/job.ts';
 import { type JobQueue, type NewJob, toLeaseTimes } from '../src/queue/port.ts';
 import { createRedisQueue } from '../src/queue/redis/queue.ts';
 import { type RedisServer, startRedis } from '../tests/support/redis-server.ts';
@@ -216,8 +216,9 @@ async function openVitrine(redis: RedisServer): Promise<JobQueue> {
 const openBullMq = (redis: RedisServer) =>
   new Queue('bench', { connection: { host: '127.0.0.1', port: redis.port } });
 
-function toJobData(n: number): JobData {
+function toJobData(n: number): ImageJobData {
   return {
+    kind: 'image',
     productId: `product-${n}`,
     imageId: 'main',
     image: { kind: 'url', url: `https://images.example.com/catalog/products/${n}/main.jpg` },

@@ -1,3 +1,11 @@
+/** A part of an upright image, in fractions of its width and height. */
+export interface Region {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+}
+
 /** How the pixels of an image become a model's input. */
 export interface Preprocessing {
   /** Side of the square input, in pixels. */
@@ -10,6 +18,8 @@ export interface Preprocessing {
   /** Per channel (RGB), on values from 0 to 1. */
   readonly mean: readonly [number, number, number];
   readonly std: readonly [number, number, number];
+  /** What is left of the image: of a query's image. No model has one. */
+  readonly region?: Region;
 }
 
 /** An image at the model's input size: interleaved 8-bit sRGB, `size · size · 3` bytes. */

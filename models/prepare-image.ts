@@ -7,7 +7,7 @@ import {
   type ImageLimits,
   isBlank,
 } from './decoding/image-checks.ts';
-import type { PreparedImage, Preprocessing } from './embedder.ts';
+import type { PreparedImage, Preprocessing, Region } from './embedder.ts';
 import { enlarge, type Raster } from './enlarge.ts';
 
 // Many small images are processed at the same time: one thread per image keeps all processors busy, and libvips need
@@ -80,10 +80,12 @@ interface Size {
 
 /** The image resized, and cut where it is larger than the square. */
 async function toFit(
-  image: Sharp,
-  source: Size,
-  { size, fit, cropFrom, kernel }: Preprocessing,
+  whole: Sharp,
+  wholeSize: Size,
+  { size, fit, cropFrom, kernel, region }: Preprocessing,
 ): Promise<Raster> {
+  const source = toBox(wholeSize, region);
+  const image = region === undefined ? whole : whole.extract(source);
   const target = toTarget(source, size, fit, cropFrom);
   // The centre of an image that is larger than the square.
   const window = {
@@ -110,6 +112,17 @@ async function toFit(
     : await toPixels(resized.extract(window), window);
   return { pixels, width: window.width, height: window.height };
 }
+
+/** The region in pixels, at least one. */
+function toBox({ width, height }: Size, { x, y, width: across, height: down }: Region = WHOLE) {
+  const left = Math.min(Math.round(x * width), width - 1);
+  const top = Math.min(Math.round(y * height), height - 1);
+  const right = Math.max(left + 1, Math.min(Math.round((x + across) * width), width));
+  const bottom = Math.max(top + 1, Math.min(Math.round((y + down) * height), height));
+  return { left, top, width: right - left, height: bottom - top };
+}
+
+const WHOLE: Region = { x: 0, y: 0, width: 1, height: 1 };
 
 /** The size that the whole image is resized to. */
 function toTarget({ width, height }: Size, size: number, fit: Preprocessing['fit'], cropFrom: number): Size {

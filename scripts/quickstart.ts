@@ -106,6 +106,8 @@ Vitrine runs at ${paint(terminal.stdout, 'bold', url)} until Ctrl+C.
 
   Search with a photo of yours:
     curl -F image=@photo.jpg -F limit=5 ${url}/search
+  Or with words:
+    curl ${url}/search -H 'Content-Type: application/json' -d '{"text": "red mug"}'
   Add a product:
     curl ${url}/queue/enqueue -H 'Content-Type: application/json' \\
       -d '{"product_id": "my-1", "image_url": "https://example.com/my-1.jpg", "name": "My first"}'`,

@@ -36,8 +36,9 @@ const PROGRAMS: readonly SystemProgram[] = [
 
 const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
 for (const program of PROGRAMS) await ensureProgram(program);
-runCheck('lint', ['@biomejs', 'biome', 'bin', 'biome'], ['check', '--error-on-warnings', '.']);
-runCheck('types', ['typescript', 'bin', 'tsc'], ['--noEmit']);
+runCheck('lint', 'node_modules/@biomejs/biome/bin/biome', ['check', '--error-on-warnings', '.']);
+runCheck('types', 'node_modules/typescript/bin/tsc', ['--noEmit']);
+runCheck('dependencies', 'scripts/check-deps.ts', []);
 await runTests(process.argv.slice(2));
 const skipped = tally.skipped > 0 ? `, ${tally.skipped} skipped` : '';
 console.log(`\n${tally.passed} passed, ${tally.failed} failed${skipped}`);
@@ -84,9 +85,9 @@ function isInstalled(program: string): boolean {
   return spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined;
 }
 
-/** A check that counts as one test. */
-function runCheck(name: string, path: readonly string[], args: readonly string[]): void {
-  const { status } = spawnSync(process.execPath, [join(root, 'node_modules', ...path), ...args], {
+/** A check that counts as one test. @param script its path from the root */
+function runCheck(name: string, script: string, args: readonly string[]): void {
+  const { status } = spawnSync(process.execPath, [join(root, script), ...args], {
     cwd: root,
     stdio: 'inherit',
   });

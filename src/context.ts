@@ -10,6 +10,7 @@ import { createLogger, type Logger } from './observability/logger.ts';
 import { systemClock } from './observability/system-clock.ts';
 import type { JobQueue } from './queue/port.ts';
 import type { VectorStore } from './vectors/port.ts';
+import { createWebhookSender, type WebhookSender } from './webhooks/sender.ts';
 
 /**
  * Everything that the API and the workers are made of. A part is made when it is first asked for, and connects when
@@ -23,6 +24,7 @@ export interface Context extends AsyncDisposable {
   readonly store: VectorStore;
   readonly embedder: Embedder;
   readonly images: ImageSource;
+  readonly webhooks: WebhookSender;
   readonly decoder: Decoder;
 }
 
@@ -71,6 +73,7 @@ export async function createContext(
       maxBytesInFlight: 2 * Math.max(8, concurrency) * config.images.maxBytes,
     }),
   );
+  const webhooks = lazy(() => createWebhookSender({ webhooks: config.webhooks, clock }));
   const decoder = lazy(() => createDecoder({ ...config.images, logger }));
   const embedder = lazy(() =>
     createEmbedder(config.model, {
@@ -95,6 +98,9 @@ export async function createContext(
     },
     get images() {
       return overrides.images ?? images();
+    },
+    get webhooks() {
+      return overrides.webhooks ?? webhooks();
     },
     get decoder() {
       return overrides.decoder ?? decoder();
@@ -124,12 +130,20 @@ async function loadSpool({ dataDir, queue }: Config, logger: Logger, clock: Cloc
 }
 
 async function loadStore(config: Config, logger: Logger): Promise<() => VectorStore> {
-  const { qdrantUrl, qdrantApiKey, collection, timeoutMs } = config.store;
+  const { qdrantUrl, qdrantApiKey, collection, timeoutMs, language } = config.store;
   if (qdrantUrl === undefined) {
     const { createSqliteVectorStore } = await import('./vectors/sqlite/vector-store.ts');
-    return () => createSqliteVectorStore({ file: join(config.dataDir, 'vectors.sqlite'), collection });
+    const file = join(config.dataDir, 'vectors.sqlite');
+    return () => createSqliteVectorStore({ file, collection, language });
   }
   const { createQdrantVectorStore } = await import('./vectors/qdrant/vector-store.ts');
   return () =>
-    createQdrantVectorStore({ url: qdrantUrl, apiKey: qdrantApiKey, collection, timeoutMs, logger });
+    createQdrantVectorStore({
+      url: qdrantUrl,
+      apiKey: qdrantApiKey,
+      collection,
+      timeoutMs,
+      language,
+      logger,
+    });
 }

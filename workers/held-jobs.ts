@@ -1,7 +1,7 @@
 import type { Clock } from '../src/observability/clock.ts';
 import type { Logger } from '../src/observability/logger.ts';
-import type { Stage } from '../src/queue/job.ts';
-import { type ClaimedJob, type JobQueue, RENEWALS_PER_LEASE } from '../src/queue/port.ts';
+import type { DeliveryJobData, ImageJobData, Stage } from '../src/queue/job.ts';
+import { type Claimed, type ClaimedJob, type JobQueue, RENEWALS_PER_LEASE } from '../src/queue/port.ts';
 import { untilAborted } from './deadline.ts';
 
 /** Why a held job is no longer worked on, when it isn't for a failure of its own. */
@@ -19,8 +19,8 @@ export class Stopped extends Error {
 }
 
 /** A job under this worker's lease, and how far it has come. */
-export interface HeldJob {
-  readonly job: ClaimedJob;
+export interface HeldJob<Job extends ClaimedJob = ClaimedJob> {
+  readonly job: Job;
   /** Aborted with the first reason to stop; later ones change nothing. */
   readonly abort: AbortController;
   /** When it was claimed, on the worker's monotonic clock. */
@@ -30,10 +30,16 @@ export interface HeldJob {
   workedMs: number;
 }
 
+export type HeldImage = HeldJob<Claimed<ImageJobData>>;
+export type HeldDelivery = HeldJob<Claimed<DeliveryJobData>>;
+
+export const isDelivery = (held: HeldJob): held is HeldDelivery => held.job.data.kind === 'delivery';
+export const isImage = (held: HeldJob): held is HeldImage => held.job.data.kind === 'image';
+
 /** The jobs this worker has leases of, renewed until they are settled. */
 export interface HeldJobs {
   readonly size: number;
-  /** Those that count against the claim limit: all but those whose image comes slowly. */
+  /** Those that count against the claim limit: all but deliveries, and those whose image comes slowly. */
   readonly busy: number;
   hold(job: ClaimedJob): HeldJob;
   /** After it was settled. */
@@ -96,7 +102,7 @@ export function createHeldJobs(parts: {
       return held.size;
     },
     get busy() {
-      return held.size - slow.size;
+      return [...held].filter((entry) => isImage(entry) && !slow.has(entry)).length;
     },
     hold(job) {
       const entry: HeldJob = {

@@ -4,11 +4,11 @@ import type { ImageRef } from '../src/catalog/product-image.ts';
 import { toVitrineError, VitrineError } from '../src/errors/vitrine-error.ts';
 import type { ImageSource } from '../src/images/port.ts';
 import type { Clock } from '../src/observability/clock.ts';
-import { type JobResult, type Outcome, type Stage, toImageHost } from '../src/queue/job.ts';
+import { type ImageResult, type Outcome, type Stage, toImageHost } from '../src/queue/job.ts';
 import type { Point, PointPayload, UpsertOutcome, VectorStore } from '../src/vectors/port.ts';
 import { createBatcher, runOrSplit } from './batcher.ts';
 import { startTimer } from './deadline.ts';
-import type { HeldJob } from './held-jobs.ts';
+import type { HeldImage } from './held-jobs.ts';
 import { createSlots, type Slots } from './slots.ts';
 
 export interface PipelineParts {
@@ -35,7 +35,7 @@ export interface PipelineSettings {
   /** Called when all slots of a stage are held by work that never returned. */
   onStuck(stage: Stage): void;
   /** Called when a job's image turns out to come slowly, and when its fetch has ended after that. */
-  onSlow(held: HeldJob, isSlow: boolean): void;
+  onSlow(held: HeldImage, isSlow: boolean): void;
 }
 
 /** The walk of one image: its bytes, its pixels, its vector, its point. */
@@ -45,7 +45,7 @@ export interface Pipeline {
    * different calls meet in one inference call and one write. What stops a job aborts its `abort` with the reason.
    * @throws VitrineError of the stage that failed
    */
-  process(held: HeldJob): Promise<JobResult>;
+  process(held: HeldImage): Promise<ImageResult>;
 }
 
 /** What a stage may take longer than its own limit before it counts as hung. */
@@ -65,9 +65,9 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   const fetching = openSlots('fetching', settings.concurrency, toFetchTimeout);
   const storing = openSlots('writing', STORE_CALLS, toStoreTimeout);
 
-  async function process(held: HeldJob): Promise<JobResult> {
+  async function process(held: HeldImage): Promise<ImageResult> {
     const { job, abort } = held;
-    const toResult = (outcome: Outcome): JobResult => ({
+    const toResult = (outcome: Outcome): ImageResult => ({
       outcome,
       pointId: job.key,
       collection: store.collection,
@@ -86,12 +86,12 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   }
 
   /** True when an earlier delivery of this job wrote its point, and was lost before it could say so. */
-  async function wasWritten({ job }: HeldJob): Promise<boolean> {
+  async function wasWritten({ job }: HeldImage): Promise<boolean> {
     const stored = await reading.add(job.key);
     return stored?.version === job.version && stored.sequence === job.sequence;
   }
 
-  function fetchImage(held: HeldJob): Promise<Uint8Array> {
+  function fetchImage(held: HeldImage): Promise<Uint8Array> {
     const { job, abort } = held;
     const host = toImageHost(job.data.image);
     const onSlow = (isSlow: boolean) => settings.onSlow(held, isSlow);
@@ -108,7 +108,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   }
 
   /** The decoder has lines, limits and deadlines of its own. */
-  function prepareImage(held: HeldJob, bytes: Uint8Array): Promise<DecodedImage> {
+  function prepareImage(held: HeldImage, bytes: Uint8Array): Promise<DecodedImage> {
     return decoder.prepare(bytes, embedder.model.preprocessing, {
       signal: held.abort.signal,
       timed: (work) => timed('preparing', held, work),
@@ -116,7 +116,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   }
 
   /** Runs the work; the time that it takes, and no other, counts against the job's soft limit. */
-  async function timed<T>(stage: Stage, held: HeldJob, work: () => Promise<T>): Promise<T> {
+  async function timed<T>(stage: Stage, held: HeldImage, work: () => Promise<T>): Promise<T> {
     const softMs = toSoftMs(held);
     const startedAt = clock.monotonic();
     held.stage = stage;
@@ -131,12 +131,12 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
     }
   }
 
-  function toSoftMs({ job }: HeldJob): number {
+  function toSoftMs({ job }: HeldImage): number {
     return job.data.softTimeoutMs ?? settings.softTimeoutMs;
   }
 
   /** Prepared images of many jobs to vectors. The embedder has deadlines of its own. */
-  const embedding = createBatcher<{ held: HeldJob; image: PreparedImage }, Float32Array>({
+  const embedding = createBatcher<{ held: HeldImage; image: PreparedImage }, Float32Array>({
     maxSize: settings.batchSize,
     concurrency: settings.inferences,
     fullAhead: 1,
@@ -147,7 +147,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   });
 
   /** Points of many jobs to the store; null for a job that was stopped before its point was written. */
-  const writing = createBatcher<{ held: HeldJob; point: Point }, UpsertOutcome | null>({
+  const writing = createBatcher<{ held: HeldImage; point: Point }, UpsertOutcome | null>({
     maxSize: MAX_POINTS,
     concurrency: 1,
     fullAhead: 1,
@@ -155,7 +155,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   });
 
   function writePoints(
-    items: readonly { readonly held: HeldJob; readonly point: Point }[],
+    items: readonly { readonly held: HeldImage; readonly point: Point }[],
   ): Promise<readonly (UpsertOutcome | null)[]> {
     return askStore(CALLS_PER_WRITE, async () => {
       // The last moment at which a cancelled job's point can still be kept out.
@@ -181,7 +181,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
     return storing.run(new AbortController(), settings.storeTimeoutMs * calls + SLOT_MARGIN_MS, work);
   }
 
-  function toPoint({ job }: HeldJob, vector: Float32Array, contentHash: string): Point {
+  function toPoint({ job }: HeldImage, vector: Float32Array, contentHash: string): Point {
     const { data, version, sequence } = job;
     const payload: PointPayload = {
       ...data.product,
@@ -202,7 +202,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
 /** Runs the work of a batch, and shows its stage in each of its jobs. */
 async function inStage<T>(
   stage: Stage,
-  items: readonly { readonly held: HeldJob }[],
+  items: readonly { readonly held: HeldImage }[],
   work: () => Promise<T>,
 ): Promise<T> {
   for (const { held } of items) held.stage = stage;

@@ -18,11 +18,13 @@ import {
   type WorkerState,
 } from '../src/queue/port.ts';
 import type { VectorStore } from '../src/vectors/port.ts';
-import { runAttempt } from './attempt.ts';
+import type { WebhookSender } from '../src/webhooks/sender.ts';
+import { type Processor, runAttempt } from './attempt.ts';
 import { createBreaker } from './breaker.ts';
 import { startTimer, untilAborted } from './deadline.ts';
+import { createDeliveries } from './deliver.ts';
 import { createHeartbeat } from './heartbeat.ts';
-import { createHeldJobs, type HeldJob } from './held-jobs.ts';
+import { createHeldJobs, type HeldJob, isDelivery, isImage } from './held-jobs.ts';
 import { createPipeline } from './pipeline.ts';
 import { createClaimLimit, createRate } from './rate.ts';
 import { createSettling } from './settling.ts';
@@ -36,6 +38,7 @@ export interface WorkerParts {
   readonly store: VectorStore;
   readonly embedder: Embedder;
   readonly images: ImageSource;
+  readonly webhooks: WebhookSender;
   readonly decoder: Decoder;
 }
 
@@ -117,6 +120,14 @@ export function createWorker(parts: WorkerParts): Worker {
     onStuck,
     onSlow: held.setSlow,
   });
+  const deliveries = createDeliveries(parts.webhooks);
+  const processor: Processor = {
+    async process(entry) {
+      if (isImage(entry)) return pipeline.process(entry);
+      if (isDelivery(entry)) return deliveries.process(entry);
+      throw new Error('There is no such kind of job.');
+    },
+  };
   const settling = createSettling(
     (settlements) => askQueue('settling', () => queue.settle(settlements), ended.signal),
     logger,
@@ -201,7 +212,7 @@ export function createWorker(parts: WorkerParts): Worker {
   }
 
   async function runJob(entry: HeldJob): Promise<void> {
-    const { settlement, error } = await runAttempt(entry, pipeline, config, clock);
+    const { settlement, error } = await runAttempt(entry, processor, config, clock);
     if (error?.retry === 'release') breaker.open();
     if (settlement === null) return;
     const settled = await settling.add(settlement);
@@ -210,7 +221,15 @@ export function createWorker(parts: WorkerParts): Worker {
     else count(entry, settled === 'refused' ? 'fail' : settlement.kind, error);
   }
 
-  function count({ job, workedMs }: HeldJob, kind: Settlement['kind'], error: VitrineError | null): void {
+  function count(entry: HeldJob, kind: Settlement['kind'], error: VitrineError | null): void {
+    const { job } = entry;
+    if (isImage(entry)) countImage(entry.workedMs, kind);
+    if (error === null) logger.debug({ job_id: job.id, end: kind }, 'job settled');
+    else if (kind === 'defer') logger.debug({ job_id: job.id, error }, 'job deferred');
+    else logger.warn({ job_id: job.id, attempt: job.attempt, next: kind, error }, 'job failed');
+  }
+
+  function countImage(workedMs: number, kind: Settlement['kind']): void {
     if (kind === 'complete') {
       done++;
       rate.add(clock.monotonic());
@@ -218,9 +237,6 @@ export function createWorker(parts: WorkerParts): Worker {
     }
     if (kind === 'fail') failed++;
     if (kind === 'complete' || kind === 'fail' || kind === 'retry') limit.addEnded(workedMs);
-    if (error === null) logger.debug({ job_id: job.id, end: kind }, 'job settled');
-    else if (kind === 'defer') logger.debug({ job_id: job.id, error }, 'job deferred');
-    else logger.warn({ job_id: job.id, attempt: job.attempt, next: kind, error }, 'job failed');
   }
 
   // Claiming

@@ -5,11 +5,11 @@ import type { ErrorCode } from '../../src/errors/error-table.ts';
 import { toVitrineError, VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { Preprocessing } from '../embedder.ts';
 import { decodeImage, openImage } from '../prepare-image.ts';
+import { readFrames } from './frames.ts';
 import type { ImageLimits } from './image-checks.ts';
 
-/** The first message: what the process is for. */
+/** The first message, and the only one: what the process is for. */
 export interface ProcessSettings extends ImageLimits {
-  readonly kind: 'settings';
   /** True: it decodes what is not ordinary, in the time that the machine has left. */
   readonly forHeavy: boolean;
   /** Over this it ends itself. */
@@ -18,12 +18,14 @@ export interface ProcessSettings extends ImageLimits {
   readonly placeholderHashes: readonly string[];
 }
 
-export interface DecodeRequest {
-  readonly kind: 'decode';
+/** What comes in front of each image. */
+export interface RequestHeader {
   readonly id: number;
-  readonly bytes: Uint8Array;
   readonly preprocessing: Preprocessing;
 }
+
+/** The pipe that requests come through. */
+export const REQUESTS_FD = 4;
 
 export type DecodeReply =
   | {
@@ -54,15 +56,14 @@ process.on('disconnect', end);
 // Ctrl+C reaches the whole group: the parent finishes its work, and ends this process afterwards.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined);
 
-/** Begins with the settings; everything after that is requests. */
 process.once('message', (settings: ProcessSettings) => {
   const placeholders = new Set(settings.placeholderHashes);
   if (settings.forHeavy) setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
   setInterval(() => {
     if (process.memoryUsage.rss() > settings.maxMemoryBytes) send({ kind: 'overflow' }, end);
   }, CHECK_MEMORY_EVERY_MS);
-  process.on('message', (request: DecodeRequest) => {
-    void answer(request, settings, placeholders).then((reply) =>
+  readFrames(REQUESTS_FD, (header, bytes) => {
+    void answer(header as RequestHeader, bytes, settings, placeholders).then((reply) =>
       send({ ...reply, rssBytes: process.memoryUsage.rss() }),
     );
   });
@@ -70,7 +71,8 @@ process.once('message', (settings: ProcessSettings) => {
 });
 
 async function answer(
-  { id, bytes, preprocessing }: DecodeRequest,
+  { id, preprocessing }: RequestHeader,
+  bytes: Uint8Array,
   settings: ProcessSettings,
   placeholders: ReadonlySet<string>,
 ): Promise<DecodeReply> {

@@ -3,7 +3,7 @@ import pLimit, { type LimitFunction } from 'p-limit';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { Logger } from '../../src/observability/logger.ts';
 import type { PreparedImage, Preprocessing } from '../embedder.ts';
-import type { DecodeReply, DecodeRequest } from './decoder-process.ts';
+import type { DecodeReply } from './decoder-process.ts';
 import { type ImageLimits, ORDINARY_BYTES, toBudgetBytes } from './image-checks.ts';
 import { type DecoderProcess, ProcessLost, startProcess } from './process.ts';
 
@@ -52,10 +52,6 @@ const DEADLINE_MS = 15_000;
 const BASE_BYTES = 150_000_000;
 /** What an estimate may be wrong by before a process ends itself. */
 const SLACK = 2;
-/** A process that has grown to this share of what it may take is replaced: fragments are never returned otherwise. */
-const REPLACE_AT = 0.75;
-/** A process for heavy images that has nothing to do ends after this. */
-const IDLE_MS = 10_000;
 
 export function createDecoder(settings: DecoderSettings): Decoder {
   const { logger, ordinaryMs = ORDINARY_MS, deadlineMs = DEADLINE_MS } = settings;
@@ -65,8 +61,8 @@ export function createDecoder(settings: DecoderSettings): Decoder {
   const ordinaryLimit = pLimit(ordinaryCount);
   const heavyLimit = pLimit(Math.min(4, Math.max(1, Math.floor(processors / 2))));
   const alive = new Set<DecoderProcess>();
-  const idleHeavy = new Map<DecoderProcess, NodeJS.Timeout>();
   let shared: DecoderProcess | undefined;
+  const idleHeavy = new Set<DecoderProcess>();
   let isDisposed = false;
 
   function start(forHeavy: boolean): DecoderProcess {
@@ -77,7 +73,6 @@ export function createDecoder(settings: DecoderSettings): Decoder {
       entry,
       threads: forHeavy ? 1 : ordinaryCount,
       settings: {
-        kind: 'settings',
         forHeavy,
         maxMemoryBytes: BASE_BYTES + SLACK * budgetBytes,
         maxPixels,
@@ -88,41 +83,36 @@ export function createDecoder(settings: DecoderSettings): Decoder {
     alive.add(started);
     void started.ended.then(() => {
       alive.delete(started);
-      if (shared === started) shared = undefined;
-      stopIdling(started);
+      idleHeavy.delete(started);
     });
     return started;
   }
 
   /** @returns null when it has to be decoded by itself */
-  async function decodeOrdinary(request: Omit<DecodeRequest, 'id'>): Promise<DecodedImage | null> {
-    shared ??= start(false);
+  async function decodeOrdinary(
+    bytes: Uint8Array,
+    preprocessing: Preprocessing,
+  ): Promise<DecodedImage | null> {
+    if (shared?.isUsable() !== true) shared = start(false);
     const current = shared;
-    const retire = () => {
-      if (shared === current) shared = undefined;
-      current.endWhenIdle();
-    };
     try {
-      const reply = await current.decode(request, ordinaryMs);
-      if (current.isLarge(REPLACE_AT)) retire();
+      const reply = await current.decode(bytes, preprocessing, ordinaryMs);
       return reply.kind === 'heavy' ? null : toOutcome(reply);
     } catch (error) {
       if (!(error instanceof ProcessLost)) throw error;
       // A thread that hangs can't be stopped. The other images in the process end as usual, and then it is killed.
-      retire();
+      current.endWhenIdle();
       logger.warn({ reason: error.reason }, 'an image that looked ordinary is decoded again by itself');
       return null;
     }
   }
 
-  async function decodeHeavy(request: Omit<DecodeRequest, 'id'>): Promise<DecodedImage> {
-    const [idle] = idleHeavy.keys();
-    const current = idle ?? start(true);
-    stopIdling(current);
+  async function decodeHeavy(bytes: Uint8Array, preprocessing: Preprocessing): Promise<DecodedImage> {
+    const current = [...idleHeavy].find((process) => process.isUsable()) ?? start(true);
+    idleHeavy.delete(current);
     try {
-      const reply = await current.decode(request, deadlineMs);
-      if (current.isLarge(REPLACE_AT)) current.kill();
-      else idleHeavy.set(current, setTimeout(() => current.kill(), IDLE_MS).unref());
+      const reply = await current.decode(bytes, preprocessing, deadlineMs);
+      idleHeavy.add(current);
       return toOutcome(reply);
     } catch (error) {
       if (!(error instanceof ProcessLost)) throw error;
@@ -131,21 +121,15 @@ export function createDecoder(settings: DecoderSettings): Decoder {
     }
   }
 
-  function stopIdling(process: DecoderProcess): void {
-    clearTimeout(idleHeavy.get(process));
-    idleHeavy.delete(process);
-  }
-
   return {
     async prepare(bytes, preprocessing, options = {}) {
-      const request = { kind: 'decode', bytes, preprocessing } as const;
       const inLine = <T>(limit: LimitFunction, work: () => Promise<T>) =>
         limit(() => {
           options.signal?.throwIfAborted();
           return options.timed === undefined ? work() : options.timed(work);
         });
-      const decoded = await inLine(ordinaryLimit, () => decodeOrdinary(request));
-      return decoded ?? inLine(heavyLimit, () => decodeHeavy(request));
+      const decoded = await inLine(ordinaryLimit, () => decodeOrdinary(bytes, preprocessing));
+      return decoded ?? inLine(heavyLimit, () => decodeHeavy(bytes, preprocessing));
     },
     memoryBytes: () => [...alive].reduce((sum, process) => sum + process.rssBytes(), 0),
     async [Symbol.asyncDispose]() {

@@ -1,5 +1,8 @@
 import { fork } from 'node:child_process';
-import type { DecodeReply, DecodeRequest, ProcessMessage, ProcessSettings } from './decoder-process.ts';
+import type { Writable } from 'node:stream';
+import type { Preprocessing } from '../embedder.ts';
+import type { DecodeReply, ProcessMessage, ProcessSettings, RequestHeader } from './decoder-process.ts';
+import { toFrame } from './frames.ts';
 
 /** Why a process did not answer a call. */
 export type LossReason = 'overdue' | 'crashed' | 'overflow';
@@ -16,20 +19,20 @@ export class ProcessLost extends Error {
 
 /** A process that decodes what it is sent, as many images at a time as it has threads. */
 export interface DecoderProcess {
-  /** Resolves when it is gone. */
-  readonly ended: Promise<void>;
+  /** False when it ends, or has ended: it should be sent nothing more. */
+  isUsable(): boolean;
   /**
    * The time counts from when the process is ready.
    * @throws ProcessLost when there is no answer within it
    */
-  decode(request: Omit<DecodeRequest, 'id'>, limitMs: number): Promise<DecodeReply>;
+  decode(bytes: Uint8Array, preprocessing: Preprocessing, limitMs: number): Promise<DecodeReply>;
   /** Memory it uses, as it last said. */
   rssBytes(): number;
-  /** True when that is more than this share of what it may use. */
-  isLarge(share: number): boolean;
   /** Kills it when the calls that it has are answered or given up. */
   endWhenIdle(): void;
   kill(): void;
+  /** Resolves when it is gone. */
+  readonly ended: Promise<void>;
 }
 
 export interface ProcessOptions {
@@ -40,6 +43,12 @@ export interface ProcessOptions {
 
 /** Generous: the machine may be busy, and the disk slow. */
 const START_MS = 30_000;
+/** A process without work ends after this if it has grown, or if it is for heavy images. */
+const IDLE_MS = 3_000;
+/** Times its memory at the start: no more is left behind by small images. */
+const GROWN = 1.2;
+/** A busy process that has grown to this share of what it may take is replaced as well. */
+const REPLACE_AT = 0.75;
 
 interface Call {
   resolve(reply: DecodeReply): void;
@@ -50,35 +59,43 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
   const child = fork(entry, {
     execArgv: [],
     serialization: 'advanced',
-    // What libvips prints about a broken image is a stranger's text.
-    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    // What libvips prints about a broken image is a stranger's text. The last one is REQUESTS_FD.
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc', 'pipe'],
     // No secret of this process is worth anything to a decoder. Few arenas keep the allocator from hoarding.
     env: { UV_THREADPOOL_SIZE: String(threads), MALLOC_ARENA_MAX: '2' },
   });
+  const requests = child.stdio[4] as Writable & { ref(): void; unref(): void };
   const calls = new Map<number, Call>();
   const ready = Promise.withResolvers<void>();
   const ended = Promise.withResolvers<void>();
   let lastId = 0;
   let rssBytes = 0;
-  let isEnding = false;
+  let rssAtStart = 0;
+  let isUsable = true;
   let reason: LossReason = 'crashed';
+  let idleTimer: NodeJS.Timeout | undefined;
 
   /** A process that has nothing to do doesn't keep its parent alive, and ends with it. */
   function holdParent(isNeeded: boolean): void {
-    for (const handle of [child, child.channel]) handle?.[isNeeded ? 'ref' : 'unref']();
+    for (const handle of [child, child.channel, requests]) handle?.[isNeeded ? 'ref' : 'unref']();
   }
 
-  holdParent(false);
-  // Those who wait for it are told; nobody may be waiting.
-  ready.promise.catch(() => undefined);
-
   function kill(): void {
+    isUsable = false;
     // Who waits for its end sees it.
     child.ref();
     child.kill('SIGKILL');
   }
 
-  const startTimer = setTimeout(kill, START_MS).unref();
+  function endWhenIdle(): void {
+    isUsable = false;
+    if (calls.size === 0) kill();
+  }
+
+  /** What the allocator and the garbage collector have not returned by then, they keep. */
+  function endIfGrown(): void {
+    if (settings.forHeavy || rssBytes > GROWN * rssAtStart) kill();
+  }
 
   function settle(id: number, answer: (call: Call) => void): void {
     const call = calls.get(id);
@@ -87,61 +104,74 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
     answer(call);
     if (calls.size > 0) return;
     holdParent(false);
-    if (isEnding) kill();
+    if (!isUsable) kill();
+    else idleTimer = setTimeout(endIfGrown, IDLE_MS).unref();
+  }
+
+  function onMessage(message: ProcessMessage): void {
+    if (message.kind === 'overflow') {
+      reason = 'overflow';
+      isUsable = false;
+      return;
+    }
+    rssBytes = message.rssBytes;
+    if (message.kind === 'ready') {
+      rssAtStart = rssBytes;
+      clearTimeout(startTimer);
+      ready.resolve();
+      return;
+    }
+    if (rssBytes > REPLACE_AT * settings.maxMemoryBytes) isUsable = false;
+    settle(message.id, (call) => call.resolve(message));
   }
 
   function onEnd(): void {
+    isUsable = false;
     clearTimeout(startTimer);
+    clearTimeout(idleTimer);
     ready.reject(new ProcessLost(reason));
     for (const id of calls.keys()) settle(id, (call) => call.reject(new ProcessLost(reason)));
     ended.resolve();
   }
 
-  child.on('message', (message: ProcessMessage) => {
-    if (message.kind === 'overflow') {
-      reason = 'overflow';
-      return;
-    }
-    rssBytes = message.rssBytes;
-    if (message.kind !== 'ready') return settle(message.id, (call) => call.resolve(message));
-    clearTimeout(startTimer);
-    ready.resolve();
-  });
+  const startTimer = setTimeout(kill, START_MS).unref();
+  // Those who wait for it are told; nobody may be waiting.
+  ready.promise.catch(() => undefined);
+  child.on('message', onMessage);
   child.once('exit', onEnd);
-  // It could not be started, or a message could not be sent: it is of no more use.
+  // It could not be started, or no longer reads: it is of no more use.
   child.on('error', () => {
     kill();
     if (child.pid === undefined) onEnd();
   });
+  requests.on('error', kill);
+  holdParent(false);
   child.send(settings);
 
   return {
-    ended: ended.promise,
-    async decode(request, limitMs) {
+    isUsable: () => isUsable,
+    async decode(bytes, preprocessing, limitMs) {
       const id = ++lastId;
       const answer = Promise.withResolvers<DecodeReply>();
       calls.set(id, answer);
+      clearTimeout(idleTimer);
       holdParent(true);
       // The process reads it when it is ready.
-      child.send({ ...request, id });
+      const header: RequestHeader = { id, preprocessing };
+      for (const part of toFrame(header, bytes)) requests.write(part);
       let timer: NodeJS.Timeout | undefined;
       ready.promise.then(
         () => {
-          timer = setTimeout(
-            () => settle(id, (call) => call.reject(new ProcessLost('overdue'))),
-            limitMs,
-          ).unref();
+          const giveUp = () => settle(id, (call) => call.reject(new ProcessLost('overdue')));
+          timer = setTimeout(giveUp, limitMs).unref();
         },
         () => undefined,
       );
       return answer.promise.finally(() => clearTimeout(timer));
     },
     rssBytes: () => rssBytes,
-    isLarge: (share) => rssBytes > share * settings.maxMemoryBytes,
-    endWhenIdle() {
-      isEnding = true;
-      if (calls.size === 0) kill();
-    },
+    endWhenIdle,
     kill,
+    ended: ended.promise,
   };
 }

@@ -48,3 +48,12 @@ export function toPointId(productId: string, imageId: string): string {
 export function toProductTombstoneId(productId: string): string {
   return uuidv5(JSON.stringify([productId]), POINT_NAMESPACE);
 }
+
+/** The ids of what a store keeps about a product or an image apart from the image's point. No point has any of them. */
+export function toProductChangesId(productId: string): string {
+  return uuidv5(JSON.stringify([productId, null, 'changes']), POINT_NAMESPACE);
+}
+
+export function toImageTombstoneId(productId: string, imageId: string): string {
+  return uuidv5(JSON.stringify([productId, imageId, 'tombstone']), POINT_NAMESPACE);
+}

@@ -1,6 +1,7 @@
-import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings';
+import { Command, InvalidArgumentError, Option, type OptionValues } from '@commander-js/extra-typings';
 import packageJson from '../../package.json' with { type: 'json' };
 import { SCOPES } from '../config/api-keys.ts';
+import type { Box, PriceRange } from './search.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Commands that stop in their own way after a signal; the others are left where they are. */
@@ -80,19 +81,29 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
       await end(indexCommand(path, options, terminal));
     });
 
-  vitrine
-    .command('search')
-    .description('Show the products that look most like an image, a product or words')
-    .argument('[image]', 'a file or an http(s) address; or use --product or --text')
-    .option('--product <id>', 'search with an indexed product')
-    .option('--text <words>', 'search with words, if the model has a text encoder')
-    .option('-n, --limit <n>', 'how many products', parseInteger(1, 1_000), 10)
-    .option('--category <name>', 'only this category; can be repeated', append, [])
-    .option('--brand <name>', 'only this brand; can be repeated', append, [])
-    .option('--tag <tag>', 'only with this tag; can be repeated', append, [])
-    .option('--min-price <price>', 'only from this price on', parseNumber)
-    .option('--max-price <price>', 'only up to this price', parseNumber)
-    .option('--every-image', 'list each image instead of each product once')
+  addFilters(
+    vitrine
+      .command('search')
+      .description('Find products by an image, a product, words, or several of them')
+      .argument('[image]', 'a file or an http(s) address')
+      .option('--product <id>', 'like this indexed product')
+      .option('--text <words>', 'words of its name, description, brand, category or tags')
+      .option(
+        '--weight <part=n>',
+        'how much image, product, text or words counts; can be repeated',
+        append,
+        [],
+      )
+      .option('--crop <box>', 'only this part of the image: x,y,width,height from 0 to 1', parseCrop)
+      .option('-n, --limit <n>', 'how many products; 0 for --facets alone', parseInteger(0, 1_000), 10)
+      .option('--offset <n>', 'how many to leave out from the start', parseInteger(0, 999))
+      .option('--min-score <score>', 'the least similarity, -1 to 1', parseNumber)
+      .option('--diversify <n>', 'how much they should differ from each other, 0 to 1', parseNumber)
+      .option('--exclude <id>', 'not this product; can be repeated', append, [])
+      .option('--every-image', 'list each image instead of each product once')
+      .option('--facets', 'also count the products that pass the filters, by category, brand and more')
+      .option('--price-range <from..to>', 'a range to count for --facets; can be repeated', appendRange, []),
+  )
     .addOption(serverOption())
     .addOption(keyFileOption())
     .addOption(jsonOption())
@@ -100,13 +111,15 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
       'after',
       examples(
         'search photo.jpg',
-        'search https://example.com/lamp.jpg --category lamp --max-price 80',
+        'search --text "red mug"',
+        'search https://example.com/lamp.jpg --text red --category lamp --max-price 80',
         'search --product SKU-00001 -n 5 --json',
+        'search -n 0 --facets --price-range ..50 --price-range 50..',
       ),
     )
     .action(async (image, options, command) => {
-      const given = [image, options.product, options.text].filter((value) => value !== undefined);
-      if (given.length !== 1) command.error('error: needs exactly one of [image], --product and --text');
+      const given = [image, options.product, options.text].some((value) => value !== undefined);
+      if (!given && options.limit > 0) command.error('error: needs [image], --product or --text');
       const { searchCommand } = await import('./search.ts');
       await end(searchCommand(image, options, terminal));
     });
@@ -168,6 +181,7 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
       });
   }
 
+  addProductsCommands(vitrine, terminal, end);
   addDeadCommands(vitrine, terminal, end);
   addModelsCommands(vitrine, terminal, end);
   addKeysCommands(vitrine, terminal, end);
@@ -191,6 +205,91 @@ ${examples('index catalog.csv', 'index ./photos', 'index feed.jsonl --server htt
 }
 
 type End = (running: Promise<number>) => Promise<void>;
+
+function addProductsCommands(vitrine: Command, terminal: Terminal, end: End): void {
+  const products = vitrine
+    .command('products')
+    .description('List, show, change or delete indexed products, or find duplicates among them')
+    .addHelpText(
+      'after',
+      examples(
+        'products list --category lamp',
+        'products show SKU-00001',
+        'products update SKU-00001 --price 39.90 --unset tags',
+        'products delete SKU-00001 --image side',
+        'products duplicates --threshold 0.95',
+      ),
+    );
+
+  addFilters(products.command('list').description('List the products, page by page'))
+    .option('-n, --limit <n>', 'how many', parseInteger(1, 1_000), 20)
+    .option('--cursor <cursor>', 'what the page before ended with')
+    .addOption(serverOption())
+    .addOption(keyFileOption())
+    .addOption(jsonOption())
+    .action(async (options) => {
+      const { listProducts } = await import('./products.ts');
+      await end(listProducts(options, terminal));
+    });
+
+  products
+    .command('show')
+    .description('Show a product with its images and its jobs')
+    .argument('<product_id>')
+    .addOption(serverOption())
+    .addOption(keyFileOption())
+    .addOption(jsonOption())
+    .action(async (id, options) => {
+      const { showProduct } = await import('./products.ts');
+      await end(showProduct(id, options, terminal));
+    });
+
+  products
+    .command('update')
+    .description("Change a product's data; its images are not embedded again")
+    .argument('<product_id>')
+    .option('--name <text>', 'new name')
+    .option('--description <text>', 'new description')
+    .option('--category <name>', 'new category')
+    .option('--brand <name>', 'new brand')
+    .option('--price <price>', 'new price', parseNumber)
+    .option('--currency <code>', 'new currency, as EUR')
+    .option('--tag <tag>', 'new tag, in place of all it has; can be repeated', append, [])
+    .option('--metadata <json>', 'keys to change, as {"stock": 4}; null removes one', parseObject)
+    .option('--unset <field>', 'a field to remove; can be repeated', append, [])
+    .addOption(serverOption())
+    .addOption(keyFileOption())
+    .addOption(jsonOption())
+    .action(async (id, options) => {
+      const { updateProduct } = await import('./products.ts');
+      await end(updateProduct(id, options, terminal));
+    });
+
+  products
+    .command('delete')
+    .description('Delete products with their images and jobs')
+    .argument('<product_id...>')
+    .option('--image <id>', 'only this image of the product')
+    .addOption(serverOption())
+    .addOption(keyFileOption())
+    .action(async (ids, options) => {
+      const { deleteProducts } = await import('./products.ts');
+      await end(deleteProducts(ids, options, terminal));
+    });
+
+  products
+    .command('duplicates')
+    .description('Show pictures that several products share, or nearly so')
+    .option('--threshold <score>', 'the least similarity, 0.8 to 1', parseNumber)
+    .option('-n, --limit <n>', 'how many groups', parseInteger(1, 1_000), 20)
+    .addOption(serverOption())
+    .addOption(keyFileOption())
+    .addOption(jsonOption())
+    .action(async (options) => {
+      const { showDuplicates } = await import('./products.ts');
+      await end(showDuplicates(options, terminal));
+    });
+}
 
 function addDeadCommands(vitrine: Command, terminal: Terminal, end: End): void {
   const dead = vitrine
@@ -321,6 +420,20 @@ function addKeysCommands(vitrine: Command, terminal: Terminal, end: End): void {
     });
 }
 
+/** The options that `toFilter` reads. */
+function addFilters<Arguments extends unknown[], Options extends OptionValues>(
+  command: Command<Arguments, Options>,
+) {
+  return command
+    .option('--category <name>', 'only this category; can be repeated', append, [])
+    .option('--brand <name>', 'only this brand; can be repeated', append, [])
+    .option('--tag <tag>', 'only with this tag; can be repeated', append, [])
+    .option('--currency <code>', 'only in this currency; can be repeated', append, [])
+    .option('--min-price <price>', 'only from this price on', parseNumber)
+    .option('--max-price <price>', 'only up to this price', parseNumber)
+    .option('--filter <json>', 'more conditions, as {"metadata": {"color": "red"}}', parseObject);
+}
+
 const serverOption = () =>
   new Option('--server <url>', 'the Vitrine server; by default the one at HOST and PORT');
 
@@ -331,6 +444,32 @@ const jsonOption = () => new Option('--json', 'print the answer as JSON');
 
 function examples(...lines: readonly string[]): string {
   return `\nExamples:\n${lines.map((line) => `  vitrine ${line}`).join('\n')}`;
+}
+
+function parseObject(text: string): Readonly<Record<string, unknown>> {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
+  } catch {
+    // Not JSON: the same as JSON of another kind.
+  }
+  throw new InvalidArgumentError('It must be a JSON object.');
+}
+
+function parseCrop(text: string): Box {
+  const [x, y, width, height, ...others] = text.split(',').map(parseNumber);
+  if (x === undefined || y === undefined || width === undefined || height === undefined || others.length > 0)
+    throw new InvalidArgumentError('It must be x,y,width,height, as 0.25,0.25,0.5,0.5.');
+  return { x, y, width, height };
+}
+
+/** From the first price on, up to the second one; either may be missing. */
+function appendRange(text: string, ranges: readonly PriceRange[]): readonly PriceRange[] {
+  const [from = '', to, ...others] = text.split('..');
+  if (to === undefined || others.length > 0 || from + to === '')
+    throw new InvalidArgumentError('It must be from..to, from.. or ..to, as 10..20.');
+  const range = { ...(from !== '' && { gte: parseNumber(from) }), ...(to !== '' && { lt: parseNumber(to) }) };
+  return [...ranges, range];
 }
 
 const append = (value: string, values: readonly string[]): readonly string[] => [...values, value];

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import type { ApiKey } from './api-keys.ts';
 import type { Environment } from './env.ts';
+import type { Language } from './languages.ts';
 import { type QueueSettings, type RetryPolicy, toLeaseTimes } from './queue-settings.ts';
 import { parseRedisUrl, type RedisTarget } from './redis-target.ts';
 import { SETTINGS, type Settings } from './settings.ts';
@@ -41,6 +42,12 @@ export interface Config {
     readonly collection: string;
     /** Deadline of one call, its retries included. */
     readonly timeoutMs: number;
+    /** Of the products' texts. */
+    readonly language: Language;
+  };
+  readonly search: {
+    /** Keys of metadata whose values facets count. */
+    readonly facetKeys: readonly string[];
   };
   readonly model: {
     readonly id: string;
@@ -78,6 +85,14 @@ export interface Config {
     readonly minSidePixels: number;
     /** Hex SHA-256 of encoded images that are refused. */
     readonly placeholderHashes: readonly string[];
+  };
+  readonly webhooks: {
+    /** All of them sign; none: `callback_url` is refused. */
+    readonly secrets: readonly string[];
+    /** What may be reported to although its addresses are private. */
+    readonly allowedHosts: readonly string[];
+    readonly allowedNetworks: readonly string[];
+    readonly timeoutMs: number;
   };
 }
 
@@ -195,7 +210,9 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
       qdrantApiKey: settings.QDRANT_API_KEY,
       collection: settings.QDRANT_COLLECTION,
       timeoutMs: settings.QDRANT_TIMEOUT_MS,
+      language: settings.LANGUAGE,
     },
+    search: { facetKeys: settings.FACET_KEYS },
     model: {
       id: settings.MODEL,
       dir: settings.MODELS_DIR,
@@ -223,6 +240,12 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
       maxPixels: settings.IMAGE_MAX_PIXELS,
       minSidePixels: settings.IMAGE_MIN_SIDE_PIXELS,
       placeholderHashes: settings.PLACEHOLDER_HASHES.map((hash) => hash.toLowerCase()),
+    },
+    webhooks: {
+      secrets: settings.WEBHOOK_SECRETS,
+      allowedHosts: settings.WEBHOOK_ALLOWED_HOSTS,
+      allowedNetworks: settings.WEBHOOK_ALLOWED_NETWORKS,
+      timeoutMs: settings.WEBHOOK_TIMEOUT_MS,
     },
   });
 }

@@ -6,7 +6,13 @@ import { toConfigurationError } from './config.ts';
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Settings that a file may hold instead, named by the setting with `_FILE` after it. */
-const SECRETS = ['REDIS_PASSWORD', 'QDRANT_API_KEY', 'SESSION_SECRET', 'IMAGE_SOURCE_HEADERS'];
+const SECRETS = [
+  'REDIS_PASSWORD',
+  'QDRANT_API_KEY',
+  'SESSION_SECRET',
+  'IMAGE_SOURCE_HEADERS',
+  'WEBHOOK_SECRETS',
+];
 
 /**
  * The process's environment over the `.env` file of the folder: what is set for the process wins. Secrets that are

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { type ApiKey, parseApiKeys } from './api-keys.ts';
+import { LANGUAGES } from './languages.ts';
 import { isHostName, parseHeadersByHost } from './source-headers.ts';
 
 /** The parts of the documentation that the settings are listed in, in this order, with their titles. */
@@ -15,6 +16,7 @@ export const TOPICS = {
   model: 'The model',
   worker: 'Workers',
   images: 'Images',
+  webhooks: 'Webhooks',
   compose: 'docker compose',
 } as const;
 
@@ -97,6 +99,23 @@ const list = (values: string): Kind<readonly string[]> => ({
   values: `${values}, separated by commas`,
 });
 
+/** As Standard Webhooks has them: 24 to 64 bytes in base64. */
+const isWebhookSecret = (text: string): boolean => {
+  const bytes = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(text)?.[1];
+  const length = bytes === undefined ? 0 : Buffer.from(bytes, 'base64').length;
+  return length >= 24 && length <= 64;
+};
+
+const webhookSecrets: Kind<readonly string[]> = {
+  check: z
+    .string()
+    .transform((value) => value.split(/[\s,]+/).filter((part) => part !== ''))
+    .refine((secrets) => secrets.every(isWebhookSecret), {
+      error: 'must be secrets of the form whsec_ and 24 to 64 bytes in base64, separated by commas',
+    }),
+  values: '`whsec_` and 24 to 64 bytes in base64, separated by commas',
+};
+
 const hashes: Kind<readonly string[]> = {
   check: list('hashes').check.refine((hashes) => hashes.every((hash) => /^[0-9a-f]{64}$/i.test(hash)), {
     error: 'must be SHA-256 hashes in hexadecimal',
@@ -125,12 +144,12 @@ const apiKeys: Kind<readonly ApiKey[]> = {
   values: 'entries of `vitrine keys create`, separated by commas',
 };
 
-const hosts: Kind<readonly string[]> = {
+const hosts = (settingOfNetworks: string): Kind<readonly string[]> => ({
   check: list('hosts').check.refine((names) => names.every(isHostName), {
-    error: 'must be host names, each with or without a port; networks belong in IMAGE_ALLOWED_NETWORKS',
+    error: `must be host names, each with or without a port; networks belong in ${settingOfNetworks}`,
   }),
   values: 'hosts, separated by commas',
-};
+});
 
 const networks = (hint = ''): Kind<readonly string[]> => ({
   check: list('networks').check.refine((blocks) => blocks.every((block) => ipaddr.isValidCIDR(block)), {
@@ -392,6 +411,19 @@ export const SETTINGS = {
     '30000',
     'Deadline of one call to Qdrant, its retries included; a single request gets a third of it.',
   ),
+  LANGUAGE: setting(
+    'store',
+    oneOf(...LANGUAGES),
+    'english',
+    "Of the products' texts: search by words compares stems of this language; `none` compares words as they are. The same for all processes. After a change the next start makes the words of all products again, without embedding.",
+  ),
+
+  FACET_KEYS: setting(
+    'store',
+    list('keys of `metadata`'),
+    '',
+    'Keys whose values the facets of a search count, besides category, brand, tags and currency.',
+  ),
 
   MODEL: setting(
     'model',
@@ -458,7 +490,7 @@ export const SETTINGS = {
   ),
   IMAGE_ALLOWED_HOSTS: setting(
     'images',
-    hosts,
+    hosts('IMAGE_ALLOWED_NETWORKS'),
     '',
     'Hosts that images may be fetched from although their addresses are private, such as `images.internal` or `10.0.0.7:9000`.',
   ),
@@ -508,6 +540,36 @@ export const SETTINGS = {
     '',
     'Content hashes of pictures that say "no image": they are refused. `sha256sum FILE` prints the hash of a file.',
   ),
+
+  WEBHOOK_SECRETS: setting(
+    'webhooks',
+    webhookSecrets,
+    '',
+    'Sign the reports to `callback_url`; each signs, so that they can be rotated. Make one with `echo whsec_$(openssl rand -base64 32)`. Without any, `callback_url` is refused.',
+  ),
+  WEBHOOK_SECRETS_FILE: optional(
+    'webhooks',
+    text('a file'),
+    'A file that holds these secrets instead, one per line.',
+  ),
+  WEBHOOK_ALLOWED_HOSTS: setting(
+    'webhooks',
+    hosts('WEBHOOK_ALLOWED_NETWORKS'),
+    '',
+    'Hosts that may be reported to although their addresses are private.',
+  ),
+  WEBHOOK_ALLOWED_NETWORKS: setting(
+    'webhooks',
+    networks('; host names belong in WEBHOOK_ALLOWED_HOSTS'),
+    '',
+    'Private networks that may be reported to. Every name that resolves into one of them may be.',
+  ),
+  WEBHOOK_TIMEOUT_MS: setting(
+    'webhooks',
+    integer(100, 60_000),
+    '15000',
+    'Time within which a receiver must answer.',
+  ),
 } as const satisfies Record<string, Setting>;
 
 export type SettingName = keyof typeof SETTINGS;
@@ -534,6 +596,26 @@ export const COMPOSE_SETTINGS: Readonly<Record<string, DocumentedSetting>> = {
     fallback: '2gb',
     values: 'a size',
     meaning: 'Memory of Redis. When it is full, new jobs are refused; nothing is dropped.',
+  },
+  API_MEMORY_LIMIT: {
+    fallback: '4g',
+    values: 'a size',
+    meaning: 'Most memory of the API. A container that needs more is killed and restarted, here and below.',
+  },
+  WORKER_MEMORY_LIMIT: {
+    fallback: '4g',
+    values: 'a size',
+    meaning: 'Most memory of each worker. Above four fifths of it the embedding thread is replaced.',
+  },
+  REDIS_MEMORY_LIMIT: {
+    fallback: '4g',
+    values: 'a size',
+    meaning: 'Most memory of the container of Redis: twice `REDIS_MAXMEMORY`.',
+  },
+  QDRANT_MEMORY_LIMIT: {
+    fallback: '4g',
+    values: 'a size',
+    meaning: 'Most memory of Qdrant. A million images of 512 dimensions take about 3 GB.',
   },
   API_BIND: {
     fallback: '127.0.0.1',

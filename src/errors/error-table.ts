@@ -155,7 +155,7 @@ export const ERRORS = {
     422,
     'never',
     'The model has no text encoder',
-    'Search by image or product_id, or choose a model with a text encoder.',
+    'Search by words, image or product_id, or choose a model with a text encoder.',
   ),
 
   // Dependencies
@@ -372,6 +372,38 @@ export const ERRORS = {
     'never',
     'The image is damaged',
     'Open the file, save it anew and send it again.',
+  ),
+
+  // Webhooks
+  webhooks_not_configured: define(
+    422,
+    'later',
+    'There is no secret to sign webhooks with',
+    'Set WEBHOOK_SECRETS for the API and the workers, or leave out callback_url.',
+  ),
+  webhook_failed: define(
+    502,
+    'later',
+    'The webhook could not be delivered',
+    'It is repeated for a day; check the receiver, then redrive it from the dead-letter queue.',
+  ),
+  webhook_busy: define(
+    503,
+    'defer',
+    'The webhook receiver is slow or asked to slow down',
+    'Answer 2xx before doing the work. It is repeated for a day, and others to the same host wait.',
+  ),
+  webhook_gone: define(
+    502,
+    'never',
+    'The webhook receiver wants no more',
+    'It answered 410. Enqueue with another callback_url.',
+  ),
+  webhook_address_blocked: define(
+    422,
+    'never',
+    'The callback address is not allowed',
+    'Use a public address, or name the host in WEBHOOK_ALLOWED_HOSTS.',
   ),
 
   // Processing

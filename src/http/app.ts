@@ -20,6 +20,7 @@ import { createErrorHandler, toProblemResponse } from '../routing/problem.ts';
 import { type ApiEnv, type ApiRouter, createRouter } from '../routing/router.ts';
 import { createSearchRoutes } from '../search/routes.ts';
 import type { VectorStore } from '../vectors/port.ts';
+import { createWebhookRoutes } from '../webhooks/routes.ts';
 import { authenticate } from './access/authenticate.ts';
 import { createClientAddresses, toAddressGroup } from './access/client-address.ts';
 import { checkHost } from './access/host.ts';
@@ -117,6 +118,7 @@ export function createApp(
   app.route('/', createJobRoutes(parts));
   app.route('/', createQueueRoutes(parts));
   app.route('/', createDeadLetterRoutes(parts));
+  app.route('/', createWebhookRoutes(parts));
   app.route('/', createSearchRoutes({ ...parts, prepare }));
   app.route('/', createProductRoutes({ ...parts, prepareStore }));
   app.route('/', createHealthRoutes(parts, readiness));

@@ -4,7 +4,6 @@ import { toVitrineError, VitrineError } from '../errors/vitrine-error.ts';
 import type { JobQueue, NewJob } from '../queue/port.ts';
 import { parseBodyKind, readBytes, readLines, toBodyBytes } from '../routing/body.ts';
 import { invalidRequest } from '../routing/faults.ts';
-import type { ImageLimits } from '../routing/image-fields.ts';
 import {
   type JsonMeasure,
   MAX_MEASURED_VALUES,
@@ -13,7 +12,7 @@ import {
   parseMeasured,
 } from '../routing/json.ts';
 import { createTurns } from '../routing/turns.ts';
-import { type JobRequest, parseJobRequest } from './job-request.ts';
+import { type JobLimits, type JobRequest, parseJobRequest } from './job-request.ts';
 import { MAX_BATCH_JOBS } from './schemas.ts';
 
 /** JSON values in all jobs together: they take up to 56 bytes of memory each. */
@@ -55,8 +54,8 @@ export async function readBatchBody(c: Context): Promise<BatchBody> {
  * their turns in between, and what is too much is refused before it is parsed.
  * @throws VitrineError `invalid_json`, `invalid_request` when there is no job, `body_too_large` when there are too many
  */
-export async function parseBatch({ kind, bytes }: BatchBody, limits: ImageLimits): Promise<Batch> {
-  const maxJobBytes = toBodyBytes(limits.maxBytes);
+export async function parseBatch({ kind, bytes }: BatchBody, limits: JobLimits): Promise<Batch> {
+  const maxJobBytes = toBodyBytes(limits.images.maxBytes);
   const turn = createTurns();
   const accepted: { index: number; request: JobRequest }[] = [];
   const rejected: Rejection[] = [];

@@ -23,7 +23,7 @@ import { toWaitSeconds, waitForEnd } from './wait.ts';
 import { hideWorkers, toWireEnqueued, toWireJob } from './wire.ts';
 
 export interface EnqueueParts {
-  readonly config: Pick<Config, 'images' | 'queue'>;
+  readonly config: Pick<Config, 'images' | 'queue' | 'webhooks'>;
   readonly clock: Clock;
   readonly queue: Pick<JobQueue, 'enqueue' | 'status' | 'remember' | 'recall'>;
   /** Aborted when the server is being stopped: nobody is kept waiting for the end of a job then. */
@@ -83,7 +83,13 @@ const enqueueRoute = createRoute({
       content: { 'application/json': { schema: jobView } },
     },
     202: { description: 'Accepted', content: { 'application/json': { schema: enqueuedJob } } },
-    ...problems(...refusals, 'image_too_large', 'image_path_forbidden', 'spool_full'),
+    ...problems(
+      ...refusals,
+      'image_too_large',
+      'image_path_forbidden',
+      'webhooks_not_configured',
+      'spool_full',
+    ),
   },
 });
 
@@ -120,7 +126,7 @@ export function createEnqueueRoutes({ config, clock, queue, stopping }: EnqueueP
   routes.use(enqueueRoute.path, limitBody(jobBytes));
   addBodyRoute(routes, enqueueRoute, async (c) => {
     const { 'idempotency-key': key, prefer } = c.req.valid('header');
-    const request = await readJobRequest(c, images);
+    const request = await readJobRequest(c, config);
     const repetition = await recallRequest<z.input<typeof enqueuedJob>>(queue, key, ['one', request]);
     let { answer } = repetition;
     if (answer === null) {
@@ -154,7 +160,7 @@ export function createEnqueueRoutes({ config, clock, queue, stopping }: EnqueueP
   });
 
   async function enqueueBatch(body: BatchBody, key: string | undefined) {
-    const { accepted, rejected } = await parseBatch(body, images);
+    const { accepted, rejected } = await parseBatch(body, config);
     const requests = accepted.map(({ request }) => request);
     const parts = ['batch', ...requests, ...rejected];
     const repetition = await recallRequest<z.input<typeof batchReply>>(queue, key, parts);

@@ -1,6 +1,8 @@
 import type { z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import { type ImageRef, type ProductFields, toPointId } from '../catalog/product-image.ts';
+import type { Config } from '../config/config.ts';
+import { VitrineError } from '../errors/vitrine-error.ts';
 import type { RetryPolicy } from '../queue/job.ts';
 import type { NewJob } from '../queue/port.ts';
 import { parseBodyKind, readForm, readJson } from '../routing/body.ts';
@@ -10,29 +12,46 @@ import { jobFields, jobRequest } from './schemas.ts';
 
 type JobFields = z.infer<typeof jobFields>;
 
+/** What a request may hold. */
+export interface JobLimits {
+  readonly images: ImageLimits;
+  readonly webhooks: Pick<Config['webhooks'], 'secrets'>;
+}
+
 /** One requested job as it was sent, parsed. */
 export type JobRequest = JobFields & { readonly image: ImageRef };
 
 /**
  * The job of a request, which is JSON, or a form with the image as a file.
  * @throws VitrineError `unsupported_media_type`, `invalid_json`, `invalid_request`, `image_too_large`,
- * `image_path_forbidden`
+ * `image_path_forbidden`, `webhooks_not_configured`
  */
-export async function readJobRequest(c: Context, limits: ImageLimits): Promise<JobRequest> {
+export async function readJobRequest(c: Context, limits: JobLimits): Promise<JobRequest> {
   if (parseBodyKind(c, ['json', 'form']) === 'json') return parseJobRequest(await readJson(c), limits);
   const { file, fields } = await readForm(c);
   const request = parseWith(jobFields, fields);
+  checkCallback(request, limits);
   // The queue keeps JSON, which holds bytes as base64.
-  const base64 = Buffer.from(parseFile(file, limits)).toString('base64');
+  const base64 = Buffer.from(parseFile(file, limits.images)).toString('base64');
   return { ...request, image: { kind: 'inline', base64 } };
 }
 
-/** @throws VitrineError `invalid_request`, `image_too_large`, `image_path_forbidden` */
-export function parseJobRequest(value: unknown, limits: ImageLimits): JobRequest {
+/** @throws VitrineError `invalid_request`, `image_too_large`, `image_path_forbidden`, `webhooks_not_configured` */
+export function parseJobRequest(value: unknown, limits: JobLimits): JobRequest {
   const { image_url, image_path, image_base64, ...request } = parseWith(jobRequest, value);
-  const image = parseImageRef({ image_url, image_path, image_base64 }, limits);
+  checkCallback(request, limits);
+  const image = parseImageRef({ image_url, image_path, image_base64 }, limits.images);
   if (image === undefined) throw invalidRequest([{ path: '', message: 'an image must be given' }]);
   return { ...request, image };
+}
+
+/** A receiver could not tell an unsigned message from a forged one. */
+function checkCallback({ callback_url }: JobFields, { webhooks }: JobLimits): void {
+  if (callback_url === undefined || webhooks.secrets.length > 0) return;
+  throw new VitrineError(
+    'webhooks_not_configured',
+    'WEBHOOK_SECRETS is not set, so no callback_url is taken.',
+  );
 }
 
 /** The job as the queue takes it. */
@@ -46,7 +65,9 @@ export function toNewJob(request: JobRequest, id: string, defaultAttempts: numbe
     maxAttempts: retry?.attempts ?? defaultAttempts,
     version: request.version ?? null,
     ...toNotBefore(request),
+    ...(request.callback_url !== undefined && { callbackUrl: request.callback_url }),
     data: {
+      kind: 'image',
       productId,
       imageId,
       image,

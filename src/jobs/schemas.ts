@@ -2,6 +2,7 @@ import { z } from '@hono/zod-openapi';
 import { JOB_STATUSES, OUTCOMES, PRIORITIES, STAGES } from '../queue/job.ts';
 import type { WorkerState } from '../queue/port.ts';
 import {
+  callbackUrl,
   count,
   durationMs,
   exactlyOne,
@@ -32,6 +33,7 @@ const fields = {
   run_at: instant
     .optional()
     .openapi({ description: 'Not before this instant. Not together with delay_seconds.' }),
+  callback_url: callbackUrl.optional(),
   retry: z
     .strictObject({
       attempts: z
@@ -181,7 +183,7 @@ const jobError = z
   .object({ code: z.string(), message: z.string(), suggestion: z.string() })
   .openapi('JobError');
 
-const attempt = z.object({
+export const attempt = z.object({
   started_at: instant,
   ended_at: instant,
   worker_id: z.string().nullable(),
@@ -202,6 +204,9 @@ const jobResult = z.object({
 export const jobView = z
   .object({
     job_id: jobId,
+    kind: z.enum(['image', 'delivery']).openapi({
+      description: '`delivery`: it reports the end of a job of this image to a callback address.',
+    }),
     product_id: z.string(),
     image_id: z.string(),
     status: z.enum(JOB_STATUSES).openapi({ description: '`failed`: it is in the dead letter.' }),
@@ -334,7 +339,8 @@ export const queueStats = z
     workers_alive: count,
     workers: z.record(workerState, count).openapi({ description: 'How many are in each state.' }),
     hosts: z.array(pausedHost).openapi({
-      description: 'Image hosts that asked to slow down; at most 20, the one with the most jobs first.',
+      description:
+        'Hosts that asked to slow down; at most 20, the one with the most jobs first. `webhook:` stands before receivers of webhooks.',
     }),
     paused: z.boolean(),
     alerts: z.array(alert).openapi({ description: 'What to look at now, by the thresholds ALERT_*.' }),

@@ -1,5 +1,5 @@
 import type { z } from '@hono/zod-openapi';
-import type { JobError } from '../queue/job.ts';
+import type { JobError, JobResult } from '../queue/job.ts';
 import type {
   AttemptRecord,
   CleanupReport,
@@ -35,6 +35,7 @@ export function toWireEnqueued(job: EnqueuedJob): z.input<typeof enqueuedJob> {
 export function toWireJob(job: JobView): z.input<typeof jobView> {
   return {
     job_id: job.id,
+    kind: job.delivery === null ? 'image' : 'delivery',
     product_id: job.productId,
     image_id: job.imageId,
     status: job.status,
@@ -53,15 +54,17 @@ export function toWireJob(job: JobView): z.input<typeof jobView> {
     processing_ms: job.processingMs,
     worker_id: job.workerId,
     last_error: toWireJobError(job.lastError),
-    result: job.result && {
-      outcome: job.result.outcome,
-      point_id: job.result.pointId,
-      collection: job.result.collection,
-      model: job.result.model,
-    },
+    result: toWireResult(job.result),
     cancel_requested: job.cancelRequested,
     history: job.history.map(toWireAttempt),
   };
+}
+
+/** Null for a delivery: its list says what came of it. */
+function toWireResult(result: JobResult | null): z.input<typeof jobView>['result'] {
+  if (result === null || result.outcome === 'delivered') return null;
+  const { outcome, pointId, collection, model } = result;
+  return { outcome, point_id: pointId, collection, model };
 }
 
 type WireJob = z.input<typeof jobView>;

@@ -1,6 +1,7 @@
 import type { ImageRef, ProductImage } from '../catalog/product-image.ts';
 import type { RetryPolicy } from '../config/queue-settings.ts';
 import type { ErrorCode } from '../errors/error-table.ts';
+import type { JobView } from './port.ts';
 
 export type { RetryPolicy };
 
@@ -26,16 +27,27 @@ export const OUTCOMES = ['indexed', 'unchanged', 'superseded', 'deleted'] as con
 export type Outcome = (typeof OUTCOMES)[number];
 
 /** What a worker is doing for a job; `waiting`: it is held, and waits for a free slot of the next stage. */
-export const STAGES = ['waiting', 'fetching', 'preparing', 'embedding', 'writing'] as const;
+export const STAGES = ['waiting', 'fetching', 'preparing', 'embedding', 'writing', 'delivering'] as const;
 export type Stage = (typeof STAGES)[number];
 
-/** What a worker needs to process a job. */
-export interface JobData extends ProductImage {
+/** What a worker needs to index an image. */
+export interface ImageJobData extends ProductImage {
+  readonly kind: 'image';
   /** Only what differs from the worker's own settings. */
   readonly retry?: Partial<RetryPolicy>;
   readonly softTimeoutMs?: number;
   readonly hardTimeoutMs?: number;
 }
+
+/** What a worker needs to report the end of a job to one callback address. The queue makes these jobs itself. */
+export interface DeliveryJobData {
+  readonly kind: 'delivery';
+  readonly url: string;
+  /** The job as it ended. */
+  readonly job: JobView;
+}
+
+export type JobData = ImageJobData | DeliveryJobData;
 
 /** A failure as stored with a job and shown to people. */
 export interface JobError {
@@ -44,12 +56,20 @@ export interface JobError {
   readonly suggestion: string;
 }
 
-export interface JobResult {
+export interface ImageResult {
   readonly outcome: Outcome;
   readonly pointId: string;
   readonly collection: string;
   readonly model: string;
 }
+
+export interface DeliveryResult {
+  readonly outcome: 'delivered';
+  /** What the receiver answered: 200 to 299. */
+  readonly httpStatus: number;
+}
+
+export type JobResult = ImageResult | DeliveryResult;
 
 /** Crashes after which a job is taken to be what ends its workers. */
 export const MAX_CRASHES = 3;
@@ -60,7 +80,27 @@ export const AGED_TURN = 8;
 /** How many attempts a job's history keeps. */
 export const MAX_HISTORY = 10;
 
+/**
+ * How many callback addresses one job reports its end to: several when newer jobs replaced its data, each with an
+ * address of its own. Of more, the first ones are dropped.
+ */
+export const MAX_CALLBACKS = 10;
+
 /** The host that an image is fetched from, in lower case and with its port; null when it comes from elsewhere. */
 export function toImageHost(image: ImageRef): string | null {
   return image.kind === 'url' ? (URL.parse(image.url)?.host ?? null) : null;
+}
+
+/** A callback address as the queue keeps it. Its host is slowed down apart from the images of the same host. */
+export interface Callback {
+  readonly url: string;
+  readonly host: string;
+}
+
+export const toCallback = (url: string): Callback => ({ url, host: `webhook:${URL.parse(url)?.host ?? ''}` });
+
+/** The addresses that a job stands for when it took over the data of another: each once, of too many the last ones. */
+export function mergeCallbacks(first: readonly Callback[], second: readonly Callback[]): readonly Callback[] {
+  const added = second.filter(({ url }) => !first.some((other) => other.url === url));
+  return [...first, ...added].slice(-MAX_CALLBACKS);
 }

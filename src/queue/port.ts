@@ -1,4 +1,12 @@
-import type { JobData, JobError, JobResult, JobStatus, Priority, Stage } from './job.ts';
+import type {
+  DeliveryJobData,
+  ImageJobData,
+  JobError,
+  JobResult,
+  JobStatus,
+  Priority,
+  Stage,
+} from './job.ts';
 
 export { type LeaseTimes, type QueueSettings, toLeaseTimes } from '../config/queue-settings.ts';
 
@@ -19,7 +27,7 @@ export interface NewJob {
   readonly id: string;
   /** The product image's point id. */
   readonly key: string;
-  readonly data: JobData;
+  readonly data: ImageJobData;
   readonly priority: Priority;
   readonly maxAttempts: number;
   /**
@@ -29,6 +37,13 @@ export interface NewJob {
   readonly version: number | null;
   /** Not before this: a wait from now, or an instant (epoch milliseconds) on the queue's clock. */
   readonly notBefore?: { readonly delayMs: number } | { readonly atMs: number };
+  /**
+   * Where its end is reported: in the step that ends it, the queue adds a job of kind `delivery`, which no product image
+   * replaces and no deletion cancels. A job that takes over its data, or supersedes it, reports to its address too.
+   */
+  readonly callbackUrl?: string;
+  /** It was cancelled before it came here: it is stored as cancelled, replaces nothing, and its end is reported. */
+  readonly cancelled?: true;
   /** How long ago it was accepted, when it waited in the spool: its sequence, and its delay, count from then. */
   readonly ageMs?: number;
 }
@@ -79,9 +94,10 @@ export interface Lease {
   readonly token: string;
 }
 
-export interface ClaimedJob extends Lease {
+export interface Claimed<Data> extends Lease {
+  /** The product image's point id; of a delivery, its own id. */
   readonly key: string;
-  readonly data: JobData;
+  readonly data: Data;
   readonly version: number;
   /** Grows with each enqueue: microseconds of the queue's clock, or one more than the last. Orders against deletions. */
   readonly sequence: number;
@@ -97,6 +113,8 @@ export interface ClaimedJob extends Lease {
   /** Milliseconds since a host first asked to slow down for it; 0: never. */
   readonly deferredMs: number;
 }
+
+export type ClaimedJob = Claimed<ImageJobData> | Claimed<DeliveryJobData>;
 
 /** `cancel`: it was cancelled, stop and settle it with `cancel`. `lost`: the lease belongs to someone else now. */
 export type Renewal = 'renewed' | 'cancel' | 'lost';
@@ -136,12 +154,22 @@ export interface AttemptRecord {
   readonly error?: JobError;
 }
 
+/** Which end of which job is reported, and where. */
+export interface Delivery {
+  readonly jobId: string;
+  readonly url: string;
+  readonly end: 'completed' | 'failed' | 'cancelled';
+}
+
 /** All instants are epoch milliseconds of the queue's clock. */
 export interface JobView {
   readonly id: string;
   readonly key: string;
+  /** Of a delivery: the product image of the job that it reports. */
   readonly productId: string;
   readonly imageId: string;
+  /** Null for an image. */
+  readonly delivery: Delivery | null;
   readonly status: JobStatus;
   /** Null unless it is processing; as of its last renewal. */
   readonly stage: Stage | null;
@@ -177,6 +205,9 @@ export interface HostPause {
   readonly perSecond: number;
 }
 
+/**
+ * Deliveries count among what waits, is delayed, runs or is dead; totals, rates and times are those of images alone.
+ */
 export interface QueueStats {
   /** All that wait for nothing but a worker, or for the running job of their product image, by priority. */
   readonly waiting: Readonly<Record<Priority, number>>;
@@ -211,6 +242,11 @@ export interface ListRequest {
   readonly status: JobStatus;
   /** For `failed`: only those of this error code. */
   readonly code?: string;
+  readonly limit: number;
+  readonly cursor?: string;
+}
+
+export interface DeliveriesRequest {
   readonly limit: number;
   readonly cursor?: string;
 }
@@ -274,6 +310,9 @@ export interface SeenWorker extends WorkerReport {
   readonly lastSeenMs: number;
 }
 
+/** How many jobs of a product are listed. */
+export const MAX_JOBS_OF = 1_000;
+
 /** How long a worker stays listed after its last heartbeat. */
 export const HEARTBEAT_TTL_MS = 60_000;
 
@@ -313,6 +352,8 @@ export interface JobQueue extends AsyncDisposable {
   stats(): Promise<QueueStats>;
   /** @throws VitrineError `invalid_request` for a cursor that isn't one */
   list(request: ListRequest): Promise<JobPage>;
+  /** The deliveries that are kept, the one that was made last first. @throws VitrineError `invalid_request` as `list` */
+  deliveries(request: DeliveriesRequest): Promise<JobPage>;
   /**
    * `cancelled`: it is, now or before. `requested`: it runs and stops within one renewal, and whatever else its worker
    * settles it with, but `complete`, ends it as cancelled. The id of an enqueue that replaced a job's data stands for
@@ -326,8 +367,15 @@ export interface JobQueue extends AsyncDisposable {
   redrive(selection: DeadSelection): Promise<number>;
   /** Removes dead letters for good; returns how many. */
   purgeDead(selection: DeadSelection): Promise<number>;
-  /** Cancels every job of the product (asks running ones to stop), dead letters included, for a deletion. */
-  forgetProduct(productId: string): Promise<ForgottenProduct>;
+  /**
+   * Cancels every job of the product, or of one of its images, for a deletion: running ones are asked to stop, dead
+   * letters are cancelled too.
+   */
+  forgetProduct(productId: string, imageId?: string): Promise<ForgottenProduct>;
+  /** The product's jobs that wait, run or are dead letters, by image id, without positions; at most MAX_JOBS_OF. */
+  jobsOf(productId: string): Promise<readonly JobView[]>;
+  /** A sequence greater than those of all jobs until now, and smaller than those of all jobs from now on. */
+  nextSequence(): Promise<number>;
   pause(): Promise<void>;
   resume(): Promise<void>;
   /** Reaps, then checks every job, and repairs. */

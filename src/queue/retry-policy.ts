@@ -1,7 +1,16 @@
-import type { JobData, RetryPolicy } from './job.ts';
+import type { ImageJobData, RetryPolicy } from './job.ts';
 
 /** For failures that either pass within seconds or stay: more attempts would only delay the answer. */
 export const SOON: RetryPolicy = { attempts: 3, baseMs: 2_000, factor: 2, capMs: 10_000, jitter: 0.2 };
+
+/** Deliveries are tried for a day: after 5 s, 15 s, 45 s and so on, then every four hours. */
+export const DELIVERY_RETRY: RetryPolicy = {
+  attempts: 14,
+  baseMs: 5_000,
+  factor: 3,
+  capMs: 4 * 3_600_000,
+  jitter: 0.2,
+};
 
 /**
  * The policy for a failure. Failures of the kind `soon` follow SOON, unless an operator or the job itself has set how
@@ -11,7 +20,7 @@ export const SOON: RetryPolicy = { attempts: 3, baseMs: 2_000, factor: 2, capMs:
  */
 export function toRetryPolicy(
   kind: 'soon' | 'later',
-  job: { readonly data: Pick<JobData, 'retry'>; readonly maxAttempts: number },
+  job: { readonly data: Pick<ImageJobData, 'retry'>; readonly maxAttempts: number },
   settings: { readonly retry: RetryPolicy; readonly retryIsExplicit: boolean },
 ): RetryPolicy {
   if (kind === 'soon' && !settings.retryIsExplicit && job.data.retry === undefined) {

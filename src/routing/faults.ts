@@ -35,7 +35,7 @@ export function toFaults(issues: readonly Issue[], known: readonly string[]): re
   const faults: Fault[] = [];
   let suggestions = 0;
   let left = 0;
-  for (const issue of issues) {
+  for (const issue of issues.flatMap(toMeant)) {
     const path = issue.path.map(String).join('.');
     const keys = issue.code === 'unrecognized_keys' ? issue.keys : [null];
     const shown = keys.slice(0, MAX_FAULTS - faults.length);
@@ -54,6 +54,17 @@ export function toFaults(issues: readonly Issue[], known: readonly string[]): re
   if (left > 0) faults.push({ path: '', message: `there are ${left} more faults` });
   return faults;
 }
+
+/** Of a value that may be of several kinds: the faults of the one kind that it is meant to be, where that is plain. */
+function toMeant(issue: Issue): readonly Issue[] {
+  if (issue.code !== 'invalid_union') return [issue];
+  const meant = issue.errors.filter((faults) => !faults.some(isOfOtherKind));
+  const [only] = meant;
+  if (only === undefined || meant.length > 1) return [issue];
+  return only.map((fault) => ({ ...fault, path: [...issue.path, ...fault.path] })).flatMap(toMeant);
+}
+
+const isOfOtherKind = ({ code, path }: Issue): boolean => code === 'invalid_type' && path.length === 0;
 
 function toMessage(issue: Issue): string {
   switch (issue.code) {

@@ -98,14 +98,15 @@ const asNumber: Reader = (value) =>
 const asBoolean: Reader = (value) => (value === 'true' ? true : value === 'false' ? false : value);
 
 const READERS = new Map<string, Reader>([
-  ...['price', 'version', 'delay_seconds', 'soft_timeout_ms', 'hard_timeout_ms', 'limit'].map(
+  ...['price', 'version', 'delay_seconds', 'soft_timeout_ms', 'hard_timeout_ms'].map(
     (name) => [name, asNumber] as const,
   ),
-  ...['metadata', 'retry', 'filter'].map((name) => [name, parseJson] as const),
+  ...['limit', 'offset', 'score_threshold', 'diversify'].map((name) => [name, asNumber] as const),
+  ...['metadata', 'retry', 'filter', 'weights', 'crop', 'facets'].map((name) => [name, parseJson] as const),
   ['group_by_product', asBoolean],
 ]);
 
-const LISTS = new Set(['tags']);
+const LISTS = new Set(['tags', 'exclude']);
 
 /**
  * The file and the fields of a form.

@@ -4,7 +4,7 @@ import { isDataUrl } from '../catalog/data-url.ts';
 /** Ids are compared byte by byte after UTF-8 encoding, which text with half a surrogate pair doesn't survive. */
 const wellFormed = (value: string): boolean => value.isWellFormed();
 
-/** URLs normalise these two path segments away, percent-encoded or not, so /products/{product_id} can't name them. */
+/** URLs normalise these two path segments away, percent-encoded or not, so no address can name such an id. */
 const nameable = (value: string): boolean => value !== '.' && value !== '..';
 
 export const productId = z
@@ -20,6 +20,7 @@ export const imageId = z
   .min(1)
   .max(256)
   .refine(wellFormed, { error: 'must be well-formed Unicode' })
+  .refine(nameable, { error: 'must not be "." or ".."' })
   .openapi({ description: 'Which picture of the product.', example: 'main' });
 
 export const instant = z.iso.datetime({ offset: true }).openapi({ example: '2026-01-31T12:00:00.000Z' });
@@ -30,14 +31,24 @@ export const durationMs = z.number().nonnegative();
 
 const MAX_URL_LENGTH = 8192;
 
-/** The bytes in a data: URL are checked, and limited, with those of image_base64. */
-const imageUrl = (value: string): boolean => {
-  if (isDataUrl(value)) return true;
+const httpUrl = (value: string): boolean => {
   const url = value.length <= MAX_URL_LENGTH ? URL.parse(value) : null;
   return (
     url !== null && ['http:', 'https:'].includes(url.protocol) && url.username === '' && url.password === ''
   );
 };
+
+/** The bytes in a data: URL are checked, and limited, with those of image_base64. */
+const imageUrl = (value: string): boolean => isDataUrl(value) || httpUrl(value);
+
+export const callbackUrl = z
+  .string()
+  .max(2048)
+  .refine(httpUrl, { error: 'must be an absolute http or https URL without credentials' })
+  .openapi({
+    description: 'Gets a signed POST when the job has ended. Needs WEBHOOK_SECRETS.',
+    example: 'https://shop.example.com/hooks/vitrine',
+  });
 
 /** Where an image's bytes are; which of them must be given is the request's own rule. */
 export const imageFields = {
@@ -62,7 +73,7 @@ export const imageFields = {
     .openapi({ description: 'The file itself, in base64 or as a data: URL.' }),
 };
 
-const MAX_METADATA_BYTES = 16_384;
+export const MAX_METADATA_BYTES = 16_384;
 
 /** What a catalog says about a product. */
 export const productFields = {
@@ -90,22 +101,31 @@ export const productFields = {
     .openapi({ description: `Any JSON object of at most ${MAX_METADATA_BYTES} bytes.` }),
 };
 
-/** `when`: reported together with the other faults of the request, unless it isn't an object at all. */
-const ofObjects = ({ value }: { value: unknown }): boolean =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
+type Given = Readonly<Record<string, unknown>>;
+
+/**
+ * The arguments of a `refine` of an object: reported together with the other faults, unless it isn't an object at all.
+ * @param field that the message is about; the whole request by default
+ */
+export function rule(holds: (value: Given) => boolean, error: string, field?: string) {
+  return [
+    (value: object): boolean => holds(value as Given),
+    {
+      error,
+      ...(field !== undefined && { path: [field] }),
+      when: ({ value }: { value: unknown }): boolean =>
+        typeof value === 'object' && value !== null && !Array.isArray(value),
+    },
+  ] as const;
+}
+
+export const countOf = (names: readonly string[], value: Given): number =>
+  names.filter((name) => value[name] !== undefined).length;
 
 /** The arguments of a `refine` that wants exactly one of the fields. */
-export function exactlyOne(names: readonly string[]) {
-  return [
-    (value: object): boolean => names.filter((name) => name in value).length === 1,
-    { error: `exactly one of ${names.join(', ')} must be given`, when: ofObjects },
-  ] as const;
-}
+export const exactlyOne = (names: readonly string[]) =>
+  rule((value) => countOf(names, value) === 1, `exactly one of ${names.join(', ')} must be given`);
 
 /** The arguments of a `refine` that wants at most one of two fields. */
-export function notBoth(one: string, other: string) {
-  return [
-    (value: object): boolean => !(one in value && other in value),
-    { error: `only one of ${one} and ${other} may be given`, when: ofObjects },
-  ] as const;
-}
+export const notBoth = (one: string, other: string) =>
+  rule((value) => countOf([one, other], value) < 2, `only one of ${one} and ${other} may be given`);

@@ -1,6 +1,6 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Decoder } from '../../models/decoding/decoder.ts';
-import type { Embedder } from '../../models/embedder.ts';
+import type { Embedder, Region } from '../../models/embedder.ts';
 import { TEXT_MODEL_IDS } from '../../models/registry.ts';
 import { DEFAULT_IMAGE_ID, type ImageRef } from '../catalog/product-image.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
@@ -29,11 +29,19 @@ export interface QueryParts {
 /** Turns what is searched with into a vector of the collection's space. */
 export interface QueryVectors {
   /** @throws VitrineError with an `image_*` or `embedding_*` code */
-  ofImage(image: ImageRef | Uint8Array, signal: AbortSignal): Promise<Float32Array>;
+  ofImage(image: ImageRef | Uint8Array, options: ImageOptions): Promise<Float32Array>;
   /** @throws VitrineError `product_not_found` when it has no point */
   ofProduct(productId: string): Promise<Float32Array>;
   /** @throws VitrineError `text_not_supported` */
   ofText(text: string): Promise<Float32Array>;
+  /** Whether `ofText` works. */
+  knowsText(): boolean;
+}
+
+export interface ImageOptions {
+  readonly signal: AbortSignal;
+  /** Only this part of the image. */
+  readonly crop?: Region | undefined;
 }
 
 export function createQueryVectors(parts: QueryParts): QueryVectors {
@@ -47,20 +55,23 @@ export function createQueryVectors(parts: QueryParts): QueryVectors {
   });
   const fetchingFrom = createHostLimits(MAX_FETCHING_PER_HOST);
 
-  async function embed(bytes: Uint8Array, signal: AbortSignal): Promise<Float32Array> {
-    const prepared = await decoder.prepare(bytes, embedder.model.preprocessing, { signal });
+  async function embed(bytes: Uint8Array, { signal, crop }: ImageOptions): Promise<Float32Array> {
+    const { preprocessing } = embedder.model;
+    const wanted = crop === undefined ? preprocessing : { ...preprocessing, region: crop };
+    const prepared = await decoder.prepare(bytes, wanted, { signal });
     return toOnly(await embedder.embedImages([prepared]));
   }
 
   return {
-    async ofImage(image, signal) {
-      if (image instanceof Uint8Array) return embed(image, signal);
+    async ofImage(image, options) {
+      const { signal } = options;
+      if (image instanceof Uint8Array) return embed(image, options);
       const host = toImageHost(image);
       // Its place is kept until it is embedded, so that the bytes held in memory stay bounded.
       const fetchAndEmbed = () =>
         fetching.run(host, async () => {
           signal.throwIfAborted();
-          return embed(await images.fetch(image, signal), signal);
+          return embed(await images.fetch(image, signal), options);
         });
       return host === null ? fetchAndEmbed() : fetchingFrom(host, fetchAndEmbed);
     },
@@ -74,11 +85,12 @@ export function createQueryVectors(parts: QueryParts): QueryVectors {
     async ofText(text) {
       if (!embedder.model.hasText) {
         throw new VitrineError('text_not_supported', `The model ${embedder.model.id} has no text encoder.`, {
-          suggestion: `Search by image or product_id, or set MODEL to one of ${TEXT_MODEL_IDS.join(', ')}.`,
+          suggestion: `Search by words, image or product_id, or set MODEL to one of ${TEXT_MODEL_IDS.join(', ')}.`,
         });
       }
       return toOnly(await embedder.embedTexts([text]));
     },
+    knowsText: () => embedder.model.hasText,
   };
 }
 

@@ -1,33 +1,44 @@
-import { createRoute, type z } from '@hono/zod-openapi';
-import type { Context } from 'hono';
-import type { ImageRef } from '../catalog/product-image.ts';
+import { createRoute, z } from '@hono/zod-openapi';
+import { etag } from 'hono/etag';
 import type { Config } from '../config/config.ts';
-import { VitrineError } from '../errors/vitrine-error.ts';
-import { limitBody, parseBodyKind, readForm, readJson, toBodyBytes } from '../routing/body.ts';
-import { parseWith } from '../routing/faults.ts';
-import { parseFile, parseImageRef } from '../routing/image-fields.ts';
+import type { ErrorCode } from '../errors/error-table.ts';
+import { limitBody, toBodyBytes } from '../routing/body.ts';
+import { parseFilterQuery } from '../routing/filter.ts';
 import { toWirePayload } from '../routing/payload.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, addBodyRoute, createRouter } from '../routing/router.ts';
+import { productId } from '../routing/schemas.ts';
 import type { Hit, VectorStore } from '../vectors/port.ts';
-import type { SearchFilter } from '../vectors/search-filter.ts';
+import { parseFacetRequest, toWireFacets } from './facets.ts';
+import { readQuery, toSearchRequest } from './query.ts';
 import { createQueryVectors, type QueryParts } from './query-vectors.ts';
-import { type searchFilter, searchForm, searchOptions, searchReply, searchRequest } from './schemas.ts';
+import { searchForm, searchReply, searchRequest, similarQuery } from './schemas.ts';
 
 export interface SearchParts extends Omit<QueryParts, 'store'> {
-  readonly config: Pick<Config, 'images'>;
-  readonly store: Pick<VectorStore, 'getProduct' | 'search'>;
+  readonly config: Pick<Config, 'images' | 'search'>;
+  readonly store: Pick<VectorStore, 'getProduct' | 'search' | 'facets'>;
   /** Makes sure that the collection is there and the model is loaded. */
   readonly prepare: () => Promise<void>;
 }
+
+/** What every search can meet. */
+const failures = [
+  'invalid_request',
+  'invalid_json',
+  'product_not_found',
+  'model_mismatch',
+  'model_unavailable',
+  'store_rejected',
+  'store_unavailable',
+] as const satisfies readonly ErrorCode[];
 
 const searchRoute = createRoute({
   method: 'post',
   path: '/search',
   tags: ['Search'],
-  summary: 'Find similar products',
+  summary: 'Find products',
   description:
-    'By an image, by a stored product, or by words where the model has a text encoder. A product stands for its image `main`, or for the mean of its images where it has none of that name.',
+    'By an image, by a stored product, by a text, or by several of them, fused by reciprocal rank fusion. A product stands for its image `main`, or for the mean of its images where it has none of that name. A text is searched for by its words with every model, and by its meaning where the model has a text encoder. With `facets` the answer also counts the products that pass the filter.',
   request: {
     body: {
       required: true,
@@ -38,14 +49,12 @@ const searchRoute = createRoute({
     },
   },
   responses: {
-    200: { description: 'The nearest first', content: { 'application/json': { schema: searchReply } } },
+    200: { description: 'The best first', content: { 'application/json': { schema: searchReply } } },
     ...problems(
-      'invalid_request',
-      'invalid_json',
+      ...failures,
       'body_too_large',
       'server_busy',
       'unsupported_media_type',
-      'product_not_found',
       'text_not_supported',
       'image_url_invalid',
       'image_address_blocked',
@@ -74,18 +83,24 @@ const searchRoute = createRoute({
       'embedding_thread_crashed',
       'embedding_timed_out',
       'embedding_invalid',
-      'model_mismatch',
-      'model_unavailable',
-      'store_rejected',
-      'store_unavailable',
     ),
   },
 });
 
-type Query = Pick<
-  z.infer<typeof searchRequest>,
-  'limit' | 'filter' | 'group_by_product' | 'product_id' | 'text'
-> & { readonly image: ImageRef | Uint8Array | undefined };
+const similarRoute = createRoute({
+  method: 'get',
+  path: '/products/{product_id}/similar',
+  tags: ['Search'],
+  summary: 'Find products that look like a stored one',
+  description:
+    'The same as a search with `product_id`, for links and for caches: with `ETag`, and fresh for a minute.',
+  request: { params: z.object({ product_id: productId }), query: similarQuery },
+  responses: {
+    200: { description: 'The nearest first', content: { 'application/json': { schema: searchReply } } },
+    304: { description: 'The same as what `If-None-Match` names' },
+    ...problems(...failures),
+  },
+});
 
 export function createSearchRoutes(parts: SearchParts): ApiRouter {
   const { config, store, embedder, prepare } = parts;
@@ -94,48 +109,57 @@ export function createSearchRoutes(parts: SearchParts): ApiRouter {
 
   routes.use(searchRoute.path, limitBody(toBodyBytes(config.images.maxBytes)));
   addBodyRoute(routes, searchRoute, async (c) => {
-    const query = await readQuery(c);
+    const query = await readQuery(c, config.images);
+    const counted =
+      query.facets === undefined
+        ? null
+        : parseFacetRequest(query.facets, query.filter, config.search.facetKeys);
     await prepare();
-    const hits = await store.search({
-      vector: await embedQuery(query, c.req.raw.signal),
-      limit: query.limit,
-      groupByProduct: query.group_by_product,
-      ...(query.filter !== undefined && { filter: toSearchFilter(query.filter) }),
-      ...(query.product_id !== undefined && { excludeProductId: query.product_id }),
-    });
-    return c.json({ hits: hits.map(toWireHit), model: embedder.model.id }, 200);
+    const findHits = async () =>
+      query.limit === 0 ? [] : store.search(await toSearchRequest(query, vectors, c.req.raw.signal));
+    const [hits, facets] = await Promise.all([
+      findHits(),
+      counted === null ? null : store.facets(counted).then((found) => toWireFacets(found, counted)),
+    ]);
+    return c.json(
+      { hits: hits.map(toWireHit), ...(facets !== null && { facets }), model: embedder.model.id },
+      200,
+    );
   });
 
-  async function readQuery(c: Context): Promise<Query> {
-    if (parseBodyKind(c, ['json', 'form']) === 'json') {
-      const request = parseWith(searchRequest, await readJson(c));
-      return { ...request, image: parseImageRef(request, config.images) };
-    }
-    const { file, fields } = await readForm(c);
-    return { ...parseWith(searchOptions, fields), image: parseFile(file, config.images) };
-  }
-
-  async function embedQuery(query: Query, signal: AbortSignal): Promise<Float32Array> {
-    if (query.image !== undefined) return vectors.ofImage(query.image, signal);
-    if (query.product_id !== undefined) return vectors.ofProduct(query.product_id);
-    if (query.text !== undefined) return vectors.ofText(query.text);
-    throw new VitrineError('invalid_request', 'The search names nothing to search with.');
-  }
+  routes.use('/products/:product_id/similar', etag());
+  routes.openapi(similarRoute, async (c) => {
+    const { product_id: id } = c.req.valid('param');
+    const { limit, offset, score_threshold: scoreThreshold, diversify, ...filter } = c.req.valid('query');
+    await prepare();
+    const hits = await store.search({
+      parts: [{ by: 'image', vector: await vectors.ofProduct(id), weight: 1 }],
+      limit,
+      offset,
+      diversify,
+      groupByProduct: true,
+      excludeProductIds: [id],
+      filter: parseFilterQuery(filter),
+      ...(scoreThreshold !== undefined && { scoreThreshold }),
+    });
+    // What a key or a session was needed for must not reach others through a shared cache.
+    const who = c.get('caller').name === null ? 'public' : 'private';
+    c.header('Cache-Control', `${who}, max-age=${FRESH_SECONDS}`);
+    return c.json({ hits: hits.map(toWireHit), model: embedder.model.id }, 200);
+  });
 
   return routes;
 }
 
-function toSearchFilter(filter: z.infer<typeof searchFilter>): SearchFilter {
-  const { product_id: productId, image_id: imageId, ...same } = filter;
-  const named = { ...same, productId, imageId };
-  return Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
-}
+/** A product page may show what was similar a minute ago. */
+const FRESH_SECONDS = 60;
 
-function toWireHit({ score, payload }: Hit): z.input<typeof searchReply>['hits'][number] {
+function toWireHit({ score, matchedBy, payload }: Hit): z.input<typeof searchReply>['hits'][number] {
   return {
     product_id: payload.productId,
     image_id: payload.imageId,
     score,
+    matched_by: [...matchedBy],
     image_ref: payload.imageRef,
     payload: toWirePayload(payload),
   };

@@ -1,5 +1,6 @@
 import { describe } from 'vitest';
 import type { JobQueue, QueueSettings } from '../../src/queue/port.ts';
+import { describeCallbacks } from './job-queue.callbacks.ts';
 import { describeControl } from './job-queue.control.ts';
 import { describeDeadLetters } from './job-queue.dead.ts';
 import { describeDelivery } from './job-queue.delivery.ts';
@@ -28,6 +29,7 @@ export function describeJobQueue(name: string, harness: QueueHarness): void {
     describeHosts(harness);
     describeDeadLetters(harness);
     describeControl(harness);
+    describeCallbacks(harness);
     describeLimits(harness);
     describeViews(harness);
     describeRandom(harness);

@@ -13,6 +13,7 @@ import {
   release,
   renew,
   retry,
+  toImageData,
 } from '../support/jobs.ts';
 import { until } from '../support/until.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
@@ -151,6 +152,72 @@ export function describeControl(harness: QueueHarness): void {
       const forgotten = await queue.forgetProduct('a');
       expect(forgotten.cancelled).toBe(450);
       expect(new Set(forgotten.imageIds).size).toBe(450);
+    });
+
+    it('forgets one image of a product, and leaves the others alone', async () => {
+      await using queue = await harness.open();
+      await queue.enqueue([newJob('a', { imageId: 'dead' }), newJob('a', { imageId: 'front' })]);
+      const { jobs } = await claim(queue);
+      await queue.settle([fail(jobs[0]!)]);
+      await queue.enqueue([
+        newJob('a', { imageId: 'front' }),
+        newJob('a', { imageId: 'front', notBefore: inAnHour }),
+        newJob('a', { imageId: 'side' }),
+        newJob('b', { imageId: 'front' }),
+      ]);
+      const front = await queue.forgetProduct('a', 'front');
+      expect(front).toMatchObject({ cancelled: 2, imageIds: ['front'] });
+      expect(front.sequence).toBeGreaterThan(jobs[1]!.sequence);
+      expect(await renew(queue, [jobs[1]!])).toEqual(['cancel']);
+      expect(await queue.forgetProduct('a', 'dead')).toMatchObject({ cancelled: 1, imageIds: ['dead'] });
+      expect(await queue.forgetProduct('a', 'unheard of')).toMatchObject({ cancelled: 0, imageIds: [] });
+      const left = (await claim(queue)).jobs.map((job) => {
+        const { productId, imageId } = toImageData(job);
+        return [productId, imageId];
+      });
+      expect(left).toEqual([
+        ['a', 'side'],
+        ['b', 'front'],
+      ]);
+    });
+
+    it('lists the jobs of a product that wait, run or are dead letters, by image', async () => {
+      await using queue = await harness.open();
+      await queue.enqueue(['done', 'dead', 'runs', 'stopped'].map((imageId) => newJob('a', { imageId })));
+      const { jobs } = await claim(queue);
+      await queue.settle([complete(jobs[0]!), fail(jobs[1]!)]);
+      await queue.cancel(jobs[3]!.id);
+      await queue.enqueue([
+        newJob('a', { imageId: 'later', notBefore: inAnHour }),
+        newJob('a', { imageId: 'waits' }),
+        newJob('ab'),
+        newJob('A'),
+      ]);
+      const found = await queue.jobsOf('a');
+      expect(found.map(({ imageId, status }) => [imageId, status])).toEqual([
+        ['dead', 'failed'],
+        ['later', 'delayed'],
+        ['runs', 'processing'],
+        ['stopped', 'processing'],
+        ['waits', 'queued'],
+      ]);
+      expect(found[0]).toMatchObject({ id: jobs[1]!.id, productId: 'a', lastError: expect.any(Object) });
+      expect(found.map(({ cancelRequested }) => cancelRequested)).toEqual([false, false, false, true, false]);
+      expect(await queue.jobsOf('unheard of')).toEqual([]);
+    });
+
+    it('numbers a change between the jobs before it and those after it', async () => {
+      await using queue = await harness.open();
+      await queue.enqueue([newJob('a', { version: Number.MAX_SAFE_INTEGER })]);
+      const [before] = (await claim(queue)).jobs;
+      const first = await queue.nextSequence();
+      const second = await queue.nextSequence();
+      await using other = await harness.reopen();
+      await other.enqueue([newJob('b', { version: 1 })]);
+      const [after] = (await claim(other)).jobs;
+      const numbers = [before!.sequence, first, second, after!.sequence];
+      expect(numbers).toEqual(numbers.toSorted((a, b) => a - b));
+      expect(new Set(numbers).size).toBe(4);
     });
 
     it('hands out nothing while it is paused', async () => {

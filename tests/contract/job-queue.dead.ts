@@ -11,6 +11,7 @@ import {
   newInlineJob,
   newJob,
   slowServer,
+  toImageData,
 } from '../support/jobs.ts';
 import { until } from '../support/until.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
@@ -182,7 +183,7 @@ export function describeDeadLetters(harness: QueueHarness): void {
       expect(await queue.stats()).toMatchObject({ dead: 4, deadDropped: 0 });
       expect(await queue.redrive('all')).toBe(3);
       expect(await queue.status(jobs[0]!.id)).toMatchObject({ status: 'failed', lastError: brokenImage });
-      const redriven = (await claim(queue)).jobs.map(({ data }) => data.productId);
+      const redriven = (await claim(queue)).jobs.map((job) => toImageData(job).productId);
       expect(redriven.sort()).toEqual(['b', 'by-url', 'c']);
     });
   });

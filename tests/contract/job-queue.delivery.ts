@@ -9,6 +9,7 @@ import {
   release,
   result,
   retry,
+  toImageData,
 } from '../support/jobs.ts';
 import { until } from '../support/until.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
@@ -38,7 +39,7 @@ export function describeDelivery(harness: QueueHarness): void {
       const product = 'a/b c\u0000|"é🎉{}';
       await queue.enqueue([newJob(product, { imageId: ' ' })]);
       const { jobs } = await claim(queue);
-      expect(jobs[0]!.data.productId).toBe(product);
+      expect(toImageData(jobs[0]!).productId).toBe(product);
       expect(await queue.status(jobs[0]!.id)).toMatchObject({ productId: product, imageId: ' ' });
       expect(await queue.forgetProduct(product)).toMatchObject({ imageIds: [' '] });
     });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { ClaimedJob, JobQueue } from '../../src/queue/port.ts';
-import { claim, complete, defer, newJob, queueSettings } from '../support/jobs.ts';
+import { claim, complete, defer, newJob, queueSettings, toImageData } from '../support/jobs.ts';
 import { until } from '../support/until.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
 
@@ -49,7 +49,7 @@ export function describeHosts(harness: QueueHarness): void {
       await queue.settle([defer(first!, 60_000)]);
       await queue.enqueue([onSlowHost('d')]);
       const claimed = await work(queue, complete);
-      expect(claimed.map(({ data }) => data.productId).sort()).toEqual(['another', 'other']);
+      expect(claimed.map((job) => toImageData(job).productId).sort()).toEqual(['another', 'other']);
       expect(await work(queue, complete)).toEqual([]);
       const stats = await queue.stats();
       expect(stats).toMatchObject({ delayed: 4, hosts: [{ host: SLOW, waiting: 4 }] });

@@ -12,6 +12,7 @@ import {
   reapUntilGone,
   release,
   retry,
+  toImageData,
 } from '../support/jobs.ts';
 import { until } from '../support/until.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
@@ -173,9 +174,9 @@ export function describeKeys(harness: QueueHarness): void {
         { replaced: true, version },
       ]);
       const { jobs } = await claim(queue);
-      const job = jobs.find(({ data }) => data.productId === 'a')!;
+      const job = jobs.find((job) => toImageData(job).productId === 'a')!;
       expect(job).toMatchObject({ data: newer.data, version });
-      expect(job.sequence).toBeGreaterThan(jobs.find(({ data }) => data.productId === 'b')!.sequence);
+      expect(job.sequence).toBeGreaterThan(jobs.find((job) => toImageData(job).productId === 'b')!.sequence);
       // The same while one runs.
       expect(await queue.enqueue([newJob('a')])).toMatchObject([{ superseded: false, version }]);
     });

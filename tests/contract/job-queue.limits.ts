@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { claim, complete, fail, newInlineJob, newJob, retry } from '../support/jobs.ts';
+import { claim, complete, fail, newInlineJob, newJob, retry, toImageData } from '../support/jobs.ts';
 import { until } from '../support/until.ts';
 import type { QueueHarness } from './job-queue.contract.ts';
 
@@ -77,7 +77,7 @@ export function describeLimits(harness: QueueHarness): void {
       await using queue = await harness.open();
       await queue.enqueue(['a', 'b', 'c', 'd'].map((product) => newInlineJob(product, 100_000)));
       const products = async (maxBytes: number) =>
-        (await claim(queue, { maxBytes })).jobs.map(({ data }) => data.productId);
+        (await claim(queue, { maxBytes })).jobs.map((job) => toImageData(job).productId);
       expect(await products(250_000)).toEqual(['a', 'b']);
       expect(await products(1)).toEqual(['c']);
       expect(await products(250_000)).toEqual(['d']);

@@ -3,8 +3,12 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { toPointId } from '../../src/catalog/product-image.ts';
 import type { Point, VectorStore } from '../../src/vectors/port.ts';
 import type { SearchFilter } from '../../src/vectors/search-filter.ts';
-import { AXIS, TEST_MODEL, toPoint } from '../support/points.ts';
+import { byImage, byWords, TEST_MODEL, toPoint } from '../support/points.ts';
+import { describeChanges } from './vector-store.changes.ts';
+import { describeDuplicates } from './vector-store.duplicates.ts';
 import { describeWriteOrder } from './vector-store.order.ts';
+import { describeProducts } from './vector-store.products.ts';
+import { describeSearch } from './vector-store.search.ts';
 
 /** A place where collections can be: a file, a server. */
 export interface VectorStoreBackend {
@@ -29,7 +33,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
       return store;
     };
     const search = async (store: VectorStore, filter: SearchFilter = {}, limit = 10): Promise<string[]> => {
-      const hits = await store.search({ vector: AXIS, limit, filter, groupByProduct: false });
+      const hits = await store.search({ parts: [byImage()], limit, filter, groupByProduct: false });
       return hits.map((hit) => hit.payload.productId);
     };
 
@@ -72,17 +76,24 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
 
       it('must exist before it is used', async () => {
         const store = open();
-        const request = { vector: AXIS, limit: 1, groupByProduct: true };
-        for (const use of [
+        const request = { parts: [byImage()], limit: 1, groupByProduct: true };
+        const uses = [
           store.upsert([toPoint('p', 0)]),
           store.search(request),
+          store.search({ ...request, parts: [byWords('red mug')] }),
+          store.facets({ fields: ['brand'], metadataKeys: [], priceRanges: [], limit: 1 }),
+          store.listProducts({ limit: 1 }),
           store.getProduct('p'),
+          store.updateProduct('p', { price: 1 }, 2),
           store.deleteProduct('p', 2, ['main']),
+          store.deleteImage('p', 'main', 2),
+          store.duplicates({ threshold: 0.9, limit: 1 }),
           store.getPayloads([toPointId('p', 'main')]),
           store.count(),
           store.sweepTombstones(0),
-        ]) {
-          await expect(use).rejects.toMatchObject({ code: 'store_rejected' });
+        ];
+        for (const outcome of await Promise.allSettled(uses)) {
+          expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'store_rejected' } });
         }
       });
 
@@ -153,7 +164,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
           toPoint('b', 10, { imageRef: 'shirts/blue.png', contentHash }),
         ]);
         for (const groupByProduct of [true, false]) {
-          const hits = await store.search({ vector: AXIS, limit: 2, groupByProduct });
+          const hits = await store.search({ parts: [byImage()], limit: 2, groupByProduct });
           expect(hits.map((hit) => [hit.payload.imageRef, hit.payload.contentHash])).toEqual([
             [imageRef, contentHash],
             ['shirts/blue.png', contentHash],
@@ -183,7 +194,9 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
           code: 'embedding_invalid',
         });
         expect(await store.count()).toBe(0);
-        await expect(store.search({ vector, limit: 1, groupByProduct: false })).rejects.toMatchObject({
+        await expect(
+          store.search({ parts: [byImage(vector)], limit: 1, groupByProduct: false }),
+        ).rejects.toMatchObject({
           code: 'embedding_invalid',
         });
       });
@@ -210,7 +223,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
       it('returns the nearest first, with the cosine as score', async () => {
         const store = await openReady();
         await store.upsert([toPoint('far', 120), toPoint('near', 10, { name: 'Near' }), toPoint('mid', 60)]);
-        const hits = await store.search({ vector: AXIS, limit: 10, groupByProduct: false });
+        const hits = await store.search({ parts: [byImage()], limit: 10, groupByProduct: false });
         expect(hits.map((hit) => hit.payload.productId)).toEqual(['near', 'mid', 'far']);
         expect(hits[0]!.id).toBe(toPointId('near', 'main'));
         expect(hits[0]!.payload).toEqual(toPoint('near', 10, { name: 'Near' }).payload);
@@ -224,7 +237,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         const store = await openReady();
         const vector = Float32Array.of(0.123, 0.456, 0.789, 0.3919961734507184);
         await store.upsert([{ ...toPoint('p', 0), vector }]);
-        const [hit] = await store.search({ vector, limit: 1, groupByProduct: false });
+        const [hit] = await store.search({ parts: [byImage(vector)], limit: 1, groupByProduct: false });
         expect(hit!.score).toBeLessThanOrEqual(1);
         expect(hit!.score).toBeCloseTo(1, 5);
       });
@@ -239,13 +252,13 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
           toPoint('c', 10, { imageId: 'one' }),
           toPoint('c', 10.5, { imageId: 'two' }),
         ]);
-        const hits = await store.search({ vector: AXIS, limit: 10, groupByProduct: true });
+        const hits = await store.search({ parts: [byImage()], limit: 10, groupByProduct: true });
         expect(hits.map((hit) => [hit.payload.productId, hit.payload.imageId])).toEqual([
           ['c', 'one'],
           ['a', 'back'],
           ['b', 'main'],
         ]);
-        const two = await store.search({ vector: AXIS, limit: 2, groupByProduct: true });
+        const two = await store.search({ parts: [byImage()], limit: 2, groupByProduct: true });
         expect(two.map((hit) => hit.payload.productId)).toEqual(['c', 'a']);
         expect(await search(store)).toHaveLength(6);
       });
@@ -259,7 +272,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
           toPoint('b', 9),
         ]);
         for (const groupByProduct of [true, false]) {
-          const request = { vector: AXIS, limit: 2, groupByProduct, excludeProductId: 'self' };
+          const request = { parts: [byImage()], limit: 2, groupByProduct, excludeProductIds: ['self'] };
           const hits = await store.search(request);
           expect(hits.map((hit) => hit.payload.productId)).toEqual(['a', 'b']);
         }
@@ -300,7 +313,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
           price: 99.5,
           currency: 'EUR',
           tags: ['sale'],
-          metadata: { size: 42, eco: false, sizes: [42], code: 1, weight: 2 },
+          metadata: { size: 42, eco: false, sizes: [42], code: 1, weight: 2, note: null },
         }),
         toPoint('sock', 3, {
           category: 'socks',
@@ -308,7 +321,7 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
           price: 0,
           currency: 'USD',
           tags: [],
-          metadata: { size: '40', eco: 1, code: true },
+          metadata: { size: '40', eco: 1, code: true, note: 'x' },
         }),
         toPoint('bare', 4),
       ];
@@ -348,17 +361,46 @@ export function describeVectorStore(name: string, backend: VectorStoreBackend): 
         ['a part of an object in the metadata', { metadata: { deep: 40 } }, []],
         ['two keys', { metadata: { size: 40, eco: true } }, ['shirt']],
         ['a key that no product has', { metadata: { missing: 'x' } }, []],
+        ['any of two brands, in full', { brand: { any: ['Zeta', 'Other'] } }, ['sock']],
+        ['all of two tags', { tags: { all: ['new', 'blue'] } }, ['shirt']],
+        ['all of two tags, of which one is missing', { tags: { all: ['new', 'sale'] } }, []],
+        ['all of no tags', { tags: { all: [] } }, ['shirt', 'coat', 'sock', 'bare']],
+        ['not a brand', { brand: { not: ['Acme'] } }, ['sock', 'bare']],
+        ['not any of two tags', { tags: { not: ['new', 'sale'] } }, ['sock', 'bare']],
+        ['not any of no tags', { tags: { not: [] } }, ['shirt', 'coat', 'sock', 'bare']],
+        ['not a product', { productId: { not: ['coat', 'bare'] } }, ['shirt', 'sock']],
+        ['an exact price', { price: 10 }, ['shirt']],
+        ['a range of prices without one of them', { price: { gte: 0, not: [10] } }, ['coat', 'sock']],
+        ['a brand that exists', { brand: { exists: true } }, ['shirt', 'coat', 'sock']],
+        ['no brand', { brand: { exists: false } }, ['bare']],
+        ['tags that exist: an empty list is none', { tags: { exists: true } }, ['shirt', 'coat']],
+        ['no tags', { tags: { exists: false } }, ['sock', 'bare']],
+        ['a key that exists', { metadata: { sizes: { exists: true } } }, ['shirt', 'coat']],
+        ['a key that exists with an object', { metadata: { deep: { exists: true } } }, ['shirt']],
+        [
+          'a key that is null or absent',
+          { metadata: { note: { exists: false } } },
+          ['shirt', 'coat', 'bare'],
+        ],
+        ['not a value of another type', { metadata: { code: { not: ['1'] } } }, ['coat', 'sock', 'bare']],
+        ['not a value in a list', { metadata: { sizes: { not: [40] } } }, ['coat', 'sock', 'bare']],
+        ['a range and a list at once', { metadata: { size: { gte: 40, any: [42, 44] } } }, ['coat']],
+        ['all of a list in the metadata', { metadata: { sizes: { all: [38, 40] } } }, ['shirt']],
       ];
 
       it.each(cases)('by %s', async (_, filter, expected) => {
         const store = await openReady();
         await store.upsert(products);
         expect(await search(store, filter)).toEqual(expected);
-        const grouped = await store.search({ vector: AXIS, limit: 10, filter, groupByProduct: true });
+        const grouped = await store.search({ parts: [byImage()], limit: 10, filter, groupByProduct: true });
         expect(grouped.map((hit) => hit.payload.productId)).toEqual(expected);
       });
     });
 
     describeWriteOrder({ open, openReady, search });
+    describeSearch({ open, openReady, search });
+    describeProducts({ open, openReady, search });
+    describeChanges({ open, openReady, search });
+    describeDuplicates({ open, openReady, search });
   });
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { toPointId } from '../../src/catalog/product-image.ts';
 import type { VectorStore } from '../../src/vectors/port.ts';
 import type { SearchFilter } from '../../src/vectors/search-filter.ts';
-import { AXIS, toPoint } from '../support/points.ts';
+import { byImage, toPoint } from '../support/points.ts';
 
 /** What the suite lends to its parts. */
 export interface OpenStores {
@@ -121,7 +121,7 @@ export function describeWriteOrder({ open, openReady, search }: OpenStores): voi
       ]);
       expect(await search(store)).toEqual(['q']);
       expect(await search(store, { productId: 'p' })).toEqual([]);
-      const grouped = await store.search({ vector: AXIS, limit: 9, groupByProduct: true });
+      const grouped = await store.search({ parts: [byImage()], limit: 9, groupByProduct: true });
       expect(grouped.map((hit) => hit.payload.productId)).toEqual(['q']);
       expect(await store.count()).toBe(1);
     });

@@ -5,7 +5,9 @@ import { createApiKey, type Scope, toKeyEntry } from '../../src/config/api-keys.
 import { ROUTE_SCOPES } from '../../src/http/access/route-scopes.ts';
 import { createApp } from '../../src/http/app.ts';
 import { startServer } from '../../src/http/server.ts';
+import { createWorker } from '../../workers/worker.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
+import { drawImage } from '../support/images.ts';
 import { startProgram } from '../support/program.ts';
 import { until } from '../support/until.ts';
 
@@ -48,6 +50,20 @@ describe('with API keys', () => {
         expect(response.status, `${scope}: ${route}`).not.toBe(401);
       }
     }
+  });
+
+  test('what they get is for private caches alone', async () => {
+    await using context = await createTestContext({ API_KEYS });
+    const app = createApp(context);
+    const image_base64 = (await drawImage(1)).toString('base64');
+    await app.request('/queue/enqueue', {
+      method: 'POST',
+      headers: { ...bearer(importer.key), 'Content-Type': 'application/json' },
+      body: JSON.stringify({ product_id: 'p', image_base64 }),
+    });
+    await createWorker(context).run({ once: true });
+    const response = await app.request('/products/p/similar', { headers: { 'X-API-Key': shop.key } });
+    expect([response.status, response.headers.get('cache-control')]).toEqual([200, 'private, max-age=60']);
   });
 
   test('every route has its scopes, in the table and in the document', async () => {

@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
+import type { Context } from '../../src/context.ts';
 import { startServer } from '../../src/http/server.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
 import { drawImage } from '../support/images.ts';
@@ -50,13 +51,13 @@ test('every address of the API is in the guide, and every answer shown is as doc
     expect(guide, path).toMatch(new RegExp(`${spelt}(?=[\\s\`"?])`));
   }
   const check = createOpenApiCheck(document as never);
-  const schemas = ['EnqueuedJob', 'BatchReply', 'SearchReply', 'Problem'];
+  const schemas = ['EnqueuedJob', 'BatchReply', 'WebhookEvent', 'SearchReply', 'Problem'];
   expect(blocksOf('json').map((block, index) => check.accepts(schemas[index]!, JSON.parse(block)))).toEqual(
     schemas.map(() => true),
   );
 });
 
-async function indexChair(url: string, context: Parameters<typeof startServer>[0]): Promise<void> {
+async function indexChair(url: string, context: Context): Promise<void> {
   const { createWorker } = await import('../../workers/worker.ts');
   const body = new FormData();
   body.append('product_id', 'chair-7');

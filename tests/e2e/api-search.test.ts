@@ -6,12 +6,14 @@ import fc from 'fast-check';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Context } from '../../src/context.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { ClaimedJob } from '../../src/queue/port.ts';
 import type { Point } from '../../src/vectors/port.ts';
 import { createWorker } from '../../workers/worker.ts';
 import { type ApiClient, createApiClient } from '../support/api-client.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
 import { drawImage } from '../support/images.ts';
+import { toImageData } from '../support/jobs.ts';
 import { root } from '../support/program.ts';
 import { until } from '../support/until.ts';
 
@@ -170,7 +172,7 @@ describe('POST /search', () => {
 
   test.each([
     [{ product_id: 'nowhere' }, 404, 'product_not_found'],
-    [{ text: 'a brass lamp' }, 422, 'text_not_supported'],
+    [{ text: 'a brass lamp', weights: { words: 0 } }, 422, 'text_not_supported'],
     [{ image_base64: 'bm90IGFuIGltYWdl' }, 422, 'image_unsupported'],
     [{ image_path: 'missing.png' }, 422, 'image_not_found'],
     [{ image_path: '../etc/passwd' }, 422, 'image_path_forbidden'],
@@ -183,11 +185,11 @@ describe('POST /search', () => {
   });
 
   test('names the models that know words, where its own does not', async () => {
-    const { body } = await api.post('/search', { text: 'a brass lamp' });
+    const { body } = await api.post('/search', { text: 'a brass lamp', weights: { words: 0 } });
     expect(body['suggestion']).toContain('clip-vit-base-patch32');
   });
 
-  test('by words finds the image that the model puts nearest to them', async () => {
+  test('by the meaning of words finds the image that the model puts nearest to them', async () => {
     await using clip = await createTestContext({
       MODELS_DIR: join(root, 'tests/fixtures'),
       MODEL: 'tiny-clip',
@@ -198,7 +200,10 @@ describe('POST /search', () => {
       .map((bytes, at) => ({ product_id: `p${at}`, image_base64: bytes.toString('base64') }));
     await client.post('/queue/enqueue/batch', jobs);
     await createWorker(clip).run({ once: true });
-    const { status, body } = await client.post('/search', { text: 'a red lamp' });
+    const { status, body } = await client.post('/search', {
+      text: 'a red lamp',
+      weights: { words: 0 },
+    });
     expect(status).toBe(200);
     expect(body['model']).toBe('tiny-clip');
     const hits = body['hits'] as Found[];
@@ -346,6 +351,8 @@ describe('/products/{product_id}', () => {
     ' ',
     '...',
     '__proto__',
+    'x/similar',
+    'x/images/main',
   ])('takes the id %j', async (id) => {
     await index([{ product_id: id, image_base64: toBase64(1) }]);
     const path = `/products/${encodeURIComponent(id)}`;
@@ -355,6 +362,44 @@ describe('/products/{product_id}', () => {
       body: { product_id: id, deleted_images: 1, cancelled_jobs: 0 },
     });
     expect(await api.get(path)).toMatchObject({ status: 404 });
+    await index([{ product_id: id, image_id: id, image_base64: toBase64(1) }]);
+    expect(await api.patch(path, { price: 7 })).toMatchObject({ body: { images: [{ image_id: id }] } });
+    expect(await api.get(`${path}/similar?limit=1`)).toMatchObject({
+      body: { hits: [{ product_id: 'p1' }] },
+    });
+    expect(await api.ask('DELETE', `${path}/images/${encodeURIComponent(id)}`)).toMatchObject({
+      status: 200,
+      body: { product_id: id, deleted_images: 1 },
+    });
+  });
+
+  test('that is called `duplicates` is listed, changed and deleted, but its address shows duplicates', async () => {
+    await index([{ product_id: 'duplicates', image_base64: toBase64(1) }]);
+    const filter = encodeURIComponent('{"product_id":"duplicates"}');
+    expect(await api.get(`/products?filter=${filter}`)).toMatchObject({
+      body: { products: [{ product_id: 'duplicates' }] },
+    });
+    expect(await api.get('/products/duplicates')).toMatchObject({
+      body: { total_groups: expect.any(Number) },
+    });
+    expect(await api.patch('/products/duplicates', { price: 7 })).toMatchObject({ status: 200 });
+    expect(await api.ask('DELETE', '/products/duplicates')).toMatchObject({ body: { deleted_images: 1 } });
+  });
+
+  test('shows what is stored while the queue is away', async () => {
+    const away = () => Promise.reject(new VitrineError('queue_unavailable', 'No queue.'));
+    const queue = { ...context.queue, jobsOf: away, nextSequence: away };
+    const client = await createApiClient({ ...context, queue });
+    expect(await client.get('/products/p2')).toMatchObject({
+      status: 200,
+      body: { images: [{ image_id: 'main' }, { image_id: 'side' }], jobs: null },
+    });
+    for (const answer of [
+      await client.get('/products/nowhere'),
+      await client.patch('/products/p2', { price: 1 }),
+    ])
+      expect(answer).toMatchObject({ status: 503, body: { code: 'queue_unavailable' } });
+    expect(await client.post('/search', { text: 'product' })).toMatchObject({ status: 200 });
   });
 
   test('decodes any id as it was encoded', async () => {
@@ -432,12 +477,13 @@ describe('/products/{product_id}', () => {
 
 function toPointOf(job: ClaimedJob): Point {
   const { dimension } = context.embedder.model;
+  const { productId, imageId } = toImageData(job);
   return {
     id: job.key,
     vector: new Float32Array(dimension).fill(1 / Math.sqrt(dimension)),
     payload: {
-      productId: job.data.productId,
-      imageId: job.data.imageId,
+      productId,
+      imageId,
       imageRef: null,
       contentHash: '',
       version: job.version,

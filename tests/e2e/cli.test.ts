@@ -133,7 +133,7 @@ describe('with a server', () => {
       expect(payload.price).toBeLessThanOrEqual(90);
     }
     const byImage = await ask('search', join(sample, 'images', 'chair', 'chr-001.png'));
-    expect(byImage.output).toMatch(/1\s+1\.000\s+CHR-001/);
+    expect(byImage.output).toMatch(/1\s+1\.000\s+image\s+CHR-001/);
     expect((await ask('workers')).output).toMatch(/idle|working/);
     expect((await ask('stats')).output).toMatch(/completed\s+96 /);
     expect(await server.program.stop()).toBe(0);

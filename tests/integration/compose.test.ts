@@ -10,14 +10,21 @@ import { parseConfig, SETTING_NAMES } from '../../src/config/config.ts';
 interface Service {
   readonly image: string;
   readonly build?: string;
+  readonly cap_add?: readonly string[];
+  readonly cap_drop: readonly string[];
   readonly command?: readonly string[];
   readonly deploy?: object;
   readonly environment: Record<string, string>;
   readonly healthcheck?: object;
+  readonly mem_limit: string;
   readonly networks: readonly string[];
+  readonly pids_limit: number;
   readonly ports?: readonly string[];
+  readonly read_only: boolean;
   readonly restart: string;
+  readonly security_opt: readonly string[];
   readonly stop_grace_period: string;
+  readonly tmpfs: readonly string[];
   readonly volumes?: readonly string[];
 }
 
@@ -72,7 +79,7 @@ describe('docker-compose.yml', () => {
   });
 
   it('runs a Redis that keeps every job', () => {
-    expect(redis?.image).toMatch(/^redis:[7-9]\./);
+    expect(redis?.image).toMatch(/^redis:[7-9]\.\d+\.\d+-alpine$/);
     const command = redis?.command ?? [];
     const optionOf = (name: string): string | undefined => command[command.indexOf(name) + 1];
     expect(optionOf('--maxmemory-policy')).toBe('noeviction');
@@ -109,6 +116,28 @@ describe('docker-compose.yml', () => {
     expect(worker?.healthcheck).toEqual({ disable: true });
   });
 
+  it('keeps every container from writing, from capabilities, and from more memory and processes than it may', () => {
+    for (const [name, service] of Object.entries(compose.services)) {
+      expect(service, name).toMatchObject({
+        read_only: true,
+        tmpfs: ['/tmp'],
+        cap_drop: ['ALL'],
+        security_opt: ['no-new-privileges:true'],
+        pids_limit: expect.any(Number),
+        mem_limit: expect.stringMatching(/^\$\{[A-Z]+_MEMORY_LIMIT:-\dg\}$/),
+      });
+      expect(service, name).not.toHaveProperty('privileged');
+    }
+    // What the entrypoint of Redis needs to become the user redis; nobody else adds any.
+    expect(redis?.cap_add).toEqual(['CHOWN', 'DAC_OVERRIDE', 'SETGID', 'SETUID']);
+    for (const service of [qdrant, api, worker]) expect(service).not.toHaveProperty('cap_add');
+  });
+
+  it('gives Redis room for a second copy of its memory while it rewrites its log', () => {
+    const gigabytes = (size: string | undefined) => Number(/^(\d+)gb?$/.exec(size ?? '')?.[1]);
+    expect(gigabytes(example['REDIS_MEMORY_LIMIT'])).toBe(2 * gigabytes(example['REDIS_MAXMEMORY']));
+  });
+
   it('lets a stopping worker take longer than its grace period', () => {
     const seconds = Number(example['STOP_GRACE_PERIOD']?.replace(/s$/, ''));
     expect(seconds * 1000).toBeGreaterThan(parseConfig({}).worker.shutdownGraceMs);
@@ -136,9 +165,10 @@ describe('docker-compose.yml', () => {
 });
 
 describe('Dockerfile', () => {
-  it('runs the Node of package.json as a user without rights', () => {
+  it('runs the Node of package-lock.json as a user without rights', () => {
     const images = Array.from(dockerfile.matchAll(/^FROM (\S+)/gm), (match) => match[1]);
-    expect(new Set(images)).toEqual(new Set(['node:24-slim']));
+    const { packages } = JSON.parse(read('package-lock.json'));
+    expect(new Set(images)).toEqual(new Set([`node:${packages['node_modules/node'].version}-slim`]));
     expect(dockerfile).toMatch(/^USER node$/m);
     expect(dockerfile.indexOf('USER node')).toBeLessThan(dockerfile.indexOf('CMD ["node", "src/main.ts"]'));
   });

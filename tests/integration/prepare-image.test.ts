@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
-import type { Preprocessing } from '../../models/embedder.ts';
+import type { Preprocessing, Region } from '../../models/embedder.ts';
 import { prepareImage } from '../../models/prepare-image.ts';
 
 const model = (fit: Preprocessing['fit'], size = 32, cropFrom = 40): Preprocessing => ({
@@ -55,6 +55,28 @@ describe('fits', () => {
     const bytes = await flag();
     for (const x of [0.01, 0.5, 0.99]) expect(await colourAt(bytes, 'crop', x, 0.5)).toEqual([0, 255, 0]);
   });
+
+  it.each(['pad', 'crop', 'stretch'] as const)(
+    'takes a region of the upright image alone, by %s',
+    async (fit) => {
+      // As a camera held upright stores it: red is at the top of what a viewer shows.
+      const upright = await sharp(await flag())
+        .withMetadata({ orientation: 6 })
+        .toBuffer();
+      const middleOf = async (bytes: Uint8Array, region: Region) => {
+        const { pixels, size } = await prepareImage(bytes, { ...model(fit), region }, limits);
+        return [...pixels.subarray(3 * (size / 2) * (size + 1), 3 * (size / 2) * (size + 1) + 3)];
+      };
+      const third = 1 / 3;
+      expect(await middleOf(upright, { x: 0, y: 0, width: 1, height: third })).toEqual([255, 0, 0]);
+      expect(await middleOf(upright, { x: 0.2, y: third, width: 0.1, height: third })).toEqual([0, 255, 0]);
+      expect(await middleOf(await flag(), { x: 2 * third, y: 0, width: third, height: 1 })).toEqual([
+        0, 0, 255,
+      ]);
+      // At least one pixel.
+      expect(await middleOf(upright, { x: 1, y: 1, width: 1e-9, height: 1e-9 })).toEqual([0, 0, 255]);
+    },
+  );
 
   it('stretches', async () => {
     const bytes = await flag();

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Clock } from '../../src/observability/clock.ts';
 import type { VectorStore } from '../../src/vectors/port.ts';
 import { createQdrantVectorStore } from '../../src/vectors/qdrant/vector-store.ts';
-import { TEST_MODEL, toPoint } from '../support/points.ts';
+import { byImage, TEST_MODEL, toPoint } from '../support/points.ts';
 import { type FaultOptions, type QdrantDouble, startQdrantDouble } from '../support/qdrant-double.ts';
 import { until } from '../support/until.ts';
 
@@ -242,7 +242,12 @@ describe('what will not pass is reported at once', () => {
 
   it('a metadata key that Qdrant has no path for', async () => {
     const filter = { metadata: { 'a"b': 1 } };
-    const search = open().search({ vector: toPoint('p', 0).vector, limit: 1, groupByProduct: false, filter });
+    const search = open().search({
+      parts: [byImage(toPoint('p', 0).vector)],
+      limit: 1,
+      groupByProduct: false,
+      filter,
+    });
     await expect(search).rejects.toMatchObject({ code: 'invalid_request' });
   });
 
@@ -378,6 +383,8 @@ describe('on the wire', () => {
       'version',
       'sequence',
       'last_deletion',
+      'data_revision',
+      'words_version',
       'deleted',
       'deleted_at',
     ]);
@@ -391,9 +398,9 @@ describe('on the wire', () => {
     expect(upserts.map((seen) => (seen.body as { points: unknown[] }).points.length)).toEqual([128, 128, 44]);
     expect(upserts.every((seen) => seen.query === 'wait=true')).toBe(true);
     const reads = double.requests.filter((seen) => seen.method === 'POST');
-    // Before each write the tombstones of its products, after it those and what is stored now.
+    // Before and after each write: the points, and per product or image two tombstones and the changes of the data.
     expect(reads.map((seen) => (seen.body as { ids: unknown[] }).ids.length)).toEqual([
-      128, 256, 128, 256, 44, 88,
+      512, 512, 512, 512, 176, 176,
     ]);
   });
 

@@ -3,6 +3,7 @@ import type { UpsertOutcome, VectorStore } from '../../src/vectors/port.ts';
 import { createQdrantVectorStore } from '../../src/vectors/qdrant/vector-store.ts';
 import { TEST_MODEL, toPoint } from '../support/points.ts';
 import { type QdrantDouble, startQdrantDouble } from '../support/qdrant-double.ts';
+import { raceAtEveryRequest } from '../support/race-at-every-request.ts';
 
 // An upsert and a deletion are several requests each. Here one of them runs as a whole before each single request of
 // the other, so that no order of the two is left out.
@@ -30,44 +31,6 @@ afterAll(async () => {
   expect(double.violations).toEqual([]);
 });
 
-interface Race {
-  readonly productId: string;
-  /** How many requests the first had sent when the second ran. */
-  readonly sent: number;
-}
-
-/**
- * Runs `first` again and again, for a new product each time, and `second` as a whole before its first request, before
- * its second one, and so on.
- */
-async function raceAtEveryRequest<T>(
-  name: string,
-  prepare: (productId: string) => Promise<unknown>,
-  first: (productId: string) => Promise<T>,
-  second: (productId: string) => Promise<unknown>,
-  check: (race: Race, result: T) => Promise<void>,
-): Promise<void> {
-  for (let sent = 0; ; sent += 1) {
-    const productId = `${name}-${sent}`;
-    await prepare(productId);
-    let [seen, armed, ran] = [0, true, false];
-    double.before(
-      () => armed && seen++ === sent,
-      async () => {
-        ran = true;
-        await second(productId);
-      },
-    );
-    const result = await first(productId);
-    armed = false;
-    if (!ran) {
-      expect(sent).toBeGreaterThan(1);
-      return;
-    }
-    await check({ productId, sent }, result);
-  }
-}
-
 const nothing = async (): Promise<void> => undefined;
 const store = (version: number, sequence: number) => async (productId: string) =>
   one.upsert([toPoint(productId, 0, { version, sequence })]);
@@ -91,6 +54,7 @@ describe('a job from before the deletion', () => {
     '%s is deleted when its product is deleted at any moment of its write',
     async (name, prepare) => {
       await raceAtEveryRequest(
+        double,
         `write, ${name}`,
         prepare,
         write(firstStore, 50, BEFORE),
@@ -105,6 +69,7 @@ describe('a job from before the deletion', () => {
 
   it.each(cases)('%s is deleted when it writes at any moment of the deletion', async (name, prepare) => {
     await raceAtEveryRequest(
+      double,
       `deletion, ${name}`,
       prepare,
       remove(firstStore),
@@ -115,6 +80,7 @@ describe('a job from before the deletion', () => {
 
   it.each(cases)('%s loses to a later one, which has a lower version', async (name, prepare) => {
     await raceAtEveryRequest(
+      double,
       `return, ${name}`,
       prepare,
       write(firstStore, 50, BEFORE),
@@ -140,6 +106,7 @@ describe('a job from after the deletion', () => {
     '%s stays when the deletion comes at any moment of its write',
     async (name, prepare, version) => {
       await raceAtEveryRequest(
+        double,
         `late deletion, ${name}`,
         prepare,
         write(firstStore, version, AFTER),
@@ -154,6 +121,7 @@ describe('a job from after the deletion', () => {
 
   it.each(cases)('%s stays when it writes at any moment of the deletion', async (name, prepare, version) => {
     await raceAtEveryRequest(
+      double,
       `early return, ${name}`,
       prepare,
       remove(firstStore),
@@ -164,6 +132,7 @@ describe('a job from after the deletion', () => {
 
   it('with a lower version than the stored one stays from the moment the tombstone is written', async () => {
     await raceAtEveryRequest(
+      double,
       'lower version',
       store(5, 5),
       remove(firstStore),

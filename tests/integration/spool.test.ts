@@ -204,6 +204,22 @@ describe('a spool', () => {
     expect(backend.cancelled.toSorted()).toEqual(toIds(jobs.slice(0, 2)).toSorted());
   });
 
+  test('a deletion of one image covers its spooled jobs, and those left are listed with their product', async () => {
+    const queue = open();
+    const jobs = [newJob('a'), newJob('a', { imageId: 'back' }), newJob('b')];
+    await spool(queue, jobs);
+    const held = Promise.withResolvers<void>();
+    backend.onEnqueue(() => held.promise);
+    backend.fail(undefined);
+    await until('the forwarding', () => (backend.calls.length > 0 ? true : undefined));
+    expect((await queue.jobsOf('a')).map(({ id }) => id)).toEqual(toIds(jobs.slice(0, 2)));
+    expect(await queue.forgetProduct('a', 'back')).toMatchObject({ imageIds: ['back'] });
+    held.resolve();
+    await untilEmpty(queue);
+    expect(backend.cancelled).toEqual([jobs[1]!.id]);
+    expect(await queue.jobsOf('a')).toEqual([]);
+  });
+
   test('a flush removes what is spooled and what is just being sent', async () => {
     const queue = open();
     await spool(queue, toJobs(600));

@@ -6,7 +6,7 @@ import { type JobQueue, type NewJob, toLeaseTimes } from '../../src/queue/port.t
 import { createRedisQueue } from '../../src/queue/redis/queue.ts';
 import { createSpooledQueue, type SpooledQueue } from '../../src/queue/spool/spooled-queue.ts';
 import { createTempFolder } from '../support/context.ts';
-import { newJob } from '../support/jobs.ts';
+import { newJob, toImageData } from '../support/jobs.ts';
 import { type RedisServer, startRedis, whyNoRedis } from '../support/redis-server.ts';
 import { until } from '../support/until.ts';
 
@@ -100,7 +100,29 @@ describe.skipIf(reason !== null)('a queue with a spool, before a real Redis', ()
     const queue = stack.use(create());
     await untilForwarded(queue);
     const { jobs } = await queue.claim({ workerId: 'worker', claimId: 'claim', max: 10 });
-    expect(jobs.map(({ data }) => data.image)).toEqual([newer.data.image]);
+    expect(jobs.map((job) => toImageData(job).image)).toEqual([newer.data.image]);
+  });
+
+  test('a job that is cancelled in the spool is reported to its callback address', async () => {
+    const queue = stack.use(create());
+    await redis.kill();
+    const callbackUrl = 'https://shop.example/hook';
+    const [sent, spooled, deleted] = ['a', 'b', 'c'].map((id) => newJob(id, { callbackUrl })) as [
+      NewJob,
+      NewJob,
+      NewJob,
+    ];
+    for (const job of [sent, spooled, deleted]) await queue.enqueue([job]);
+    expect(await queue.cancel(sent.id)).toBe('requested');
+    expect(await queue.cancel(spooled.id)).toBe('requested');
+    await redis.restart();
+    await untilForwarded(queue);
+    await queue.forgetProduct('c');
+    const { jobs } = await queue.deliveries({ limit: 10 });
+    expect(jobs.map(({ delivery }) => delivery?.jobId).toSorted()).toEqual(
+      [sent, spooled, deleted].map(({ id }) => id).toSorted(),
+    );
+    expect(await queue.status(spooled.id)).toMatchObject({ status: 'cancelled' });
   });
 
   test('a delay counts from the acceptance', async () => {

@@ -96,7 +96,11 @@ describe('a worker', () => {
     await enqueueImages(context, 12);
     await createWorker(context).run({ once: true });
     const [stored] = await context.store.getProduct('product-5');
-    const [best] = await context.store.search({ vector: stored!.vector, limit: 1, groupByProduct: true });
+    const [best] = await context.store.search({
+      parts: [{ by: 'image', vector: stored!.vector, weight: 1 }],
+      limit: 1,
+      groupByProduct: true,
+    });
     expect(best).toMatchObject({ id: stored!.id, score: expect.closeTo(1, 3) });
   });
 

@@ -14,6 +14,7 @@ export interface ApiClient {
   ask(method: string, path: string, init?: RequestInit): Promise<Answer>;
   get(path: string): Promise<Answer>;
   post(path: string, body?: unknown, headers?: Readonly<Record<string, string>>): Promise<Answer>;
+  patch(path: string, body: unknown): Promise<Answer>;
   postForm(path: string, fields: readonly (readonly [string, string | Blob])[]): Promise<Answer>;
   postLines(path: string, lines: readonly string[]): Promise<Answer>;
 }
@@ -47,6 +48,8 @@ export async function createApiClient(context: Context): Promise<ApiClient> {
         headers: { ...(body !== undefined && { 'Content-Type': 'application/json' }), ...headers },
         ...(body !== undefined && { body: JSON.stringify(body) }),
       }),
+    patch: (path, body) =>
+      ask('PATCH', path, { headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) }),
     postForm(path, fields) {
       const form = new FormData();
       for (const [name, value] of fields) form.append(name, value);

@@ -1,10 +1,12 @@
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { Clock } from '../../src/observability/clock.ts';
-import type { Stage } from '../../src/queue/job.ts';
+import type { DeliveryJobData, ImageJobData, Stage } from '../../src/queue/job.ts';
 import type {
+  Claimed,
   ClaimedJob,
   ClaimRequest,
   JobQueue,
+  JobView,
   Renewal,
   Settlement,
   WorkerReport,
@@ -34,12 +36,13 @@ export interface FakeQueue extends JobQueue {
   refuses(settlement: Settlement): boolean;
 }
 
-export function newClaimedJob(id: string, over: Partial<ClaimedJob> = {}): ClaimedJob {
+export function newClaimedJob(id: string, over: Partial<Claimed<ImageJobData>> = {}): Claimed<ImageJobData> {
   return {
     id,
     token: `token-${id}`,
     key: `key-${id}`,
     data: {
+      kind: 'image',
       productId: id,
       imageId: 'main',
       image: { kind: 'url', url: `http://images.example/${id}` },
@@ -56,6 +59,39 @@ export function newClaimedJob(id: string, over: Partial<ClaimedJob> = {}): Claim
     deferredMs: 0,
     ...over,
   };
+}
+
+/** The report of a completed job. */
+export function newClaimedDelivery(
+  id: string,
+  url: string,
+  over: Partial<Claimed<DeliveryJobData>> = {},
+): Claimed<DeliveryJobData> {
+  const endedAt = Date.parse('2026-01-01T00:00:00Z');
+  const attempt = { startedAt: endedAt - 5, endedAt, workerId: 'worker', outcome: 'completed' as const };
+  const job: JobView = {
+    ...{
+      id: `job-of-${id}`,
+      key: 'key',
+      productId: 'a',
+      imageId: 'main',
+      delivery: null,
+      status: 'completed',
+    },
+    ...{
+      stage: null,
+      priority: 'normal',
+      version: 1,
+      position: null,
+      etaMs: null,
+      attempts: 1,
+      maxAttempts: 8,
+    },
+    ...{ crashes: 0, enqueuedAt: endedAt - 9, availableAt: null, startedAt: endedAt - 5, endedAt },
+    ...{ processingMs: 5, workerId: 'worker', lastError: null, result: null, cancelRequested: false },
+    history: [attempt],
+  };
+  return { ...newClaimedJob(id), key: id, data: { kind: 'delivery', url, job }, ...over };
 }
 
 export function createFakeQueue(clock: Clock): FakeQueue {
@@ -166,10 +202,13 @@ export function createFakeQueue(clock: Clock): FakeQueue {
     },
     status: notUsed,
     list: notUsed,
+    deliveries: notUsed,
     cancel: notUsed,
     redrive: notUsed,
     purgeDead: notUsed,
     forgetProduct: notUsed,
+    jobsOf: notUsed,
+    nextSequence: notUsed,
     pause: notUsed,
     resume: notUsed,
     cleanup: notUsed,

@@ -5,6 +5,7 @@ import type { Embedder, EmbedderModel } from '../../models/embedder.ts';
 import { parseConfig } from '../../src/config/config.ts';
 import type { ImageSource } from '../../src/images/port.ts';
 import type { PointPayload, UpsertOutcome, VectorStore } from '../../src/vectors/port.ts';
+import type { WebhookSender } from '../../src/webhooks/sender.ts';
 import { createWorker, type Worker, type WorkerCounts, type WorkerParts } from '../../workers/worker.ts';
 import { createFakeClock, type FakeClock } from './fake-clock.ts';
 import { createFakeQueue, type FakeQueue, newClaimedJob } from './fake-queue.ts';
@@ -69,8 +70,13 @@ function createFakeStore(): FakeStore {
     },
     collectionModel: notUsed,
     search: notUsed,
+    facets: notUsed,
+    listProducts: notUsed,
     getProduct: notUsed,
+    updateProduct: notUsed,
     deleteProduct: notUsed,
+    deleteImage: notUsed,
+    duplicates: notUsed,
     count: notUsed,
     async [Symbol.asyncDispose]() {},
   };
@@ -131,7 +137,11 @@ export function createFakeWorld(
     EMBEDDING_THREADS: '1',
     ...environment,
   });
-  const parts = { config, logger, clock, queue, store, embedder, images, decoder, ...over };
+  const webhooks: WebhookSender = {
+    send: async () => 204,
+    async [Symbol.asyncDispose]() {},
+  };
+  const parts = { config, logger, clock, queue, store, embedder, images, decoder, webhooks, ...over };
 
   return {
     clock,

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { toPointId } from '../../src/catalog/product-image.ts';
-import type { JobError, JobResult, Stage } from '../../src/queue/job.ts';
+import type { ImageJobData, JobError, JobResult, Stage } from '../../src/queue/job.ts';
 import {
   type Claim,
+  type ClaimedJob,
   type ClaimRequest,
   type JobQueue,
   type Lease,
@@ -37,7 +38,7 @@ export function newJob(
   return {
     id: randomUUID(),
     key: toPointId(productId, imageId),
-    data: { productId, imageId, image: { kind: 'url', url }, product: { name: productId } },
+    data: { kind: 'image', productId, imageId, image: { kind: 'url', url }, product: { name: productId } },
     priority: 'normal',
     maxAttempts: 3,
     version: null,
@@ -49,6 +50,12 @@ export function newJob(
 export function newInlineJob(productId: string, bytes: number): NewJob {
   const job = newJob(productId);
   return { ...job, data: { ...job.data, image: { kind: 'inline', base64: 'A'.repeat(bytes) } } };
+}
+
+/** The data of a claimed job that must be of an image. */
+export function toImageData({ data }: ClaimedJob): ImageJobData {
+  if (data.kind !== 'image') throw new Error('The job is a delivery.');
+  return data;
 }
 
 export const inAnHour = { delayMs: 3_600_000 } as const;

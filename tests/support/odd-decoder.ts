@@ -1,4 +1,5 @@
-import type { DecodeReply, DecodeRequest, ProcessSettings } from '../../models/decoding/decoder-process.ts';
+import type { DecodeReply, ProcessSettings, RequestHeader } from '../../models/decoding/decoder-process.ts';
+import { readFrames } from '../../models/decoding/frames.ts';
 
 /*
  * A decoder process that does what the bytes say, instead of decoding them. With `-ordinary` behind a word it only
@@ -8,8 +9,9 @@ export type Order = 'hang' | 'crash' | 'overflow' | 'heavy' | 'hang-ordinary' | 
 
 process.once('message', ({ forHeavy }: ProcessSettings) => {
   const send = (message: object) => process.send?.({ ...message, rssBytes: 1_000_000 });
-  process.on('message', ({ id, bytes }: DecodeRequest) => {
-    const text = Buffer.from(bytes).toString();
+  readFrames(4, (header, bytes) => {
+    const { id } = header as RequestHeader;
+    const text = bytes.toString();
     const order = forHeavy && text.endsWith('-ordinary') ? 'fine' : text.replace('-ordinary', '');
     if (order === 'hang') return;
     if (order === 'crash') process.kill(process.pid, 'SIGSEGV');

@@ -1,9 +1,17 @@
 import { toPointId } from '../../src/catalog/product-image.ts';
-import type { ModelIdentity, Point, PointPayload } from '../../src/vectors/port.ts';
+import type { ModelIdentity, Point, PointPayload, QueryPart } from '../../src/vectors/port.ts';
 
 export const TEST_MODEL: ModelIdentity = { id: 'test-model', dimension: 4, fingerprint: 'f1' };
 
 export const AXIS = Float32Array.of(1, 0, 0, 0);
+
+export function byImage(vector: Float32Array = AXIS, weight = 1): QueryPart {
+  return { by: 'image', vector, weight };
+}
+
+export function byWords(text: string, weight = 1): QueryPart {
+  return { by: 'words', text, weight };
+}
 
 /**
  * A point whose vector lies at the angle, in degrees, from AXIS: cos(angle) is its score. Its sequence is its version,

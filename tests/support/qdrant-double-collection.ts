@@ -4,12 +4,15 @@ import {
   matches,
   type PointId,
   Refusal,
+  type SparseVector,
   valuesAt,
 } from './qdrant-double-filter.ts';
 
 /** The parts of request bodies that the double reads. */
 export interface Body {
   readonly vectors?: Record<string, { readonly size: number; readonly distance: string }>;
+  readonly sparse_vectors?: Record<string, SparseParams>;
+  readonly sparse?: SparseParams;
   readonly metadata?: Record<string, unknown>;
   readonly field_name?: string;
   readonly field_schema?: string;
@@ -17,19 +20,24 @@ export interface Body {
   readonly ids?: readonly PointId[];
   readonly update_filter?: Filter;
   readonly filter?: Filter;
-  readonly query?: readonly number[];
+  readonly query?: readonly number[] | SparseVector;
   readonly using?: string;
   readonly limit?: number;
   readonly offset?: PointId;
-  readonly with_payload?: boolean;
+  readonly score_threshold?: number;
+  readonly with_payload?: boolean | readonly string[];
   readonly with_vector?: boolean | readonly string[];
   readonly group_by?: string;
   readonly group_size?: number;
 }
 
+interface SparseParams {
+  readonly modifier?: string;
+}
+
 interface WirePoint {
   readonly id: PointId;
-  readonly vector: Record<string, readonly number[]> | readonly number[];
+  readonly vector: Record<string, readonly number[] | SparseVector> | readonly number[];
   readonly payload?: Record<string, unknown>;
 }
 
@@ -40,8 +48,9 @@ interface Ranked {
 
 export type DoubleCollection = ReturnType<typeof createDoubleCollection>;
 
-/** One collection in memory, with cosine for every vector. */
-export function createDoubleCollection({ vectors = {}, metadata }: Body) {
+/** One collection in memory, with cosine for every dense vector. */
+export function createDoubleCollection({ vectors = {}, sparse_vectors = {}, metadata }: Body) {
+  const sparseVectors = new Map(Object.entries(sparse_vectors));
   const points = new Map<PointId, DoublePoint>();
   const indexes = new Map<string, string>();
 
@@ -58,34 +67,80 @@ export function createDoubleCollection({ vectors = {}, metadata }: Body) {
     return Float32Array.from(vector, (value) => (length === 0 ? value : value / length));
   }
 
+  function checkSparse(name: string, vector: SparseVector): SparseVector {
+    if (!sparseVectors.has(name)) {
+      throw new Refusal(400, `Wrong input: Not existing vector name error: ${name}`);
+    }
+    const { indices, values } = vector;
+    if (indices.length !== values.length) {
+      throw new Refusal(422, 'Validation error in JSON body: values: must be the same length as indices');
+    }
+    if (new Set(indices).size !== indices.length) {
+      throw new Refusal(422, 'Validation error in JSON body: indices: must be unique');
+    }
+    if (!indices.every((index) => Number.isInteger(index) && index >= 0 && index < 2 ** 32)) {
+      throw new Refusal(400, 'Format error in JSON body: an index is not a u32');
+    }
+    return vector;
+  }
+
   function toRecord(
-    { id, vectors: stored, payload }: DoublePoint,
-    withPayload = true,
+    { id, vectors: stored, sparse, payload }: DoublePoint,
+    withPayload: Body['with_payload'] = true,
     withVector: Body['with_vector'] = false,
   ) {
-    const chosen = [...stored].filter(([name]) => withVector === true || [withVector].flat().includes(name));
+    const all = [...[...stored].map(([name, vector]) => [name, [...vector]] as const), ...sparse];
+    const chosen = all.filter(([name]) => withVector === true || [withVector].flat().includes(name));
     return {
       id,
-      ...(withPayload ? { payload } : {}),
-      ...(withVector === false
-        ? {}
-        : { vector: Object.fromEntries(chosen.map(([name, vector]) => [name, [...vector]])) }),
+      ...(withPayload === false ? {} : { payload: toPayload(payload, withPayload) }),
+      ...(withVector === false ? {} : { vector: Object.fromEntries(chosen) }),
     };
   }
 
   const matching = (filter: Filter | undefined): DoublePoint[] =>
     [...points.values()].filter((point) => matches(point, filter, indexes));
 
-  /** All matching points that have the vector, best first. */
-  function rank({ query, using = '', filter }: Body): Ranked[] {
-    if (!Array.isArray(query)) throw new Refusal(501, 'The double imitates queries by a vector only');
-    const wanted = toUnit(using, query);
-    const ranked = matching(filter).flatMap((point): Ranked[] => {
-      const vector = point.vectors.get(using);
-      if (vector === undefined) return [];
-      return [{ point, score: vector.reduce((sum, value, at) => sum + value * wanted[at]!, 0) }];
+  /** All matching points that have the vector, or a part of the sparse one; the best first. */
+  function rank({ query, using = '', filter, score_threshold }: Body): Ranked[] {
+    const score = toScorer(query, using);
+    return matching(filter)
+      .flatMap((point): Ranked[] => {
+        const found = score(point);
+        return found === null || found < (score_threshold ?? Number.NEGATIVE_INFINITY)
+          ? []
+          : [{ point, score: found }];
+      })
+      .sort((a, b) => b.score - a.score);
+  }
+
+  function toScorer(query: Body['query'], using: string): (point: DoublePoint) => number | null {
+    if (Array.isArray(query)) {
+      const wanted = toUnit(using, query);
+      return ({ vectors: stored }) =>
+        stored.get(using)?.reduce((sum, value, at) => sum + value * wanted[at]!, 0) ?? null;
+    }
+    if (typeof query !== 'object' || !('indices' in query)) {
+      throw new Refusal(501, 'The double imitates queries by a vector only');
+    }
+    const { indices, values } = checkSparse(using, query);
+    const all = [...points.values()].flatMap(({ sparse }) => sparse.get(using)?.indices ?? []);
+    const texts = [...points.values()].filter(({ sparse }) => sparse.get(using)?.indices.length).length;
+    const weights = values.map((value, at) => {
+      const found = all.filter((index) => index === indices[at]).length;
+      const isIdf = sparseVectors.get(using)?.modifier === 'idf';
+      return value * (isIdf ? Math.log((texts - found + 0.5) / (found + 0.5) + 1) : 1);
     });
-    return ranked.sort((a, b) => b.score - a.score);
+    return ({ sparse }) => {
+      const stored = sparse.get(using);
+      const common = (stored?.indices ?? []).filter((index) => indices.includes(index));
+      if (stored === undefined || common.length === 0) return null;
+      return common.reduce(
+        (sum, index) =>
+          sum + stored.values[stored.indices.indexOf(index)]! * weights[indices.indexOf(index)]!,
+        0,
+      );
+    };
   }
 
   const toScored = ({ point, score }: Ranked, { with_payload = false, with_vector }: Body) => ({
@@ -101,7 +156,10 @@ export function createDoubleCollection({ vectors = {}, metadata }: Body) {
       points_count: points.size,
       segments_count: 1,
       config: {
-        params: { vectors },
+        params: {
+          vectors,
+          ...(sparseVectors.size > 0 && { sparse_vectors: Object.fromEntries(sparseVectors) }),
+        },
         hnsw_config: { m: 16, ef_construct: 100, full_scan_threshold: 10_000 },
         optimizer_config: {
           deleted_threshold: 0.2,
@@ -115,6 +173,20 @@ export function createDoubleCollection({ vectors = {}, metadata }: Body) {
         [...indexes].map(([field, type]) => [field, { data_type: type, points: points.size }]),
       ),
     }),
+    createVector(name: string, { sparse }: Body) {
+      if (sparse === undefined) throw new Refusal(501, 'The double adds sparse vectors only');
+      if (vectors[name] !== undefined) {
+        throw new Refusal(400, `Wrong input: Vector \`${name}\` already exists as a dense vector`);
+      }
+      const known = sparseVectors.get(name);
+      if (known !== undefined && known.modifier !== sparse.modifier) {
+        throw new Refusal(
+          400,
+          `Wrong input: Sparse vector \`${name}\` already exists with a different configuration`,
+        );
+      }
+      sparseVectors.set(name, sparse);
+    },
     createIndex({ field_name, field_schema }: Body) {
       indexes.set(String(field_name), String(field_schema));
     },
@@ -122,8 +194,13 @@ export function createDoubleCollection({ vectors = {}, metadata }: Body) {
       if (given?.length === 0) throw new Refusal(400, 'Bad request: Empty update request');
       const checked = (given as readonly WirePoint[]).map(({ id, vector, payload = {} }): DoublePoint => {
         const named = Array.isArray(vector) ? { '': vector } : vector;
-        const entries = Object.entries(named).map(([name, values]) => [name, toUnit(name, values)] as const);
-        return { id, vectors: new Map(entries), payload };
+        const dense = new Map<string, Float32Array>();
+        const sparse = new Map<string, SparseVector>();
+        for (const [name, values] of Object.entries(named)) {
+          if ('indices' in values) sparse.set(name, checkSparse(name, values));
+          else dense.set(name, toUnit(name, values));
+        }
+        return { id, vectors: dense, sparse, payload };
       });
       // All are judged by what is stored before the request, as Qdrant does.
       const writable = checked.filter(({ id }) => {
@@ -167,4 +244,14 @@ export function createDoubleCollection({ vectors = {}, metadata }: Body) {
     },
     count: ({ filter }: Body) => ({ count: matching(filter).length }),
   };
+}
+
+/** Qdrant's paths into the payload; only top-level names are imitated. */
+function toPayload(
+  payload: DoublePoint['payload'],
+  wanted: boolean | readonly string[],
+): Readonly<Record<string, unknown>> {
+  if (typeof wanted === 'boolean') return payload;
+  if (wanted.some((path) => !/^\w+$/.test(path))) throw new Refusal(501, 'The double imitates no paths here');
+  return Object.fromEntries(Object.entries(payload).filter(([name]) => wanted.includes(name)));
 }

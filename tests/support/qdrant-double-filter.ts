@@ -3,7 +3,13 @@ export type PointId = string | number;
 export interface DoublePoint {
   readonly id: PointId;
   readonly vectors: ReadonlyMap<string, Float32Array>;
+  readonly sparse: ReadonlyMap<string, SparseVector>;
   readonly payload: Readonly<Record<string, unknown>>;
+}
+
+export interface SparseVector {
+  readonly indices: readonly number[];
+  readonly values: readonly number[];
 }
 
 export interface Filter {
@@ -17,8 +23,9 @@ interface Condition extends Filter {
   readonly match?: { readonly value?: unknown; readonly any?: readonly unknown[] };
   readonly range?: Readonly<Record<string, number>>;
   readonly has_id?: readonly PointId[];
+  readonly is_empty?: { readonly key: string };
 }
-const IMITATED = ['key', 'match', 'range', 'has_id', 'must', 'should', 'must_not'];
+const IMITATED = ['key', 'match', 'range', 'has_id', 'is_empty', 'must', 'should', 'must_not'];
 
 /** An answer other than 200, with Qdrant's sentence; 501 for what the double doesn't imitate. */
 export class Refusal extends Error {
@@ -49,8 +56,10 @@ function toList(clause: Clause | undefined): readonly Condition[] {
 function holds(point: DoublePoint, condition: Condition, indexes: Indexes): boolean {
   const unknown = Object.keys(condition).find((name) => !IMITATED.includes(name));
   if (unknown !== undefined) throw new Refusal(501, `The double does not imitate the condition "${unknown}"`);
-  const { key, match, range, has_id } = condition;
+  const { key, match, range, has_id, is_empty } = condition;
   if (has_id !== undefined) return has_id.includes(point.id);
+  // A list of nulls only is not empty.
+  if (is_empty !== undefined) return valuesAt(point.payload, is_empty.key).length === 0;
   if (key === undefined) return matches(point, condition, indexes);
   const values = valuesAt(point.payload, key).filter((value) => isIndexable(value, indexes.get(key)));
   if (match === undefined) return values.some((value) => isInside(value, range ?? {}));

@@ -50,6 +50,16 @@ export interface QdrantDoubleSettings {
   readonly version?: string;
 }
 
+const toUpdateResult = (query: string) => ({
+  operation_id: 0,
+  status: query.includes('wait=true') ? 'completed' : 'acknowledged',
+});
+
+function isAtLeast(version: string, major: number, minor: number): boolean {
+  const [ownMajor = 0, ownMinor = 0] = version.split('.').map(Number);
+  return ownMajor > major || (ownMajor === major && ownMinor >= minor);
+}
+
 const MAX_BYTES = 32 * 1024 * 1024;
 const OPEN_PATHS = ['/', '/healthz', '/livez', '/readyz'];
 
@@ -91,6 +101,11 @@ export async function startQdrantDouble({
     };
     const read = reads[route];
     if (read !== undefined) return read(given);
+    // Since 1.18.
+    if (rest[0] === 'vectors' && rest.length === 2 && method === 'PUT' && isAtLeast(version, 1, 18)) {
+      collection.createVector(decodeURIComponent(rest[1] ?? ''), given);
+      return toUpdateResult(query);
+    }
     const writes: Record<string, (body: Body) => void> = {
       'PUT index': collection.createIndex,
       'PUT points': collection.upsert,
@@ -100,7 +115,7 @@ export async function startQdrantDouble({
     if (write === undefined) throw new Refusal(501, `The double does not imitate ${route}`);
     if (fault === 'acknowledged') return { operation_id: 0, status: 'acknowledged' };
     write(given);
-    return { operation_id: 0, status: query.includes('wait=true') ? 'completed' : 'acknowledged' };
+    return toUpdateResult(query);
   }
 
   function answer(seen: SeenRequest, fault: Fault | undefined): { status: number; body: unknown } {

@@ -67,6 +67,10 @@ export function createQueueDouble(): QueueDouble {
       check();
       return { sequence: 1, cancelled: 0, imageIds: [] };
     },
+    async jobsOf() {
+      check();
+      return [];
+    },
     async flush() {
       check();
       return stored.splice(0).length;

@@ -114,16 +114,24 @@ describe('a search request', () => {
     expect(parseWith(searchRequest, { text: 'lamp', filter })).toEqual({
       text: 'lamp',
       limit: 10,
+      offset: 0,
+      exclude: [],
+      diversify: 0,
       group_by_product: true,
       filter,
     });
   });
 
   test.each([
-    [{}, { '': expect.stringContaining('exactly one of') }],
-    [{ text: 'a', product_id: 'b' }, { '': expect.stringContaining('exactly one of') }],
-    [{ text: 'a', limit: 0 }, { limit: 'must be at least 1' }],
+    [{}, { '': expect.stringContaining('at least one of') }],
+    [
+      { image_url: 'https://e.com/', image_path: 'b' },
+      { '': 'only one of image_url, image_path, image_base64 may be given' },
+    ],
+    [{ text: 'a', limit: 0 }, { limit: 'must be at least 1 unless facets are asked for' }],
     [{ text: 'a', limit: 1001 }, { limit: 'must be at most 1000' }],
+    [{ text: 'a', limit: 500, offset: 501 }, { offset: 'and limit together must be at most 1000' }],
+    [{ text: 'a', crop: { x: 0, y: 0, width: 1, height: 1 } }, { crop: 'needs an image' }],
     [{ text: 'a', filter: { colour: 'red' } }, { 'filter.colour': 'is not a known field' }],
     [{ text: 'a', filter: { price: {} } }, { 'filter.price': expect.stringContaining('at least one of') }],
     [{ text: 'a', filter: { category: [] } }, { 'filter.category': expect.any(String) }],

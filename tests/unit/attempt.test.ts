@@ -2,18 +2,18 @@ import { describe, expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/config.ts';
 import type { ErrorCode } from '../../src/errors/error-table.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
-import type { JobResult } from '../../src/queue/job.ts';
-import type { ClaimedJob } from '../../src/queue/port.ts';
+import type { ImageJobData, JobResult } from '../../src/queue/job.ts';
+import type { Claimed } from '../../src/queue/port.ts';
 import { runAttempt } from '../../workers/attempt.ts';
 import { type HeldJob, Stopped } from '../../workers/held-jobs.ts';
 import { createFakeClock } from '../support/fake-clock.ts';
-import { newClaimedJob } from '../support/fake-queue.ts';
+import { newClaimedDelivery, newClaimedJob } from '../support/fake-queue.ts';
 
 const result: JobResult = { outcome: 'indexed', pointId: 'p', collection: 'c', model: 'm' };
 const defaults = parseConfig({ DATA_DIR: '/nowhere' });
 const DAY_MS = 24 * 3_600_000;
 
-function hold(over: Partial<ClaimedJob> = {}): HeldJob {
+function hold(over: Partial<Claimed<ImageJobData>> = {}): HeldJob {
   const job = newClaimedJob('job', over);
   return { job, abort: new AbortController(), heldAt: 0, stage: 'waiting', workedMs: 0 };
 }
@@ -21,7 +21,7 @@ function hold(over: Partial<ClaimedJob> = {}): HeldJob {
 /** The outcome of an attempt whose pipeline fails with the code. */
 function failWith(
   code: ErrorCode,
-  over: Partial<ClaimedJob> = {},
+  over: Partial<Claimed<ImageJobData>> = {},
   { config = defaults, retryAfterMs }: { config?: typeof defaults; retryAfterMs?: number } = {},
 ) {
   const error = new VitrineError(code, 'It failed.', retryAfterMs === undefined ? {} : { retryAfterMs });
@@ -188,5 +188,45 @@ describe('the hard limit', () => {
     const attempt = runAttempt(hold(), hangs, defaults, clock);
     await clock.advance(defaults.worker.hardTimeoutMs);
     expect((await attempt).settlement).toMatchObject({ error: { code: 'job_out_of_time' } });
+  });
+});
+
+describe('a delivery', () => {
+  function deliver(code: ErrorCode, over: Parameters<typeof newClaimedDelivery>[2] = {}) {
+    const job = newClaimedDelivery('delivery', 'https://shop.example/', over);
+    const held: HeldJob = { job, abort: new AbortController(), heldAt: 0, stage: 'waiting', workedMs: 0 };
+    const process = () => Promise.reject(new VitrineError(code, 'It failed.', { retryAfterMs: 60_000 }));
+    return runAttempt(held, { process }, defaults, createFakeClock());
+  }
+
+  test('is retried by its own policy, for a day', async () => {
+    const delays: number[] = [];
+    for (let attempt = 1; attempt <= 13; attempt++) {
+      const { settlement } = await deliver('webhook_failed', { attempt, maxAttempts: 14 });
+      if (settlement?.kind === 'retry') delays.push(settlement.delayMs);
+    }
+    expect(delays).toHaveLength(13);
+    const total = delays.reduce((sum, delayMs) => sum + delayMs, 0);
+    expect(total / DAY_MS).toBeGreaterThan(0.8);
+    expect(total / DAY_MS).toBeLessThan(1.25);
+    const last = await deliver('webhook_failed', { attempt: 14, maxAttempts: 14 });
+    expect(last.settlement).toMatchObject({ kind: 'fail' });
+  });
+
+  test('is put off by a slow receiver for a day, and given up then', async () => {
+    const early = await deliver('webhook_busy', { deferredMs: DAY_MS - 1 });
+    expect(early.settlement).toMatchObject({ kind: 'defer', delayMs: 60_000 });
+    expect((await deliver('webhook_busy', { deferredMs: DAY_MS })).settlement).toMatchObject({
+      kind: 'fail',
+    });
+  });
+
+  test('is given up at once when the receiver is gone', async () => {
+    expect((await deliver('webhook_gone')).settlement).toMatchObject({ kind: 'fail' });
+  });
+
+  test('is not ended by the limit for images, however often it was put off', async () => {
+    const leasedMs = 2 * defaults.worker.hardTimeoutMs;
+    expect((await deliver('webhook_busy', { leasedMs })).settlement).toMatchObject({ kind: 'defer' });
   });
 });

@@ -156,6 +156,30 @@ describe('image hosts', () => {
   });
 });
 
+describe('webhook secrets', () => {
+  const [one, other] = [24, 64].map((bytes) => `whsec_${Buffer.alloc(bytes, bytes).toString('base64')}`);
+
+  test('may be several, separated by commas, or lines as in a file', () => {
+    expect(parseConfig({}).webhooks.secrets).toEqual([]);
+    for (const separator of [',', ', ', '\n', '\r\n']) {
+      const { secrets } = parseConfig({ WEBHOOK_SECRETS: `${one}${separator}${other}` }).webhooks;
+      expect(secrets).toEqual([one, other]);
+    }
+  });
+
+  test.each([
+    'hunter2',
+    'whsec_',
+    `whsec_${'A'.repeat(28)}`,
+    `whsec_${'A'.repeat(120)}`,
+    'whsec_not-base64-at-all!',
+  ])('%j is refused, and not repeated', (secret) => {
+    const parse = () => parseConfig({ WEBHOOK_SECRETS: `${one},${secret}` });
+    expect(parse).toThrow('WEBHOOK_SECRETS must be secrets of the form whsec_ and 24 to 64 bytes in base64');
+    expect(parse).not.toThrow(secret === 'whsec_' ? one : secret);
+  });
+});
+
 test('the retry settings are explicit when one of them is set', () => {
   const { retry, retryIsExplicit } = parseConfig({}).queue;
   expect(retry).toEqual({ attempts: 8, baseMs: 30_000, factor: 3, capMs: 7_200_000, jitter: 0.2 });

@@ -12,7 +12,7 @@ async function run(world: FakeWorld, ...jobs: readonly ClaimedJob[]): Promise<vo
   await world.clock.advance(0);
 }
 
-const withImage = (image: ImageRef): ClaimedJob => {
+const withImage = (image: ImageRef) => {
   const job = newClaimedJob('job');
   return { ...job, data: { ...job.data, image } };
 };

@@ -40,8 +40,15 @@ export const ROUTE_SCOPES: Readonly<Record<string, 'public' | readonly Scope[]>>
   'POST /queue/pause': ['admin'],
   'POST /queue/resume': ['admin'],
 
+  'GET /webhooks/deliveries': ['read'],
+
   'POST /search': ['search'],
+  'GET /products': ['read', 'search'],
+  'GET /products/duplicates': ['read'],
   'GET /products/:product_id': ['read', 'search'],
+  'GET /products/:product_id/similar': ['read', 'search'],
+  'PATCH /products/:product_id': ['admin'],
+  'DELETE /products/:product_id/images/:image_id': ['admin'],
   'DELETE /products/:product_id': ['admin'],
 };
 

@@ -3,6 +3,7 @@ import type { RedisTarget } from '../../config/redis-target.ts';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Logger } from '../../observability/logger.ts';
 import { groupCalls } from '../group-calls.ts';
+import type { JobStatus } from '../job.ts';
 import {
   CLAIM_MAX_BYTES,
   type ClaimedJob,
@@ -16,6 +17,7 @@ import {
   type JobQueue,
   type JobView,
   type ListRequest,
+  MAX_JOBS_OF,
   type NewJob,
   type QueueSettings,
   type QueueStats,
@@ -203,8 +205,12 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     return { ...rest, hosts: Object.values(hosts), processingMs, oldestWaitingMs };
   }
 
-  async function list({ status, code = '', limit, cursor }: ListRequest): Promise<JobPage> {
-    const reply = await run(SCRIPTS.read, ['list', status, limit, code, ...parseCursor(cursor)]);
+  async function list(
+    name: JobStatus | 'deliveries',
+    request: Omit<ListRequest, 'status'>,
+  ): Promise<JobPage> {
+    const { code = '', limit, cursor } = request;
+    const reply = await run(SCRIPTS.read, ['list', name, limit, code, ...parseCursor(cursor)]);
     const [total, place, id, ...values] = asList(reply);
     const jobs: JobView[] = [];
     for (let at = 0; at < values.length; at += 4) {
@@ -236,17 +242,26 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     return changed;
   }
 
-  async function forgetProduct(productId: string): Promise<ForgottenProduct> {
-    const product = productId.toWellFormed();
+  async function forgetProduct(productId: string, imageId = ''): Promise<ForgottenProduct> {
+    const [product, image] = [productId.toWellFormed(), imageId.toWellFormed()];
     const imageIds = new Set<string>();
     let [sequence, after, cancelled] = ['', '', 0];
     do {
-      const reply = asList(await manage('forget', product, PART, sequence, after));
+      const reply = asList(await manage('forget', product, PART, sequence, after, image));
       [sequence, after] = [asText(reply[0]), asText(reply[1])];
       cancelled += Number(reply[2]);
       for (const imageId of asList(reply[3])) imageIds.add(asText(imageId));
     } while (after !== '');
     return { sequence: Number(sequence), cancelled, imageIds: [...imageIds] };
+  }
+
+  async function jobsOf(productId: string): Promise<readonly JobView[]> {
+    const reply = asList(await run(SCRIPTS.read, ['product', productId.toWellFormed(), MAX_JOBS_OF]));
+    const jobs: JobView[] = [];
+    for (let at = 0; at < reply.length; at += 3) {
+      jobs.push(toJobView(asText(reply[at]), asText(reply[at + 1]), asText(reply[at + 2]), -1));
+    }
+    return jobs.toSorted((a, b) => Number(a.imageId > b.imageId) - Number(a.imageId < b.imageId));
   }
 
   /** A flush begins a new epoch, so that earlier answers are not found any more; Redis lets them expire. */
@@ -285,7 +300,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
 
     status,
     stats,
-    list,
+    list: (request) => list(request.status, request),
+    deliveries: (request) => list('deliveries', request),
 
     async cancel(id) {
       return asText(await manage('cancel', id)) as Awaited<ReturnType<JobQueue['cancel']>>;
@@ -294,6 +310,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     redrive: (selection) => emptyDead('redrive', selection),
     purgeDead: (selection) => emptyDead('purge', selection),
     forgetProduct,
+    jobsOf,
+    nextSequence: async () => Number(asText(await manage('sequence'))),
 
     async pause() {
       await manage('pause');

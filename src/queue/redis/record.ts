@@ -1,21 +1,26 @@
 import {
+  type Callback,
   ENDED_STATUSES,
-  type JobData,
+  type ImageJobData,
   type JobError,
   type JobResult,
   type JobStatus,
   MAX_HISTORY,
   type Priority,
   type Stage,
+  toCallback,
   toImageHost,
 } from '../job.ts';
-import type { AttemptRecord, ClaimedJob, EnqueuedJob, JobView, NewJob } from '../port.ts';
+import type { AttemptRecord, ClaimedJob, Delivery, EnqueuedJob, JobView, NewJob } from '../port.ts';
 import type { Reply } from './connection.ts';
 
 /** A job's record as lua/common.lua describes it, as far as it is read here. Instants are epoch milliseconds. */
 interface JobRecord {
   readonly state?: JobStatus;
-  readonly key: string;
+  /** Absent in deliveries. */
+  readonly key?: string;
+  readonly delivers?: { readonly job: string; readonly url: string; readonly state: Delivery['end'] };
+  readonly callbacks?: readonly Callback[];
   readonly product: string;
   readonly image: string;
   readonly priority: Priority;
@@ -55,7 +60,7 @@ const toWellFormed = (_: string, value: unknown) =>
 
 /** A new job as lua/enqueue.lua takes it. */
 export function toNewJob(job: NewJob): readonly string[] {
-  const { id, key, data, priority, maxAttempts, version, notBefore, ageMs } = job;
+  const { id, key, data, priority, maxAttempts, version, notBefore, callbackUrl, cancelled, ageMs } = job;
   const payload = toJson(data);
   const record = toJson({
     key,
@@ -63,13 +68,15 @@ export function toNewJob(job: NewJob): readonly string[] {
     image: data.imageId,
     host: toImageHost(data.image) ?? undefined,
     inline_bytes: data.image.kind === 'inline' ? Buffer.byteLength(payload) : undefined,
+    callbacks: callbackUrl === undefined ? undefined : [toCallback(callbackUrl)],
     priority,
     max_attempts: maxAttempts,
     delay_ms: notBefore !== undefined && 'delayMs' in notBefore ? notBefore.delayMs : undefined,
     at_ms: notBefore !== undefined && 'atMs' in notBefore ? Math.ceil(notBefore.atMs) : undefined,
     age_ms: ageMs,
+    cancelled,
   });
-  const isInLine = notBefore === undefined && ageMs === undefined;
+  const isInLine = notBefore === undefined && ageMs === undefined && !cancelled;
   const product = data.productId.toWellFormed();
   const versionText = version === null ? '' : String(version);
   return [id, key, product, versionText, isInLine ? priority : '', record.slice(0, -1), payload];
@@ -97,13 +104,12 @@ const parseRecord = (record: string, state: string): JobRecord => ({
 /** @throws SyntaxError when the payload is not JSON */
 export function parseClaimedJob(id: string, record: string, state: string, payload: string): ClaimedJob {
   const job = parseRecord(record, state);
-  if (job.key === undefined) throw new SyntaxError('not a record');
-  const { started_at: startedAt = 0, deferred_at: deferredAt } = job;
-  return {
+  if (job.key === undefined && job.delivers === undefined) throw new SyntaxError('not a record');
+  const { started_at: startedAt = 0, deferred_at: deferredAt, delivers } = job;
+  const lease = {
     id,
     token: job.token ?? '',
-    key: job.key,
-    data: JSON.parse(payload) as JobData,
+    key: job.key ?? id,
     version: Number(job.version),
     sequence: Number(job.sequence),
     priority: job.priority,
@@ -114,6 +120,9 @@ export function parseClaimedJob(id: string, record: string, state: string, paylo
     leasedMs: job.leased_ms ?? 0,
     deferredMs: deferredAt === undefined ? 0 : startedAt - deferredAt,
   };
+  if (delivers === undefined) return { ...lease, data: JSON.parse(payload) as ImageJobData };
+  const ended = toJobView(delivers.job, payload, '{}', -1);
+  return { ...lease, data: { kind: 'delivery', url: delivers.url, job: ended } };
 }
 
 /** The job without an estimate of its wait. */
@@ -122,9 +131,10 @@ export function toJobView(id: string, record: string, stateText: string, positio
   const { state = 'queued' } = job;
   return {
     id,
-    key: job.key,
+    key: job.key ?? id,
     productId: job.product,
     imageId: job.image,
+    delivery: toDelivery(job),
     status: state,
     stage: state === 'processing' ? (job.stage ?? 'waiting') : null,
     priority: job.priority,
@@ -145,6 +155,10 @@ export function toJobView(id: string, record: string, stateText: string, positio
     cancelRequested: job.cancel ?? false,
     history: toHistory(job),
   };
+}
+
+function toDelivery({ delivers }: JobRecord): Delivery | null {
+  return delivers === undefined ? null : { jobId: delivers.job, url: delivers.url, end: delivers.state };
 }
 
 const toEndedAt = ({ place }: Pick<JobRecord, 'place'>): number => Math.floor(Number(place) / 1_000);

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { AGED_TURN, MAX_CRASHES, MAX_HISTORY } from '../job.ts';
+import { AGED_TURN, MAX_CALLBACKS, MAX_CRASHES, MAX_HISTORY } from '../job.ts';
+import { DELIVERY_RETRY } from '../retry-policy.ts';
 import {
   DURATIONS_KEPT,
   ENQUEUE_ID_TTL_MS,
@@ -16,7 +17,7 @@ const KEY_NAMES = [
   ...['jobs', 'states', 'data', 'meta', 'images'],
   ...['queued:high', 'queued:normal', 'queued:low', 'suspects', 'followups', 'delayed'],
   ...['parked', 'parked_by_host', 'host_turns', 'hosts'],
-  ...['processing', 'completed', 'failed', 'cancelled', 'aliases'],
+  ...['processing', 'completed', 'failed', 'cancelled', 'aliases', 'deliveries'],
   ...['failed_inline', 'failed_by_code', 'heartbeats', 'workers', 'rates', 'durations'],
 ] as const;
 
@@ -45,6 +46,8 @@ const CONSTANTS = {
   AGED_TURN,
   MAX_CRASHES,
   MAX_HISTORY,
+  MAX_CALLBACKS,
+  DELIVERY_ATTEMPTS: DELIVERY_RETRY.attempts,
   ENQUEUE_ID_TTL_MS,
   RATE_WINDOW_S,
   RECENTLY_DEAD_MS,

@@ -17,7 +17,7 @@ export interface SpooledJob {
   readonly acceptedUs: number;
   /**
    * `waiting`: never sent. `sent`: the queue may have it, since a reply may have been lost. `cancelling`: cancelled
-   * after it was sent, so that the queue must hear of it. The other two are ends, remembered for a day.
+   * after it was sent, or with a callback address, so that the queue must hear of it. The other two are ends, remembered for a day.
    */
   readonly state: 'waiting' | 'sent' | 'cancelling' | 'cancelled' | 'refused';
   readonly bytes: number;
@@ -27,6 +27,9 @@ export interface SpooledJob {
   /** Without its image once it has ended. */
   readonly job: NewJob;
 }
+
+/** A cancelled job of which the queue never heard, and need not hear: nobody wants its end reported. */
+const ENDS_HERE = "state = 'waiting' AND job ->> '$.callbackUrl' IS NULL";
 
 const FORMAT = 1;
 const REMEMBER_ENDED_MS = 86_400_000;
@@ -137,14 +140,18 @@ export function openSpool(file: string, maxBytes: number, clock: Clock) {
         const values = [state, Math.round(clock.now()), JSON.stringify(error), acceptedUs];
         run('UPDATE spooled SET state = ?, endedAt = ?, error = ? WHERE acceptedUs = ?', ...values);
       }),
-    /** Cancels what has not ended, one job or all of a product; returns it with its new state. */
-    cancel: (by: 'id' | 'productId', value: string) =>
+    /** Those that have not ended. */
+    ofProduct: (productId: string) =>
+      select('SELECT * FROM spooled WHERE productId = ? AND endedAt IS NULL ORDER BY acceptedUs', productId),
+    /** Cancels what has not ended, one job or all of a product or its image; returns it with its new state. */
+    cancel: (by: 'id' | 'productId', value: string, imageId: string | null = null) =>
       change(() =>
         select(
-          `UPDATE spooled SET endedAt = iif(state = 'waiting', ?, NULL),
-             state = iif(state = 'waiting', 'cancelled', 'cancelling')
-           WHERE ${by} = ? AND endedAt IS NULL RETURNING *`,
-          ...[Math.round(clock.now()), value],
+          `UPDATE spooled SET endedAt = iif(${ENDS_HERE}, ?, NULL),
+             state = iif(${ENDS_HERE}, 'cancelled', 'cancelling')
+           WHERE ${by} = ? AND job ->> '$.data.imageId' = coalesce(?, job ->> '$.data.imageId')
+             AND endedAt IS NULL RETURNING *`,
+          ...[Math.round(clock.now()), value, imageId],
         ),
       ),
     /** Removes everything; returns how many waited for the queue. */

@@ -116,8 +116,13 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
   }
 
   async function forwardCancel(entry: SpooledJob): Promise<void> {
-    if ((await queue.cancel(entry.job.id)) === 'unknown') await spool.end(entry, 'cancelled', null);
-    else await spool.remove([entry], 'cancelling');
+    const { job } = entry;
+    const isUnknown = (await queue.cancel(job.id)) === 'unknown';
+    if (isUnknown && job.callbackUrl === undefined) return spool.end(entry, 'cancelled', null);
+    if (isUnknown) {
+      await queue.enqueue([{ ...job, cancelled: true, ageMs: toAgeMs(entry) }], { accepted: true });
+    }
+    await spool.remove([entry], 'cancelling');
   }
 
   let forwarding = Promise.resolve();
@@ -155,12 +160,17 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
       if (isMaybeSent(spooled)) return 'requested';
       return spooled.state === 'cancelled' ? 'cancelled' : 'ended';
     },
-    async forgetProduct(productId) {
-      const forgotten = await queue.forgetProduct(productId);
-      const spooled = await spool.cancel('productId', productId);
+    async forgetProduct(productId, imageId) {
+      const forgotten = await queue.forgetProduct(productId, imageId);
+      const spooled = await spool.cancel('productId', productId, imageId);
       const imageIds = [...forgotten.imageIds, ...spooled.map(({ job }) => job.data.imageId)];
       const cancelled = spooled.filter(({ state }) => state === 'cancelled').length;
       return { ...forgotten, cancelled: forgotten.cancelled + cancelled, imageIds: [...new Set(imageIds)] };
+    },
+    async jobsOf(productId) {
+      const known = await queue.jobsOf(productId);
+      const spooled = spool.ofProduct(productId).filter(({ job }) => !known.some(({ id }) => id === job.id));
+      return [...known, ...spooled.map(toView)];
     },
     async flush() {
       await queue.ping();
@@ -205,6 +215,6 @@ function toView({ job, acceptedUs, endedAt, state, error }: SpooledJob): JobView
     ...{ status: ends[state] ?? toWaitingStatus(job), enqueuedAt: Math.floor(acceptedUs / 1_000), endedAt },
     ...{ lastError: error, cancelRequested: state === 'cancelling' || state === 'cancelled' },
     ...{ stage: null, position: null, etaMs: null, availableAt: null, startedAt: null, processingMs: null },
-    ...{ attempts: 0, crashes: 0, workerId: null, result: null, history: [] },
+    ...{ attempts: 0, crashes: 0, workerId: null, result: null, history: [], delivery: null },
   };
 }

@@ -1,13 +1,27 @@
+import { v7 as uuidv7 } from 'uuid';
 import {
   AGED_TURN,
+  type DeliveryJobData,
+  ENDED_STATUSES,
   type JobData,
   type JobError,
   MAX_CRASHES,
   MAX_HISTORY,
+  mergeCallbacks,
   PRIORITIES,
+  toCallback,
   toImageHost,
 } from '../job.ts';
-import type { AttemptRecord, Claim, ClaimedJob, ClaimRequest, EnqueuedJob, Lease, NewJob } from '../port.ts';
+import type {
+  AttemptRecord,
+  Claim,
+  ClaimedJob,
+  ClaimRequest,
+  Delivery,
+  EnqueuedJob,
+  Lease,
+  NewJob,
+} from '../port.ts';
 import {
   CLAIM_MAX_BYTES,
   type ForgottenProduct,
@@ -15,8 +29,10 @@ import {
   type Settled,
   type Settlement,
 } from '../port.ts';
+import { DELIVERY_RETRY } from '../retry-policy.ts';
 import { HOST_PACE, higherOf, isNewer, toFasterPerSecond, toJobError, toSlowerPace } from '../shared.ts';
 import { FORGETTABLE, IN_LINE, type Job, LIVE, type Tables, toDue } from './tables.ts';
+import { toView } from './views.ts';
 
 /** Delayed jobs that one transaction puts in line, and jobs of slowed hosts that it takes out. */
 const MAX_MOVED = 200;
@@ -38,8 +54,16 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
     const sequence = nextSequence() - Math.round((newJob.ageMs ?? 0) * 1_000);
     const version = newJob.version ?? Math.max(sequence, ...others.map((other) => other.version));
     const job = toJob(newJob, version, sequence, now());
+    if (newJob.cancelled) {
+      finish(job, 'cancelled');
+      return { id: job.id, replaced: false, superseded: false, version };
+    }
     const newest = others.find((other) => isInsteadOf(other, job));
-    if (newest !== undefined) return absorb(newJob.id, newest, false);
+    if (newest !== undefined) {
+      const callbacks = mergeCallbacks(newest.callbacks, job.callbacks);
+      if (job.callbacks.length > 0) save({ ...newest, callbacks });
+      return absorb(newJob.id, newest, false);
+    }
 
     const [carrier] = others
       .filter((other) => other.status !== 'processing' && isInsteadOf(job, other))
@@ -47,6 +71,7 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
     if (carrier !== undefined) {
       const { id, enqueuedAt, status, since, history, startedAt, workerId, settledToken } = carrier;
       Object.assign(job, { id, enqueuedAt, status, since, history, startedAt, workerId, settledToken });
+      job.callbacks = mergeCallbacks(carrier.callbacks, job.callbacks);
       inherit(job, carrier);
     } else if (!hasRoom()) return undefined;
     const data = JSON.stringify(newJob.data);
@@ -113,8 +138,12 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
     return true;
   }
 
-  /** The one place where a job ends. When it ran, the job of its image that waits for that gets in line. */
-  function finish(job: Job, status: 'completed' | 'failed' | 'cancelled'): void {
+  /**
+   * The one place where a job ends: one that waits or runs, or a dead letter, whose failure was reported before. When it
+   * ran, the job of its image that waits for that gets in line.
+   */
+  function finish(job: Job, status: Delivery['end']): void {
+    const wasEnded = ENDED_STATUSES.includes(job.status);
     const followUp =
       job.status === 'processing' && siblings(job).find(({ waitsFor }) => waitsFor === 'sibling');
     if (status !== 'failed') {
@@ -123,6 +152,26 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
     }
     move(job, status, { waitsFor: null, availableAt: null, endedAt: now() });
     if (followUp) wait(followUp);
+    if (!wasEnded) reportEnd(job, status);
+  }
+
+  /**
+   * Adds a delivery to each address that wants to hear of the end of a job. Nothing stands between an end and its
+   * delivery: both are in the same transaction.
+   */
+  function reportEnd(job: Job, end: Delivery['end']): void {
+    const { productId, imageId } = job;
+    for (const { url, host } of job.callbacks) {
+      const [id, sequence] = [uuidv7(), nextSequence()];
+      const data: DeliveryJobData = { kind: 'delivery', url, job: toView(job, null, null) };
+      wait({
+        ...NEW_JOB,
+        ...{ id, key: id, productId, imageId, host, delivery: { jobId: job.id, url, end } },
+        ...{ priority: 'high', maxAttempts: DELIVERY_RETRY.attempts, enqueuedAt: now(), availableAt: null },
+        ...{ version: sequence, sequence, turn: sequence, since: sequence },
+      });
+      run('INSERT INTO payloads VALUES (?, ?)', id, JSON.stringify(data));
+    }
   }
 
   /** Saves a job in its new state, without a lease unless the changes have one. */
@@ -241,13 +290,14 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
 
   function toClaimed(job: Job, data: JobData): ClaimedJob {
     const { id, key, version, sequence, priority, maxAttempts, crashes, leasedMs } = job;
-    return {
-      ...{ id, key, data, version, sequence, priority, maxAttempts, crashes, leasedMs },
+    const lease = {
+      ...{ id, key, version, sequence, priority, maxAttempts, crashes, leasedMs },
       token: job.token ?? '',
       attempt: job.attempts,
       redelivered: job.deliveries > 1,
       deferredMs: job.deferredAt === null ? 0 : Math.max(0, now() - job.deferredAt),
     };
+    return data.kind === 'image' ? { ...lease, data } : { ...lease, data };
   }
 
   function failUnreadable(job: Job): void {
@@ -273,12 +323,9 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
     job.settledToken = token;
     if ('processingMs' in settlement) {
       job.processingMs = Math.round(settlement.processingMs);
-      run(
-        'INSERT INTO attempts VALUES (?, ?, ?)',
-        nextSequence(),
-        Number(kind === 'complete'),
-        job.processingMs,
-      );
+      const attempt = [nextSequence(), Number(kind === 'complete'), job.processingMs];
+      // Rates and times are those of images.
+      if (job.delivery === null) run('INSERT INTO attempts VALUES (?, ?, ?)', ...attempt);
     }
     if (kind === 'complete' || kind === 'fail') speedUp(job);
     switch (kind) {
@@ -385,8 +432,11 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
     return 'cancelled';
   }
 
-  function forgetProduct(productId: string): ForgottenProduct {
-    const found = jobs(`SELECT * FROM jobs WHERE productId = ? AND ${FORGETTABLE} ORDER BY key`, productId);
+  function forgetProduct(productId: string, imageId?: string): ForgottenProduct {
+    const found = jobs(
+      `SELECT * FROM jobs WHERE productId = ? AND imageId = coalesce(?, imageId) AND ${FORGETTABLE} ORDER BY key`,
+      ...[productId, imageId ?? null],
+    );
     const cancelled = found.filter((job) => stop(job) === 'cancelled').length;
     const imageIds = [...new Set(found.map(({ imageId }) => imageId))];
     return { sequence: nextSequence(), cancelled, imageIds };
@@ -406,26 +456,33 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
   };
 }
 
-/** The row of a new job, before it gets its place. */
+/** What every new job begins with, before it gets its place. */
+const NEW_JOB = {
+  status: 'queued',
+  ...{
+    waitsFor: null,
+    attempts: 0,
+    crashes: 0,
+    deliveries: 0,
+    leasedMs: 0,
+    inlineBytes: 0,
+  },
+  ...{ startedAt: null, endedAt: null, leaseUntil: null, deferredAt: null, processingMs: null, token: null },
+  ...{ settledToken: null, workerId: null, stage: null, lastError: null, result: null, history: [] },
+  ...{ cancelRequested: false, callbacks: [], delivery: null },
+} as const;
+
 function toJob(job: NewJob, version: number, sequence: number, now: number): Job {
-  const { id, key, priority, maxAttempts, notBefore, ageMs = 0 } = job;
+  const { id, key, priority, maxAttempts, notBefore, callbackUrl, ageMs = 0 } = job;
   const { productId, imageId, image } = job.data;
   const enqueuedAt = now - Math.round(ageMs);
   const dueAt = notBefore && ('delayMs' in notBefore ? enqueuedAt + notBefore.delayMs : notBefore.atMs);
   const availableAt = dueAt === undefined ? null : Math.ceil(dueAt);
   return {
+    ...NEW_JOB,
     ...{ id, key, productId, imageId, priority, maxAttempts, version, sequence, enqueuedAt, availableAt },
-    ...{ status: 'queued', waitsFor: null, turn: sequence, since: sequence, host: toImageHost(image) },
-    ...{ attempts: 0, crashes: 0, deliveries: 0, leasedMs: 0, inlineBytes: 0, cancelRequested: false },
-    ...{
-      startedAt: null,
-      endedAt: null,
-      leaseUntil: null,
-      deferredAt: null,
-      processingMs: null,
-      token: null,
-    },
-    ...{ settledToken: null, workerId: null, stage: null, lastError: null, result: null, history: [] },
+    ...{ turn: sequence, since: sequence, host: toImageHost(image) },
+    callbacks: callbackUrl === undefined ? [] : [toCallback(callbackUrl)],
   };
 }
 

@@ -195,12 +195,17 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
 
     stats: () => look(({ views }) => views.stats()),
     list: (request) => look(({ views }) => views.list(request)),
+    deliveries: (request) => look(({ views }) => views.deliveries(request)),
 
     cancel: (id) => write(({ lifecycle }) => lifecycle.cancel(id)),
     redrive: (selection) => changeDead(selection, ({ lifecycle }, job) => lifecycle.redrive(job)),
     purgeDead: (selection) =>
       changeDead(selection, ({ tables }, { id }) => tables.run('DELETE FROM jobs WHERE id = ?', id) === 1),
-    forgetProduct: (productId) => write(({ lifecycle }) => lifecycle.forgetProduct(productId)),
+    forgetProduct: (productId, imageId) =>
+      write(({ lifecycle }) => lifecycle.forgetProduct(productId, imageId)),
+
+    jobsOf: (productId) => look(({ views }) => views.jobsOf(productId)),
+    nextSequence: () => write(({ tables }) => tables.nextSequence()),
 
     pause: () => write(({ tables }) => tables.setMeta('paused', 1)),
     resume: () =>

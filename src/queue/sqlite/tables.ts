@@ -1,7 +1,7 @@
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import { createStatements, writeTransaction } from '../../sqlite/database.ts';
-import type { JobStatus, Priority } from '../job.ts';
+import type { Callback, JobStatus, Priority } from '../job.ts';
 import type { JobView } from '../port.ts';
 
 const FORMAT = 2;
@@ -36,10 +36,12 @@ export interface Job extends Mutable<Omit<JobView, 'position' | 'etaMs' | 'versi
   settledToken: string | null;
   /** Of the payload; 0 when the image is elsewhere, or was dropped. */
   inlineBytes: number;
+  /** Where its end is reported. */
+  callbacks: readonly Callback[];
 }
 
 /** These columns hold JSON. */
-const JSON_COLUMNS = ['cancelRequested', 'lastError', 'result', 'history'] as const;
+const JSON_COLUMNS = ['cancelRequested', 'lastError', 'result', 'history', 'callbacks', 'delivery'] as const;
 
 /** A host that asked to slow down. */
 export interface Host {
@@ -57,7 +59,8 @@ export interface Host {
 export const IN_LINE = "place IN ('high', 'normal', 'low', 'suspects', 'sibling')";
 export const ENDED = "status IN ('completed', 'cancelled')";
 export const LIVE = "status IN ('queued', 'delayed', 'processing')";
-export const FORGETTABLE = "status IN ('queued', 'delayed', 'processing', 'failed')";
+export const IS_DELIVERY = "delivery <> 'null'";
+export const FORGETTABLE = "delivery = 'null' AND status IN ('queued', 'delayed', 'processing', 'failed')";
 
 const SCHEMA = `
   CREATE TABLE jobs (
@@ -71,6 +74,7 @@ const SCHEMA = `
     endedAt INTEGER, leaseUntil INTEGER, leasedMs INTEGER NOT NULL, deferredAt INTEGER, token TEXT,
     settledToken TEXT, workerId TEXT, stage TEXT, processingMs INTEGER, inlineBytes INTEGER NOT NULL,
     cancelRequested TEXT NOT NULL, lastError TEXT NOT NULL, result TEXT NOT NULL, history TEXT NOT NULL,
+    callbacks TEXT NOT NULL, delivery TEXT NOT NULL,
     place TEXT NOT NULL AS (CASE
       WHEN status NOT IN ('queued', 'delayed') THEN status
       WHEN waitsFor IS NOT NULL THEN waitsFor
@@ -87,6 +91,7 @@ const SCHEMA = `
   CREATE INDEX jobsDead ON jobs (errorCode, since) WHERE status = 'failed';
   CREATE INDEX jobsDeadInline ON jobs (since, inlineBytes) WHERE status = 'failed' AND inlineBytes > 0;
   CREATE INDEX jobsOfProduct ON jobs (productId) WHERE ${FORGETTABLE};
+  CREATE INDEX jobsThatReport ON jobs (sequence) WHERE ${IS_DELIVERY};
   CREATE INDEX jobsOfImage ON jobs (key) WHERE ${LIVE};
   CREATE UNIQUE INDEX oneDuePerImage ON jobs (key) WHERE ${IN_LINE} OR place = 'host';
   CREATE UNIQUE INDEX oneRunningPerImage ON jobs (key) WHERE place = 'processing';
@@ -100,7 +105,8 @@ const SCHEMA = `
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX absorbedByAge ON absorbed (at);
 
-  -- How many jobs are in each place, since counting them takes time; and how many ever came there.
+  -- How many jobs are in each place, since counting them takes time; and how many ever came there, of deliveries only
+  -- those that had not ended.
   CREATE TABLE counts (place TEXT PRIMARY KEY, n INTEGER NOT NULL, arrived INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   INSERT INTO counts SELECT value, 0, 0 FROM json_each('["high", "normal", "low", "suspects", "time", "host",
     "sibling", "processing", "completed", "failed", "cancelled"]');
@@ -109,7 +115,8 @@ const SCHEMA = `
   END;
   CREATE TRIGGER jobMoves AFTER UPDATE ON jobs WHEN old.place <> new.place BEGIN
     UPDATE counts SET n = n - 1 WHERE place = old.place;
-    UPDATE counts SET n = n + 1, arrived = arrived + 1 WHERE place = new.place;
+    UPDATE counts SET n = n + 1, arrived = arrived + (new.delivery = 'null' OR new.endedAt IS NULL)
+      WHERE place = new.place;
   END;
   CREATE TRIGGER jobLeaves AFTER DELETE ON jobs BEGIN
     UPDATE counts SET n = n - 1 WHERE place = old.place;

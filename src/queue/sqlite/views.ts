@@ -1,5 +1,12 @@
 import type { Priority } from '../job.ts';
-import type { JobPage, JobView, ListRequest, QueueStats } from '../port.ts';
+import {
+  type DeliveriesRequest,
+  type JobPage,
+  type JobView,
+  type ListRequest,
+  MAX_JOBS_OF,
+  type QueueStats,
+} from '../port.ts';
 import {
   DURATIONS_KEPT,
   higherThan,
@@ -10,7 +17,7 @@ import {
   toEtaMs,
   toPercentiles,
 } from '../shared.ts';
-import { type Host, IN_LINE, type Job, type Place, type Tables } from './tables.ts';
+import { FORGETTABLE, type Host, IN_LINE, IS_DELIVERY, type Job, type Place, type Tables } from './tables.ts';
 
 /** How many jobs behind another one, and before it, are counted for its position. */
 const MAX_BEHIND = 100;
@@ -47,17 +54,6 @@ export function createViews(tables: Tables) {
     return higher.reduce((sum, line) => sum + lengths[line], ahead + 1);
   }
 
-  function toView(job: Job, at: number | null, etaMs: number | null): JobView {
-    const { id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage } = job;
-    const { enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId } = job;
-    const { lastError, result, cancelRequested, history, status } = job;
-    return {
-      ...{ id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage },
-      ...{ enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, position: at, etaMs },
-      ...{ lastError, result, cancelRequested, history, status },
-    };
-  }
-
   /** Suspects and follow-ups wait with the others of their priority. */
   function countWaiting(priority: Priority): number {
     const aside = `SELECT count(*) FROM jobs WHERE ${IN_LINE} AND place IN ('suspects', 'sibling') AND priority = ?`;
@@ -91,6 +87,13 @@ export function createViews(tables: Tables) {
       return toView(job, at, toEtaMs(at, perSecond, meta('paused') === 1));
     },
 
+    jobsOf(productId: string): readonly JobView[] {
+      return jobs(
+        `SELECT * FROM jobs WHERE productId = ? AND ${FORGETTABLE} ORDER BY imageId, sequence LIMIT ${MAX_JOBS_OF}`,
+        productId,
+      ).map((job) => toView(job, null, null));
+    },
+
     list(request: ListRequest): JobPage {
       const { status, code = null, limit } = request;
       const isOldestFirst = status === 'processing';
@@ -106,6 +109,19 @@ export function createViews(tables: Tables) {
         jobs: page.map((job) => toView(job, null, null)),
         nextCursor: rows.length > limit ? String(page.at(-1)?.since) : null,
         total: countListed(request),
+      };
+    },
+
+    deliveries({ limit, cursor }: DeliveriesRequest): JobPage {
+      const rows = jobs(
+        `SELECT * FROM jobs WHERE ${IS_DELIVERY} AND sequence < ? ORDER BY sequence DESC LIMIT ?`,
+        ...[parseCursor(cursor) ?? Number.MAX_SAFE_INTEGER, limit + 1],
+      );
+      const page = rows.slice(0, limit);
+      return {
+        jobs: page.map((job) => toView(job, null, null)),
+        nextCursor: rows.length > limit ? String(page.at(-1)?.sequence) : null,
+        total: value<number>(`SELECT count(*) FROM jobs WHERE ${IS_DELIVERY}`) ?? 0,
       };
     },
 
@@ -144,5 +160,17 @@ export function createViews(tables: Tables) {
         paused: meta('paused') === 1,
       };
     },
+  };
+}
+
+/** @param at its position */
+export function toView(job: Job, at: number | null, etaMs: number | null): JobView {
+  const { id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage } = job;
+  const { enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId } = job;
+  const { lastError, result, cancelRequested, history, status, delivery } = job;
+  return {
+    ...{ id, key, productId, imageId, priority, version, attempts, maxAttempts, crashes, stage },
+    ...{ enqueuedAt, availableAt, startedAt, endedAt, processingMs, workerId, position: at, etaMs },
+    ...{ lastError, result, cancelRequested, history, status, delivery },
   };
 }

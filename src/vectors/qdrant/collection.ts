@@ -2,14 +2,30 @@ import type { Schemas } from '@qdrant/js-client-rest';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { ModelIdentity } from '../port.ts';
 import { assertSameModel } from '../vector.ts';
+import type { WordAnalyzer } from '../words.ts';
 import { assertCompleted, type QdrantConnection } from './connection.ts';
-import { PAYLOAD_INDEXES, VECTOR_NAME } from './points.ts';
+import { toPointFilter } from './filter.ts';
+import {
+  PAYLOAD_INDEXES,
+  toPayload,
+  toProductState,
+  toRefreshedPoint,
+  toStateIds,
+  toStoredWirePoint,
+  VECTOR_NAME,
+} from './points.ts';
+import type { QdrantRequests } from './requests.ts';
+import { WORDS_VECTOR } from './words.ts';
 
 /**
  * The first Qdrant with both things that Vitrine can't do without: `update_filter` in upserts, and metadata of a
- * collection. (Grouped queries came with 1.11.)
+ * collection. All else that is used is older: queries and sparse vectors with inverse document frequencies (1.10),
+ * grouped queries (1.11).
  */
 const MIN_VERSION = '1.16';
+
+/** The first Qdrant that adds a named vector to a collection that exists: only an upgrade needs it. */
+const MIN_VERSION_FOR_UPGRADE = '1.18';
 
 /** Where the collection's metadata says which model it was made for. */
 const METADATA_KEY = 'vitrine';
@@ -19,17 +35,24 @@ const FORBIDDEN = 403;
 const NOT_FOUND = 404;
 const CONFLICT = 409;
 
+export interface EnsureParts {
+  readonly connection: QdrantConnection;
+  readonly requests: QdrantRequests;
+  readonly analyzer: WordAnalyzer;
+  readonly collection: string;
+}
+
 /**
- * Makes what is missing: the collection, then its indexes, also those of a collection that an earlier version of
- * Vitrine made. Several processes may do it at the same time.
+ * Makes what is missing: the collection, its indexes, and the words of points that an earlier version of Vitrine wrote
+ * or that were made for another language. Several processes may do it at the same time.
  * @throws VitrineError `model_mismatch`; `store_rejected` when Qdrant is too old
  */
 export async function ensureCollection(
-  connection: QdrantConnection,
-  collection: string,
+  { connection, requests, analyzer, collection }: EnsureParts,
   model: ModelIdentity,
 ): Promise<void> {
-  await checkServerVersion(connection);
+  const version = await readServerVersion(connection);
+  checkVersion(version, MIN_VERSION, 'Vitrine');
   let info = await readInfo(connection, collection);
   if (info === undefined) {
     await create(connection, collection, model);
@@ -42,6 +65,10 @@ export async function ensureCollection(
     );
   }
   assertSameModel(collection, toModel(collection, info), model);
+  if (info.config.params.sparse_vectors?.[WORDS_VECTOR] === undefined) {
+    checkVersion(version, MIN_VERSION_FOR_UPGRADE, `the upgrade of the collection "${collection}"`);
+    await addWordsVector(connection, collection);
+  }
   for (const [field, type] of Object.entries(PAYLOAD_INDEXES)) {
     if (info.payload_schema[field]?.data_type === type) continue;
     await connection.call(
@@ -52,6 +79,43 @@ export async function ensureCollection(
           options,
         ),
       { check: assertCompleted },
+    );
+  }
+  await rebuildWords(requests, analyzer);
+}
+
+/** May be repeated: Qdrant answers as to the first request. */
+async function addWordsVector(connection: QdrantConnection, collection: string): Promise<void> {
+  await connection.call(
+    'create vector',
+    (api, options) =>
+      api.createVectorName(
+        {
+          collection_name: collection,
+          vector_name: WORDS_VECTOR,
+          wait: true,
+          sparse: { modifier: 'idf' },
+        },
+        options,
+      ),
+    { check: assertCompleted },
+  );
+}
+
+/** Writes each point that has no words of this analyzer once more, with the vector that it has. */
+async function rebuildWords(requests: QdrantRequests, analyzer: WordAnalyzer): Promise<void> {
+  const outdated = toPointFilter(
+    {},
+    { mustNot: [{ key: 'words_version', match: { value: analyzer.version } }] },
+  );
+  for await (const records of requests.scroll(outdated, { withVector: true, payload: true })) {
+    const points = records.map(toStoredWirePoint);
+    const stateIds = points.flatMap(({ payload }) => toStateIds(toPayload(payload)));
+    const stored = await requests.retrieve([...new Set(stateIds)]);
+    await requests.write(
+      points.map((point) =>
+        toRefreshedPoint(point, toProductState(toPayload(point.payload), stored), analyzer),
+      ),
     );
   }
 }
@@ -65,19 +129,25 @@ export async function readModel(
   return info === undefined ? null : toModel(collection, info);
 }
 
-/** A proxy that hides the server's own page leaves the version unknown: that is no reason to stop. */
-async function checkServerVersion(connection: QdrantConnection): Promise<void> {
+/** Undefined behind a proxy that hides the server's own page: that is no reason to stop. */
+async function readServerVersion(connection: QdrantConnection): Promise<string | undefined> {
   const info = await connection.call(
     'get version',
     async (api, options) => ({ data: { result: (await api.root({}, options)).data } }),
     { accept: [NOT_FOUND, UNAUTHORIZED, FORBIDDEN] },
   );
-  const version = info?.version ?? '';
+  return info?.version;
+}
+
+/** @throws VitrineError `store_rejected` */
+function checkVersion(version: string | undefined, least: string, what: string): void {
   const isTooOld =
-    /^\d+\.\d+\./.test(version) && version.localeCompare(MIN_VERSION, 'en', { numeric: true }) < 0;
+    version !== undefined &&
+    /^\d+\.\d+\./.test(version) &&
+    version.localeCompare(least, 'en', { numeric: true }) < 0;
   if (!isTooOld) return;
-  throw new VitrineError('store_rejected', `Qdrant is ${version}; Vitrine needs ${MIN_VERSION} or later.`, {
-    suggestion: `Upgrade Qdrant to ${MIN_VERSION} or later, one minor version at a time.`,
+  throw new VitrineError('store_rejected', `Qdrant is ${version}; ${what} needs ${least} or later.`, {
+    suggestion: `Upgrade Qdrant to ${least} or later, one minor version at a time.`,
   });
 }
 
@@ -105,6 +175,7 @@ async function create(
         {
           collection_name: collection,
           vectors: { [VECTOR_NAME]: { size: dimension, distance: 'Cosine' } },
+          sparse_vectors: { [WORDS_VECTOR]: { modifier: 'idf' } },
           metadata: { [METADATA_KEY]: { model: id, dimension, fingerprint } },
         },
         options,

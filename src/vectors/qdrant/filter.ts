@@ -1,40 +1,56 @@
 import type { Schemas } from '@qdrant/js-client-rest';
 import { VitrineError } from '../../errors/vitrine-error.ts';
-import { KEYWORD_FIELDS, type NumberRange, type SearchFilter } from '../search-filter.ts';
+import {
+  FILTER_FIELDS,
+  type FieldFilter,
+  type NumberRange,
+  type Scalar,
+  type SearchFilter,
+  toFieldCondition,
+} from '../search-filter.ts';
 
 type Condition = Schemas['Condition'];
-type Scalar = string | number | boolean;
 
 const WIRE_NAMES = { productId: 'product_id', imageId: 'image_id' } as const;
 
+/** A tombstone, or the record of a product's changes: what is stored under an id, but is no point. */
 export const IS_TOMBSTONE: Condition = { key: 'deleted', match: { value: true } };
 
-export function isOfProduct(productId: string): Condition {
-  return { key: 'product_id', match: { value: productId } };
+export function isOfProducts(productIds: readonly string[]): Condition {
+  return { key: 'product_id', match: { any: [...productIds] } };
 }
 
-/**
- * The search filter as conditions that must hold.
- * @throws VitrineError `invalid_request` for a metadata key that Qdrant's JSON paths can't name
- */
-export function toConditions(filter: SearchFilter): Condition[] {
-  const keywords = KEYWORD_FIELDS.flatMap((field) => {
+/** Points that pass the filter. */
+export function toPointFilter(
+  filter: SearchFilter = {},
+  { must = [], mustNot = [] }: { readonly must?: Condition[]; readonly mustNot?: Condition[] } = {},
+): Schemas['Filter'] {
+  return { must: [...toConditions(filter), ...must], must_not: [IS_TOMBSTONE, ...mustNot] };
+}
+
+/** @throws VitrineError `invalid_request` for a metadata key that Qdrant's JSON paths can't name */
+function toConditions(filter: SearchFilter): Condition[] {
+  const fields = FILTER_FIELDS.flatMap((field) => {
     const wanted = filter[field];
-    if (wanted === undefined) return [];
-    return [
-      anyOf(field in WIRE_NAMES ? WIRE_NAMES[field as keyof typeof WIRE_NAMES] : field, [wanted].flat()),
-    ];
+    const key = field in WIRE_NAMES ? WIRE_NAMES[field as keyof typeof WIRE_NAMES] : field;
+    return wanted === undefined ? [] : toFieldConditions(key, wanted);
   });
-  const price = filter.price === undefined ? [] : inRange('price', filter.price);
-  const metadata = Object.entries(filter.metadata ?? {}).flatMap(([name, wanted]) => {
-    const key = toMetadataKey(name);
-    return isRange(wanted) ? inRange(key, wanted) : [anyOf(key, [wanted].flat())];
-  });
-  return [...keywords, ...price, ...metadata];
+  const metadata = Object.entries(filter.metadata ?? {}).flatMap(([name, wanted]) =>
+    toFieldConditions(toMetadataKey(name), wanted),
+  );
+  return [...fields, ...metadata];
 }
 
-function isRange(wanted: unknown): wanted is NumberRange {
-  return typeof wanted === 'object' && wanted !== null && !Array.isArray(wanted);
+function toFieldConditions(key: string, filter: FieldFilter): Condition[] {
+  const { any, all = [], not = [], exists, ...range } = toFieldCondition(filter);
+  const isEmpty: Condition = { is_empty: { key } };
+  return [
+    ...(any === undefined ? [] : [anyOf(key, any)]),
+    ...all.map((value) => anyOf(key, [value])),
+    ...(not.length === 0 ? [] : [{ must_not: [anyOf(key, not)] }]),
+    ...inRange(key, range),
+    ...(exists === undefined ? [] : [exists ? { must_not: [isEmpty] } : isEmpty]),
+  ];
 }
 
 /** Quoted, so that a dot or a bracket in the key is no path; Qdrant has no escape for a quote. */

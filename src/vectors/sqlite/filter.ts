@@ -1,5 +1,12 @@
 import type { SQLInputValue } from 'node:sqlite';
-import { KEYWORD_FIELDS, type NumberRange, type SearchFilter } from '../search-filter.ts';
+import {
+  FILTER_FIELDS,
+  type FieldFilter,
+  type NumberRange,
+  type Scalar,
+  type SearchFilter,
+  toFieldCondition,
+} from '../search-filter.ts';
 
 /** A part of a WHERE clause with its values, in order. */
 export interface SqlCondition {
@@ -11,20 +18,36 @@ const COMPARISONS = { gt: '>', gte: '>=', lt: '<', lte: '<=' } as const;
 
 /** The filter over the JSON column `payload`. Types count: "1", 1 and true are three different values. */
 export function toSqlConditions(filter: SearchFilter): readonly SqlCondition[] {
-  const keywords = KEYWORD_FIELDS.flatMap((field) => {
+  const fields = FILTER_FIELDS.flatMap((field) => {
     const wanted = filter[field];
-    return wanted === undefined ? [] : [anyOf(`$.${field}`, [wanted].flat())];
+    return wanted === undefined ? [] : toConditions(`$.${field}`, wanted);
   });
-  const price = filter.price === undefined ? [] : inRange('$.price', filter.price);
-  const metadata = Object.entries(filter.metadata ?? {}).flatMap(([key, wanted]) => {
-    const path = `$.metadata.${JSON.stringify(key)}`;
-    return isRange(wanted) ? inRange(path, wanted) : [anyOf(path, [wanted].flat())];
-  });
-  return [...keywords, ...price, ...metadata];
+  const metadata = Object.entries(filter.metadata ?? {}).flatMap(([key, wanted]) =>
+    toConditions(`$.metadata.${JSON.stringify(key)}`, wanted),
+  );
+  return [...fields, ...metadata];
 }
 
-function isRange(wanted: unknown): wanted is NumberRange {
-  return typeof wanted === 'object' && wanted !== null && !Array.isArray(wanted);
+function toConditions(path: string, filter: FieldFilter): readonly SqlCondition[] {
+  const { any, all = [], not = [], exists, ...range } = toFieldCondition(filter);
+  return [
+    ...(any === undefined ? [] : [anyOf(path, any)]),
+    ...all.map((value) => anyOf(path, [value])),
+    ...(not.length === 0 ? [] : [negate(anyOf(path, not))]),
+    ...inRange(path, range),
+    ...(exists === undefined ? [] : [exists ? hasValue(path) : negate(hasValue(path))]),
+  ];
+}
+
+function negate({ sql, values }: SqlCondition): SqlCondition {
+  return { sql: `NOT (${sql})`, values };
+}
+
+function hasValue(path: string): SqlCondition {
+  return {
+    sql: "coalesce(json_type(payload, ?), 'null') <> 'null' AND payload -> ? <> '[]'",
+    values: [path, path],
+  };
 }
 
 /**
@@ -38,7 +61,7 @@ function someValue(path: string, test: string, values: readonly SQLInputValue[])
   };
 }
 
-function anyOf(path: string, wanted: readonly (string | number | boolean)[]): SqlCondition {
+function anyOf(path: string, wanted: readonly Scalar[]): SqlCondition {
   const texts = wanted.filter((value) => typeof value === 'string');
   const numbers = wanted.filter((value) => typeof value === 'number');
   const booleans = [true, false].filter((value) => wanted.includes(value));

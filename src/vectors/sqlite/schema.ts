@@ -3,9 +3,13 @@ import { VitrineError } from '../../errors/vitrine-error.ts';
 import { writeTransaction } from '../../sqlite/database.ts';
 
 /** Of the file, kept in `PRAGMA user_version`. 0: a new file, or one from before sequences were stored. */
-const FORMAT = 1;
+const FORMAT = 2;
 
-/** A row without `deleted_at` is a point; with it, a product's tombstone, whose vector and payload are empty. */
+/**
+ * A row of `vector_points` without `deleted_at` is a point; with it, a tombstone of a product or an image, whose vector
+ * and payload are empty. `vector_words` has a row per point, under the same number: stems as often as they count, and
+ * words as they are written. They are words already: the tokenizer only has to split at spaces.
+ */
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS vector_collections (
     name TEXT PRIMARY KEY,
@@ -13,20 +17,35 @@ const SCHEMA = `
     dimension INTEGER NOT NULL,
     fingerprint TEXT NOT NULL
   ) STRICT;
-  CREATE TABLE IF NOT EXISTS vector_points (
+  CREATE TABLE vector_points (
+    row INTEGER PRIMARY KEY,
     collection TEXT NOT NULL,
     id TEXT NOT NULL,
     product_id TEXT NOT NULL,
     image_id TEXT NOT NULL,
     version INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
     deleted_at INTEGER,
     payload TEXT NOT NULL,
     vector BLOB NOT NULL,
-    sequence INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (collection, id)
+    UNIQUE (collection, id)
   ) STRICT;
-  CREATE INDEX IF NOT EXISTS vector_points_by_product ON vector_points (collection, product_id);
+  CREATE VIRTUAL TABLE vector_words USING fts5 (
+    stems, words, content = '', contentless_delete = 1,
+    tokenize = "unicode61 remove_diacritics 0 categories 'L* N* M* Co'"
+  );
+  CREATE TABLE vector_product_changes (
+    collection TEXT NOT NULL,
+    product_id TEXT NOT NULL,
+    changes TEXT NOT NULL,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (collection, product_id)
+  ) STRICT;
+  -- Which analyzer made the rows of vector_words; NULL: some are missing.
+  ALTER TABLE vector_collections ADD COLUMN words TEXT;
 `;
+
+const INDEX = 'CREATE INDEX vector_points_by_product ON vector_points (collection, product_id)';
 
 /**
  * Makes the tables, or upgrades them. Several processes may do it at the same time.
@@ -42,11 +61,21 @@ export async function ensureSchema(database: DatabaseSync): Promise<void> {
   }
   await writeTransaction(database, () => {
     if (readFormat(database) === FORMAT) return;
-    const columns = database.prepare("SELECT name FROM pragma_table_info('vector_points')").all();
-    if (columns.length > 0 && !columns.some((column) => column['name'] === 'sequence')) {
-      database.exec('ALTER TABLE vector_points ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0');
-    }
+    const columns = database
+      .prepare("SELECT name FROM pragma_table_info('vector_points')")
+      .all()
+      .map((column) => column['name']);
+    if (columns.length > 0) database.exec('ALTER TABLE vector_points RENAME TO old_vector_points');
     database.exec(SCHEMA);
+    if (columns.length > 0) {
+      const copied = 'collection, id, product_id, image_id, version, deleted_at, payload, vector';
+      const sequence = columns.includes('sequence') ? 'sequence' : '0';
+      database.exec(`
+        INSERT INTO vector_points (${copied}, sequence) SELECT ${copied}, ${sequence} FROM old_vector_points;
+        DROP TABLE old_vector_points;
+      `);
+    }
+    database.exec(INDEX);
     database.exec(`PRAGMA user_version = ${FORMAT}`);
   });
 }

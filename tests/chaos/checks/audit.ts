@@ -4,7 +4,9 @@ import type { Redis } from 'ioredis';
 interface StoredJob {
   readonly alias_of?: string;
   readonly state?: string;
-  readonly key: string;
+  /** Absent in deliveries, which belong to no image. */
+  readonly key?: string;
+  readonly delivers?: object;
   readonly product: string;
   readonly priority: string;
   readonly sequence: string;
@@ -23,7 +25,7 @@ type Job = StoredJob & { readonly state: string };
 type Places = Map<string, Map<string, number>>;
 
 const PLACES = ['queued:high', 'queued:normal', 'queued:low', 'suspects', 'followups', 'delayed', 'parked']
-  .concat(['processing', 'completed', 'failed', 'cancelled', 'aliases'])
+  .concat(['processing', 'completed', 'failed', 'cancelled', 'aliases', 'deliveries'])
   .concat(['images', 'parked_by_host', 'failed_inline', 'failed_by_code']);
 /** Keys that belong to no single job. */
 const OTHERS = ['jobs', 'states', 'data', 'meta', 'rates', 'durations', 'hosts', 'host_turns'].concat([
@@ -79,13 +81,16 @@ function toExpectedPlaces(jobs: ReadonlyMap<string, Job>): Places {
     if (job.alias_of !== undefined) continue;
     // As Lua's cjson writes it.
     const product = JSON.stringify(job.product).replaceAll('/', '\\/');
-    const image = (kind: string) => `${product}\0${job.key}\0${kind}\0${id}`;
+    const addImage = (kind: string) => {
+      if (job.key !== undefined) places.get('images')?.set(`${product}\0${job.key}\0${kind}\0${id}`, 0);
+    };
+    if (job.delivers !== undefined) places.get('deliveries')?.set(id, Number(job.sequence));
     if (job.state === 'failed') {
-      places.get('images')?.set(image('dead'), 0);
+      addImage('dead');
       places.get('failed_by_code')?.set(`${job.error?.code}\0${place}\0${id}`, 0);
       if ((job.inline_bytes ?? 0) > 0) places.get('failed_inline')?.set(id, place);
     } else if (!ENDS.includes(job.state)) {
-      places.get('images')?.set(image('live'), 0);
+      addImage('live');
     }
     if (state === 'parked') {
       places.get('parked_by_host')?.set(`${job.host}\0${RANKS[job.priority]}${place}\0${id}`, 0);

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { ENDED_STATUSES, type JobStatus } from '../../../src/queue/job.ts';
+import { ENDED_STATUSES, type JobResult, type JobStatus } from '../../../src/queue/job.ts';
 import type { JobQueue } from '../../../src/queue/port.ts';
 import type { VectorStore } from '../../../src/vectors/port.ts';
 import { auditQueue } from './audit.ts';
@@ -40,6 +40,9 @@ export async function check(
   return { ...outcome, points };
 }
 
+const toImageOutcome = (result: JobResult | null) =>
+  result === null || result.outcome === 'delivered' ? undefined : result.outcome;
+
 /** What became of each job. The queue itself is asked first, because it is faster than the API. */
 async function readJobs(parts: {
   readonly queue: JobQueue;
@@ -51,7 +54,7 @@ async function readJobs(parts: {
     const view = await parts.queue.status(id);
     if (view !== null) {
       const { status, lastError, result } = view;
-      views.set(id, { status, errorCode: lastError?.code, outcome: result?.outcome });
+      views.set(id, { status, errorCode: lastError?.code, outcome: toImageOutcome(result) });
       continue;
     }
     // Cancelled before it ever reached the queue: only the spool knows it.

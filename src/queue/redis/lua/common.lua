@@ -1,10 +1,13 @@
 -- Shared by all scripts: the clock, and jobs. Before it come `key` (the names in KEYS) and the constants of the port.
 --
 -- JOBS holds what a job is, as JSON: key, product, image, host, priority, max_attempts, version, sequence, enqueued_at,
--- inline_bytes. Only newer data for its image, which may take its place, change that. STATES holds what became of it, as
+-- inline_bytes, callbacks. Only newer data for its image, which may take its place, change that. STATES holds what became of it, as
 -- JSON too; it is absent for a job that is in line and was never claimed. DATA holds its payload, which no script reads.
 -- Here a job is its state, and falls back on what it is. Version, sequence and place have 16 digits, more than cjson
 -- writes: they are strings. Errors, results and attempts are those of the port, as they are.
+-- `callbacks` are the addresses, { url, host }, that the end of the job is reported to, by a job of its own: that one has
+-- `delivers`, { job, url, state }, and no key, since it belongs to no image. Its payload is the ended job: what it was
+-- and its state as one object.
 -- `place` orders the jobs of a state: the microsecond at which its turn came or will come, or at which it was claimed
 -- (`line_place` has its place in line then) or ended; absent when that is its sequence.
 -- { alias_of, version, sequence, superseded } in JOBS stands for an id whose data another job took.
@@ -65,7 +68,9 @@ end
 -- The job, or nil when the texts are not those of one.
 local function decode(text, stateText)
   local ok, record = pcall(cjson.decode, text)
-  if not ok or type(record) ~= 'table' or not (record.alias_of or record.key and record.product) then return nil end
+  if not ok or type(record) ~= 'table' or not (record.alias_of or (record.key or record.delivers) and record.product) then
+    return nil
+  end
   if not stateText then return newJob(record, {}) end
   local ok, state = pcall(decodeState, stateText)
   return ok and newJob(record, state) or nil
@@ -124,6 +129,7 @@ local function toEntry(id, job, text, stateText)
   if not job then return { job = false, text = text } end
   local set, score = placeOf(job)
   local entry = { job = job, text = text, state = stateText, set = set, score = score, kind = KINDS[set] }
+  entry.delivery = job.delivers and id
   if set == key.parked then
     entry.parked = job.host .. NUL .. RANKS[job.priority] .. job.place .. NUL .. id
   elseif set == key.failed then
@@ -162,7 +168,7 @@ local function save(id, job)
   if entry.kind ~= 'live' and job.key then changedImages[job.key] = true end
 end
 
--- Saves a job together with what it is.
+-- Saves a job together with what it is: a new job, or one that exists and becomes another one.
 local function create(id, record, state)
   local text = cjson.encode(record)
   local entry, job = loaded[id] or admit(id), newJob(record, state)
@@ -199,7 +205,7 @@ local function exchange(set, was, is)
 end
 
 local function imageEntry(id, entry)
-  return entry.kind and imagePrefix(entry.job, entry.kind) .. id
+  return entry.kind and entry.job.key and imagePrefix(entry.job, entry.kind) .. id or nil
 end
 
 local function moveEntries(id, was, is)
@@ -209,6 +215,9 @@ local function moveEntries(id, was, is)
   if was.kind ~= is.kind then exchange(key.images, imageEntry(id, was), imageEntry(id, is)) end
   exchange(key.parked_by_host, was.parked, is.parked)
   exchange(key.failed_by_code, was.failed, is.failed)
+  if was.delivery ~= is.delivery then
+    if is.delivery then put('ZADD', key.deliveries, is.job.sequence, id) else put('ZREM', key.deliveries, id) end
+  end
   if was.inlineBytes ~= is.inlineBytes then
     if is.inlineBytes then put('ZADD', key.failed_inline, is.score, id) else put('ZREM', key.failed_inline, id) end
     count('dead_inline_bytes', (is.inlineBytes or 0) - (was.inlineBytes or 0))
@@ -241,14 +250,47 @@ end
 
 -- Ends and waits ------------------------------------------------------------------------------------------------------
 
--- Ends a job that waits or runs.
+-- A UUID of version 7 that only this seed makes.
+local function toUuid(seed)
+  local hash = redis.sha1hex(seed)
+  local high, low = math.floor(now / 65536), now % 65536
+  return string.format('%08x-%04x-7%s-8%s-%s', high, low, hash:sub(1, 3), hash:sub(4, 6), hash:sub(7, 18))
+end
+
+-- What a job is and its state, as one text.
+local function encodeWhole(job)
+  local whole = {}
+  for field, value in pairs(job.__index) do whole[field] = value end
+  for field, value in pairs(job) do whole[field] = value end
+  whole.__index = nil
+  return cjson.encode(whole)
+end
+
+-- Adds a delivery to each address that wants to hear of the end of a job. Nothing stands between an end and its
+-- delivery: both are stored by the same script, and a repeated one ends nothing.
+local function reportEnd(id, job)
+  for _, callback in ipairs(job.callbacks or {}) do
+    local sequence, delivery = nextSequence(), toUuid(id .. job.place .. callback.url)
+    put('HSET', key.data, delivery, encodeWhole(job))
+    create(delivery, {
+      delivers = { job = id, url = callback.url, state = job.state }, host = callback.host, product = job.product,
+      image = job.image, priority = 'high', max_attempts = DELIVERY_ATTEMPTS, version = sequence, sequence = sequence,
+      enqueued_at = now,
+    }, {})
+    mayHaveWork = true
+  end
+end
+
+-- Ends a job: one that waits or runs, or a dead letter, whose failure was reported before.
 local function finish(id, job, state)
+  local wasEnded = hasEnded(job)
   job.state, job.place = state, nextSequence()
   job.available_at, job.waits_for, job.line_place = nil, nil, nil
   job.token, job.lease_until, job.stage = nil, nil, nil
   if state ~= 'failed' then put('HDEL', key.data, id) end
-  count(state, 1)
+  if not job.delivers then count(state, 1) end
   save(id, job)
+  if not wasEnded then reportEnd(id, job) end
 end
 
 -- Dead-letters a job whose texts or payload can't be read.
@@ -257,6 +299,7 @@ local function bury(id)
   if not job then
     for _, set in ipairs(WAITING) do redis.call('ZREM', set, id) end
     redis.call('ZREM', key.processing, id)
+    redis.call('ZREM', key.deliveries, id)
     job = create(id, { key = '', product = '', image = '', priority = 'normal', max_attempts = 0, version = '0',
       sequence = '0', enqueued_at = now }, {})
   end
@@ -291,6 +334,7 @@ end
 
 -- The other jobs of the product image that have not ended: a list of { id, job }. Then the prefix of their entries.
 local function siblingsOf(id, job)
+  if not job.key then return {} end
   if changedImages[job.key] then flush() end
   local prefix = imagePrefix(job, 'live')
   local members = redis.call('ZRANGE', key.images, '[' .. prefix, '(' .. prefix:sub(1, -2) .. '\1', 'BYLEX')

@@ -1,7 +1,7 @@
 -- Stores jobs, in order, until one finds no room.
 -- ARGV: greatest number of pending jobs (0: no limit), 1 to go on after one that found no room, then for each job its
 -- id, key, product, version ('': its sequence will be), priority if it may get in line at once ('': it has delay_ms,
--- at_ms or age_ms), its record without the closing brace, which is completed here, and its payload.
+-- at_ms or age_ms, or `cancelled`: it was before it came here), its record without the closing brace, which is completed here, and its payload.
 -- Reply: for each job { id, state, position, replaced, superseded, version }, or 0 when it found no room.
 local FIRST, WIDTH = 3, 7
 local maxPending, goOn = tonumber(ARGV[1]), ARGV[2] == '1'
@@ -26,6 +26,26 @@ local function isOutdated(record, other)
   return tonumber(other.sequence) > tonumber(record.sequence)
 end
 
+-- The callbacks of two jobs that one stands for from now on: each address once, of too many the last ones.
+local function mergeCallbacks(first, second)
+  local merged, known = {}, {}
+  for _, callbacks in ipairs({ first or {}, second or {} }) do
+    for _, callback in ipairs(callbacks) do
+      if not known[callback.url] then merged[#merged + 1] = callback end
+      known[callback.url] = true
+    end
+  end
+  while #merged > MAX_CALLBACKS do table.remove(merged, 1) end
+  return #merged > 0 and merged or nil
+end
+
+-- Lets a job report its end to these addresses too.
+local function addCallbacks(id, job, callbacks)
+  local record = cjson.decode(loaded[id].text)
+  record.callbacks = mergeCallbacks(record.callbacks, callbacks)
+  create(id, record, job)
+end
+
 -- Gives the data of a new job to the first of the waiting ones that it replaces; the others end.
 local function mergeInto(replaced, record, state)
   table.sort(replaced, function(a, b) return tonumber(a.job.place) < tonumber(b.job.place) end)
@@ -41,7 +61,7 @@ local function mergeInto(replaced, record, state)
   if keepsPlace and holder.waits_for == 'host' and holder.host == record.host then
     state.state, state.waits_for = 'delayed', 'host'
   end
-  record.enqueued_at = holder.enqueued_at
+  record.enqueued_at, record.callbacks = holder.enqueued_at, mergeCallbacks(holder.callbacks, record.callbacks)
   for _, field in ipairs({ 'history', 'started_at', 'worker', 'settled_token' }) do state[field] = holder[field] end
   return id
 end
@@ -67,6 +87,12 @@ local function addToLine(id, key_, imagePrefix, version, priority, text, data)
   return id, 0, 0, version
 end
 
+local function addCancelled(id, record)
+  record.cancelled, record.version = nil, record.version or record.sequence
+  finish(id, create(id, record, {}), 'cancelled')
+  return id, 0, 0, record.version
+end
+
 local function add(id, siblings, record, state, data)
   local due, running, newest, replaced, version = dueOf(state), nil, nil, {}, record.sequence
   for _, other in ipairs(siblings) do
@@ -81,6 +107,7 @@ local function add(id, siblings, record, state, data)
     end
   end
   if newest then
+    if record.callbacks then addCallbacks(newest.id, newest.job, record.callbacks) end
     createAlias(id, newest.id, record, newest.job.version, true)
     return newest.id, 0, 1, newest.job.version
   end
@@ -111,6 +138,7 @@ local function enqueue(id, jobKey, product, version, priority, text, data)
     return addToLine(id, jobKey, imagePrefix, version, priority, text, data)
   end
   local record, state = stamp(text, version)
+  if record.cancelled then return addCancelled(id, record) end
   return add(id, siblings, record, state, data)
 end
 

@@ -28,10 +28,10 @@ function act.cancel(id)
   return cancelJob(id, job) and 'cancelled' or 'requested'
 end
 
--- Cancels every job of a product that was enqueued before a deletion. ARGV: its id, greatest number of jobs to look at,
--- sequence of the deletion and the entry to go on after (both '' at first).
+-- Cancels every job of a product, or of one image of it, that was enqueued before a deletion. ARGV: its id, greatest
+-- number of jobs to look at, sequence of the deletion and the entry to go on after (both '' at first), an image's id or ''.
 -- Reply: { sequence, entry to go on after or '' at the end, cancelled, image ids }.
-function act.forget(product, limit, sequence, after)
+function act.forget(product, limit, sequence, after, image)
   sequence, limit = sequence == '' and nextSequence() or sequence, tonumber(limit)
   local prefix = cjson.encode(product) .. NUL
   local from = after == '' and '[' .. prefix or '(' .. after
@@ -41,12 +41,18 @@ function act.forget(product, limit, sequence, after)
   for _, member in ipairs(members) do
     local id = member:match('([^%z]*)$')
     local job = load(id)
-    if job and tonumber(job.sequence) < tonumber(sequence) then
+    local isMeant = job and (image == '' or job.image == image)
+    if isMeant and tonumber(job.sequence) < tonumber(sequence) then
       images[#images + 1] = job.image
       if cancelJob(id, job) then cancelled = cancelled + 1 end
     end
   end
   return { sequence, #members == limit and members[limit] or '', cancelled, images }
+end
+
+-- Reply: the next sequence, of a change that cancels nothing.
+function act.sequence()
+  return nextSequence()
 end
 
 local function eachDead(ids, change)

@@ -1,7 +1,8 @@
 -- Reads jobs and numbers.
--- ARGV: 'job' and an id; reply: { id, record, position, completed per second, 1 while paused }, or nothing.
--- ARGV: 'list', a status, a limit, an error code or '', place and id of the last job seen (both '' at first); reply:
--- { total, place and id to go on after or '' at the end, then id, record, position of each }.
+-- ARGV: 'job' and an id; reply: { id, record, state, position, completed per second, 1 while paused }, or nothing.
+-- ARGV: 'list', a status or 'deliveries', a limit, an error code or '', place and id of the last job seen (both '' at
+-- first); reply: { total, place and id to go on after or '' at the end, then id, record, state, position of each }.
+-- ARGV: 'product', its id and a limit; reply: id, record and state of each job that has not ended, and of each dead letter.
 -- ARGV: 'stats'; reply: one JSON object, in which an empty list is {}.
 local SETS = {
   queued = { LINES[1], LINES[2], LINES[3], key.suspects, key.followups },
@@ -10,6 +11,7 @@ local SETS = {
   completed = { key.completed },
   failed = { key.failed },
   cancelled = { key.cancelled },
+  deliveries = { key.deliveries },
 }
 
 -- Attempts of the last minute: completed, and ended in any way.
@@ -116,6 +118,22 @@ local function list(status, limit, code, place, id)
   return reply
 end
 
+local function listProduct(product, limit)
+  promoteDelayed()
+  local prefix = cjson.encode(product) .. NUL
+  local last = '(' .. prefix:sub(1, -2) .. '\1'
+  local reply = {}
+  for _, member in ipairs(redis.call('ZRANGE', key.images, '[' .. prefix, last, 'BYLEX', 'LIMIT', 0, limit)) do
+    local id = member:match('([^%z]*)$')
+    local job = load(id)
+    if job then
+      append(reply, id, loaded[id].text)
+      append(reply, loaded[id].state or '{}')
+    end
+  end
+  return reply
+end
+
 -- Numbers -------------------------------------------------------------------------------------------------------------
 
 -- Suspects and follow-ups are few; they wait with the others of their priority.
@@ -178,4 +196,5 @@ end
 
 if ARGV[1] == 'job' then return readJob(ARGV[2]) end
 if ARGV[1] == 'list' then return list(ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]) end
+if ARGV[1] == 'product' then return listProduct(ARGV[2], tonumber(ARGV[3])) end
 return stats()

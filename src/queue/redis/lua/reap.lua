@@ -115,6 +115,7 @@ local function repair(id)
   restore(key.images, 0, imageEntry(id, is))
   restore(key.parked_by_host, 0, is.parked)
   restore(key.failed_by_code, 0, is.failed)
+  restore(key.deliveries, job.sequence, is.delivery)
   restore(key.failed_inline, is.score, is.inlineBytes and id)
   if job.waits_for == 'image' then
     job.waits_for = nil

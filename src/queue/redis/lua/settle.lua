@@ -5,6 +5,15 @@
 local anyHost = redis.call('HLEN', key.hosts) > 0
 local completed, ended, durations = 0, 0, {}
 
+-- Rates and times are those of images.
+local function countAttempt(job, isCompleted)
+  if job.delivers then return end
+  ended = ended + 1
+  if not isCompleted then return end
+  completed = completed + 1
+  durations[#durations + 1] = job.processing_ms
+end
+
 local settle = {}
 
 local function leave(id, job, state)
@@ -16,15 +25,14 @@ end
 function settle.complete(id, job, result)
   job.result, job.error, job.leased_ms, job.deferred_at = result, nil, nil, nil
   leave(id, job, 'completed')
-  completed, ended = completed + 1, ended + 1
-  durations[#durations + 1] = job.processing_ms
+  countAttempt(job, true)
 end
 
 function settle.fail(id, job, failure)
   job.error = failure
   endAttempt(job, 'failed', now, failure)
   leave(id, job, job.cancel and 'cancelled' or 'failed')
-  ended = ended + 1
+  countAttempt(job, false)
 end
 
 function settle.retry(id, job, failure, delayMs)
@@ -35,7 +43,7 @@ function settle.retry(id, job, failure, delayMs)
   job.place = nextSequence()
   if delayMs > 0 then job.available_at, job.place = now + delayMs, placeAt(now + delayMs, job) end
   requeue(id, job)
-  ended = ended + 1
+  countAttempt(job, false)
 end
 
 function settle.release(id, job)

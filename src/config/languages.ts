@@ -1,0 +1,31 @@
+/** Languages whose words are reduced to their stems; `none` compares words as they are written. */
+export const LANGUAGES = [
+  'none',
+  'arabic',
+  'armenian',
+  'bulgarian',
+  'danish',
+  'dutch',
+  'english',
+  'finnish',
+  'french',
+  'german',
+  'greek',
+  'hungarian',
+  'indonesian',
+  'irish',
+  'italian',
+  'lithuanian',
+  'norwegian',
+  'portuguese',
+  'romanian',
+  'russian',
+  'serbian',
+  'spanish',
+  'swedish',
+  'tamil',
+  'turkish',
+  'ukrainian',
+] as const;
+
+export type Language = (typeof LANGUAGES)[number];
