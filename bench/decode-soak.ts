@@ -1,35 +1,34 @@
 import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import pLimit from 'p-limit';
-import { pino } from 'pino';
-import { createDecoder, type Decoder } from '../models/decoding/decoder.ts';
-import type { Preprocessing } from '../models/embedder.ts';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { parseConfig } from '../src/config/config.ts';
+import { createContext } from '../src/context.ts';
+import type { NewJob } from '../src/queue/port.ts';
 import { drawPicture, HOSTILE_IMAGES } from '../tests/fixtures/hostile/images.ts';
+import { newJob } from '../tests/support/jobs.ts';
+import { createWorker } from '../workers/worker.ts';
 
-const PREPROCESSING: Preprocessing = {
-  size: 224,
-  fit: 'pad',
-  cropFrom: 224,
-  kernel: 'cubic',
-  mean: [0, 0, 0],
-  std: [1, 1, 1],
-};
-/** Images under way at once, as in a worker. */
-const AT_ONCE = 8;
-/** Longer than a process for heavy images stays without work. */
+/** Ordinary images before the first measurement: what any work leaves in memory is there by then. */
+const WARM_UP = 2_000;
+/** Sides of the ordinary images: of a shop, of a phone. */
+const PICTURES = [
+  [640, 480],
+  [1_600, 1_200],
+  [4_000, 3_000],
+] as const;
+/** Until what is under way in the background has ended. */
 const REST_MS = 12_000;
 const TARGET = 1.1;
-const PICTURE = 'picture';
 
 /**
- * The memory of a process and of its decoder's, before and after many hostile images in a row. Another process makes the
- * files, so that their makers' memory counts on neither side.
+ * The memory of a worker and of its decoder's processes, before and after many hostile images in a row, twice. Another
+ * process makes the files, so that their makers' memory counts on neither side.
  */
 export async function run(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
@@ -46,35 +45,54 @@ export async function run(args: readonly string[]): Promise<void> {
   }
 }
 
-/** One picture, and every hostile image. */
+/** A few ordinary pictures, and every hostile image. */
 async function makeFiles(folder: string): Promise<void> {
-  writeFileSync(join(folder, PICTURE), await drawPicture(640, 480).jpeg().toBuffer());
+  for (const [width, height] of PICTURES)
+    writeFileSync(join(folder, `ordinary-${width}`), await drawPicture(width, height).jpeg().toBuffer());
   for (const [index, image] of HOSTILE_IMAGES.entries())
     writeFileSync(join(folder, `hostile-${index}`), await image.make());
 }
 
-async function soak(folder: string, count: number): Promise<void> {
-  const files = readdirSync(folder)
-    .filter((name) => name !== PICTURE)
-    .map((name) => join(folder, name));
-  const picture = join(folder, PICTURE);
-  await using decoder = createDecoder({ ...parseConfig({}).images, logger: pino({ level: 'silent' }) });
+/** What is measured is what stays in memory, and not what happens to wait for the collector. */
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  runInNewContext('gc')();
+}
 
-  // What any work leaves in memory is there by then.
-  await decodeAll(decoder, files, files.length);
-  const before = await measure(decoder, picture);
-  console.log(`after ${files.length} hostile images: ${toText(before)}`);
+async function soak(folder: string, count: number): Promise<void> {
+  const find = (kind: string) => readdirSync(folder).filter((name) => name.startsWith(kind));
+  const environment = {
+    MODEL: 'builtin',
+    IMAGE_ROOTS: folder,
+    DATA_DIR: join(folder, 'data'),
+    LOG_LEVEL: 'silent',
+  };
+  await using context = await createContext(parseConfig(environment));
+  const runJobs = async (names: readonly string[], jobs: number) => {
+    await context.queue.enqueue(
+      Array.from({ length: jobs }, (_, index) => toJob(names[index % names.length] ?? '')),
+    );
+    await createWorker(context).run({ once: true });
+    await delay(REST_MS);
+    collectGarbage();
+    return { own: process.memoryUsage.rss(), decoder: context.decoder.memoryBytes() };
+  };
+
+  const before = await runJobs(find('ordinary'), WARM_UP);
+  console.log(`after ${WARM_UP} ordinary images: ${toText(before)}`);
   for (const round of [1, 2]) {
-    const startedAt = performance.now();
-    await decodeAll(decoder, files, count);
-    const seconds = ((performance.now() - startedAt) / 1_000).toFixed(0);
-    const after = await measure(decoder, picture);
+    const after = await runJobs(find('hostile'), count);
     const ratio = toTotal(after) / toTotal(before);
-    console.log(`round ${round}, ${count} hostile images in ${seconds} s: ${toText(after)}`);
+    console.log(`round ${round}, after ${count} hostile images: ${toText(after)}`);
     console.log(
       `  ${ratio.toFixed(2)} times what it was (target ≤ ${TARGET}): ${ratio <= TARGET ? 'met' : 'not met'}`,
     );
   }
+}
+
+function toJob(path: string): NewJob {
+  const job = newJob(randomUUID());
+  return { ...job, data: { ...job.data, image: { kind: 'path', path } } };
 }
 
 interface Memory {
@@ -86,19 +104,3 @@ const toTotal = ({ own, decoder }: Memory) => own + decoder;
 const toMb = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
 const toText = (memory: Memory) =>
   `${toMb(toTotal(memory))} (${toMb(memory.own)} of its own, ${toMb(memory.decoder)} of its decoder)`;
-
-async function decodeAll(decoder: Decoder, files: readonly string[], count: number): Promise<void> {
-  const limit = pLimit(AT_ONCE);
-  await Promise.allSettled(
-    Array.from({ length: count }, (_, index) =>
-      limit(async () => decoder.prepare(await readFile(files[index % files.length] ?? ''), PREPROCESSING)),
-    ),
-  );
-}
-
-/** In bytes, when it has come to rest: after a while without work, and one ordinary image. */
-async function measure(decoder: Decoder, picture: string): Promise<Memory> {
-  await delay(REST_MS);
-  await decoder.prepare(await readFile(picture), PREPROCESSING);
-  return { own: process.memoryUsage.rss(), decoder: decoder.memoryBytes() };
-}

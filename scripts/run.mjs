@@ -53,6 +53,8 @@ if (entry === undefined) {
 }
 const child = spawn(pinnedNode, ['--disable-warning=ExperimentalWarning', join(root, entry), ...args], {
   stdio: 'inherit',
+  // Once a large block was freed, glibc keeps blocks up to that size instead of returning them, unless this is set.
+  env: { MALLOC_MMAP_THRESHOLD_: '1000000', ...process.env },
 });
 // A supervisor may signal this process alone, so it passes the signal on. When the whole process group got it, the
 // child takes the second one for the same request (src/program.ts). A terminal always signals the whole group.

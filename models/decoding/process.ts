@@ -43,11 +43,9 @@ export interface ProcessOptions {
 
 /** Generous: the machine may be busy, and the disk slow. */
 const START_MS = 30_000;
-/** A process without work ends after this if it has grown, or if it is for heavy images. */
-const IDLE_MS = 3_000;
-/** Times its memory at the start: no more is left behind by small images. */
-const GROWN = 1.2;
-/** A busy process that has grown to this share of what it may take is replaced as well. */
+/** A process without work ends after this: what its allocator has not returned by then, it keeps. */
+const IDLE_MS = 10_000;
+/** A busy process ends when it has grown to this share of what it may take. */
 const REPLACE_AT = 0.75;
 
 interface Call {
@@ -61,8 +59,8 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
     serialization: 'advanced',
     // What libvips prints about a broken image is a stranger's text. The last one is REQUESTS_FD.
     stdio: ['ignore', 'ignore', 'ignore', 'ipc', 'pipe'],
-    // No secret of this process is worth anything to a decoder. Few arenas keep the allocator from hoarding.
-    env: { UV_THREADPOOL_SIZE: String(threads), MALLOC_ARENA_MAX: '2' },
+    // No secret of this process is worth anything to a decoder. These two keep glibc from hoarding freed memory.
+    env: { UV_THREADPOOL_SIZE: String(threads), MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '1000000' },
   });
   const requests = child.stdio[4] as Writable & { ref(): void; unref(): void };
   const calls = new Map<number, Call>();
@@ -70,7 +68,6 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
   const ended = Promise.withResolvers<void>();
   let lastId = 0;
   let rssBytes = 0;
-  let rssAtStart = 0;
   let isUsable = true;
   let reason: LossReason = 'crashed';
   let idleTimer: NodeJS.Timeout | undefined;
@@ -92,11 +89,6 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
     if (calls.size === 0) kill();
   }
 
-  /** What the allocator and the garbage collector have not returned by then, they keep. */
-  function endIfGrown(): void {
-    if (settings.forHeavy || rssBytes > GROWN * rssAtStart) kill();
-  }
-
   function settle(id: number, answer: (call: Call) => void): void {
     const call = calls.get(id);
     if (call === undefined) return;
@@ -105,7 +97,7 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
     if (calls.size > 0) return;
     holdParent(false);
     if (!isUsable) kill();
-    else idleTimer = setTimeout(endIfGrown, IDLE_MS).unref();
+    else idleTimer = setTimeout(kill, IDLE_MS).unref();
   }
 
   function onMessage(message: ProcessMessage): void {
@@ -116,7 +108,6 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
     }
     rssBytes = message.rssBytes;
     if (message.kind === 'ready') {
-      rssAtStart = rssBytes;
       clearTimeout(startTimer);
       ready.resolve();
       return;
