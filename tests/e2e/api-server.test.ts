@@ -19,7 +19,7 @@ test('serves, becomes ready, and stops', async () => {
   expect(status).toBe(202);
   expect((await fetch(`${server.url}/products/a%2Fc`)).status).toBe(404);
   const product = await fetch(`${server.url}/products/a%2Fb`);
-  expect(await product.json()).toMatchObject({ product_id: 'a/b', images: [] });
+  expect(await product.json()).toMatchObject({ product_id: 'a/b', images: [{ state: 'pending' }] });
   await server.stop();
   await expect(fetch(`${server.url}/livez`)).rejects.toThrow();
 });
