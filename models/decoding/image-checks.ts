@@ -188,6 +188,7 @@ export function toDecodedBytes(metadata: Metadata, { bytes, jpeg }: CheckedFile)
       return coefficients + (isRotated ? resized : LEAST_BYTES + bytes.length + 0.1 * pixels);
     }
     case 'png':
+    case 'tiff':
       return resized + (metadata.isProgressive ? whole : 0);
     case 'webp':
       return resized + 7.2 * pixels;
@@ -198,7 +199,6 @@ export function toDecodedBytes(metadata: Metadata, { bytes, jpeg }: CheckedFile)
       return resized + (metadata.depth === 'uchar' ? 16.2 : 20.2) * bordered;
     }
     default:
-      // A strip of a TIFF may be the whole image.
       return resized + whole;
   }
 }
