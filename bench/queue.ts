@@ -27,11 +27,17 @@ const CASES = {
   finish: { name: `claim and finish empty jobs, ${HELD} held`, target: 2 },
 } as const;
 type Case = keyof typeof CASES;
-type Rates = Record<Case, number>;
+/** Jobs per second, and what redis-server worked for each: a busy machine changes that less. */
+interface Measured {
+  readonly perSecond: number;
+  readonly redisUs: number;
+}
+type Rates = Record<Case, Measured>;
 
 /**
  * The queue on Redis compared with BullMQ: the same redis-server with AOF, the same payload, in turns, in one process.
- * Prints the medians of the rates, the median of the rounds' ratios, and the memory of a waiting job.
+ * Prints the medians of the rates, the median of the rounds' ratios, what redis-server worked per job, and the memory of
+ * a waiting job.
  */
 export async function run(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
@@ -71,20 +77,23 @@ export async function run(args: readonly string[]): Promise<void> {
     }
   }
   const table = (Object.keys(CASES) as Case[]).map((name) => {
-    const [our, their] = [ours, theirs].map((all) => median(all.map((rates) => rates[name]))) as [
-      number,
-      number,
-    ];
+    const [our, their] = [ours, theirs].map((all) => ({
+      perSecond: median(all.map((rates) => rates[name].perSecond)),
+      redisUs: median(all.map((rates) => rates[name].redisUs)),
+    })) as [Measured, Measured];
     const { target } = CASES[name];
     // The two sides of a round ran one after the other: what else the machine did slowed down both.
-    const ratio = median(ours.map((rates, round) => rates[name] / (theirs[round] as Rates)[name]));
+    const ratio = median(
+      ours.map((rates, round) => rates[name].perSecond / (theirs[round] as Rates)[name].perSecond),
+    );
     return {
       case: CASES[name].name,
-      'Vitrine, jobs/s': Math.round(our),
-      'BullMQ, jobs/s': Math.round(their),
+      'Vitrine, jobs/s': Math.round(our.perSecond),
+      'BullMQ, jobs/s': Math.round(their.perSecond),
       ratio: Number(ratio.toFixed(2)),
       target: `≥ ${target}`,
       met: ratio >= target ? 'yes' : 'no',
+      'Redis µs/job': `${our.redisUs.toFixed(1)} : ${their.redisUs.toFixed(1)}`,
     };
   });
   console.table(table);
@@ -137,12 +146,12 @@ async function readBuffers(redis: RedisServer, read: (name: string) => number): 
 async function measureVitrine(redis: RedisServer, count: number): Promise<Rates> {
   await redis.client.flushall('SYNC');
   await using queue = await openVitrine(redis);
-  const rates = { one: 0, bulk: 0, finish: 0 };
+  const measure = (work: () => Promise<unknown>) => measureRate(redis, count, work);
   const jobs = Array.from({ length: count }, (_, n) => toJob(n));
-  rates.one = await rate(count, () => inFlight(jobs, (job) => queue.enqueue([job])));
+  const one = await measure(() => inFlight(jobs, (job) => queue.enqueue([job])));
   await redis.client.flushall('SYNC');
-  rates.bulk = await rate(count, () => inBulk(jobs, (part) => queue.enqueue(part)));
-  const finish = async () => {
+  const bulk = await measure(() => inBulk(jobs, (part) => queue.enqueue(part)));
+  const finishAll = async () => {
     for (;;) {
       const claim = await queue.claim({ workerId: 'w', claimId: randomUUID(), max: HELD / LANES });
       if (claim.jobs.length === 0) return;
@@ -151,27 +160,27 @@ async function measureVitrine(redis: RedisServer, count: number): Promise<Rates>
       );
     }
   };
-  rates.finish = await rate(count, () => Promise.all(Array.from({ length: LANES }, finish)));
+  const finish = await measure(() => Promise.all(Array.from({ length: LANES }, finishAll)));
   const { completed } = await queue.stats();
   if (completed !== count) throw new Error(`${completed} of ${count} jobs were completed`);
-  return rates;
+  return { one, bulk, finish };
 }
 
 async function measureBullMq(redis: RedisServer, count: number): Promise<Rates> {
   await redis.client.flushall('SYNC');
   const queue = openBullMq(redis);
-  const rates = { one: 0, bulk: 0, finish: 0 };
+  const measure = (work: () => Promise<unknown>) => measureRate(redis, count, work);
   const jobs = Array.from({ length: count }, (_, n) => ({ name: 'image', data: toJobData(n) }));
-  rates.one = await rate(count, () => inFlight(jobs, ({ name, data }) => queue.add(name, data)));
+  const one = await measure(() => inFlight(jobs, ({ name, data }) => queue.add(name, data)));
   await redis.client.flushall('SYNC');
-  rates.bulk = await rate(count, () => inBulk(jobs, (part) => queue.addBulk(part)));
+  const bulk = await measure(() => inBulk(jobs, (part) => queue.addBulk(part)));
   const connection = new Redis(redis.port, '127.0.0.1', { maxRetriesPerRequest: null });
   const worker = new Worker(queue.name, async () => RESULT, {
     connection,
     concurrency: HELD,
     autorun: false,
   });
-  rates.finish = await rate(count, async () => {
+  const finish = await measure(async () => {
     let done = 0;
     const all = new Promise<void>((resolve) => {
       worker.on('completed', () => {
@@ -185,7 +194,7 @@ async function measureBullMq(redis: RedisServer, count: number): Promise<Rates> 
   await worker.close();
   connection.disconnect();
   await queue.close();
-  return rates;
+  return { one, bulk, finish };
 }
 
 async function openVitrine(redis: RedisServer): Promise<JobQueue> {
@@ -230,11 +239,23 @@ function toJob(n: number): NewJob {
   return { id: randomUUID(), key, data, priority: 'normal', maxAttempts: 3, version: null };
 }
 
-/** Jobs per second. */
-async function rate(count: number, work: () => Promise<unknown>): Promise<number> {
+async function measureRate(
+  redis: RedisServer,
+  count: number,
+  work: () => Promise<unknown>,
+): Promise<Measured> {
+  const cpuBefore = await readCpuUs(redis);
   const start = performance.now();
   await work();
-  return (count / (performance.now() - start)) * 1_000;
+  const perSecond = (count / (performance.now() - start)) * 1_000;
+  return { perSecond, redisUs: ((await readCpuUs(redis)) - cpuBefore) / count };
+}
+
+/** Processor time of redis-server so far. */
+async function readCpuUs(redis: RedisServer): Promise<number> {
+  const info = await redis.client.info('cpu');
+  const read = (name: string) => Number(new RegExp(`^${name}:([\\d.]+)`, 'm').exec(info)?.[1] ?? 0);
+  return (read('used_cpu_user') + read('used_cpu_sys')) * 1_000_000;
 }
 
 async function inFlight<T>(jobs: readonly T[], enqueue: (job: T) => Promise<unknown>): Promise<void> {

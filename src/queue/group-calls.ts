@@ -1,8 +1,9 @@
 /**
- * Gathers the calls of one turn of the event loop and hands them to `send` together, in their order: many small
- * writes become one durable one. `send` answers with one outcome a call, or rejects all of them.
+ * Gathers the calls of one turn of the event loop, in their order, and hands the parts that `split` makes of them to
+ * `send`: many small writes become one durable one. `send` answers with one outcome per call, or rejects all of them.
  */
 export function groupCalls<Call, Answer>(
+  split: (calls: readonly Call[]) => readonly (readonly Call[])[],
   send: (calls: readonly Call[]) => Promise<readonly (Answer | Error)[]>,
 ): (call: Call) => Promise<Answer> {
   interface Waiting {
@@ -12,11 +13,9 @@ export function groupCalls<Call, Answer>(
   }
   let waiting: Waiting[] = [];
 
-  async function flush(): Promise<void> {
-    const group = waiting;
-    waiting = [];
+  async function sendPart(calls: readonly Call[], group: readonly Waiting[]): Promise<void> {
     try {
-      const answers = await send(group.map(({ call }) => call));
+      const answers = await send(calls);
       for (const [index, { resolve, reject }] of group.entries()) {
         const answer = answers[index];
         if (answer === undefined || answer instanceof Error) reject(answer);
@@ -27,9 +26,19 @@ export function groupCalls<Call, Answer>(
     }
   }
 
+  function sendAll(): void {
+    const group = waiting;
+    waiting = [];
+    let first = 0;
+    for (const calls of split(group.map(({ call }) => call))) {
+      void sendPart(calls, group.slice(first, first + calls.length));
+      first += calls.length;
+    }
+  }
+
   return (call) =>
     new Promise((resolve, reject) => {
-      if (waiting.length === 0) setImmediate(() => void flush());
+      if (waiting.length === 0) setImmediate(sendAll);
       waiting.push({ call, resolve, reject });
     });
 }

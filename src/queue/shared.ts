@@ -22,7 +22,7 @@ export const MAX_LISTED_HOSTS = 20;
 /**
  * How fast the jobs of a host that asked to slow down are handed out. The rate doubles each second until the host asks
  * again, is halved then, and from there on looks for the highest one that the host allows: quickly up to just below the
- * last one that was too high (the ceiling), then slowly. Redis has the same rule in lua/hosts.lua.
+ * last one that was too high (the ceiling), then slowly. Redis has the same rule in lua/common.lua.
  * A host is forgotten when none of its jobs is parked and its rate was not lowered for `forgetAfterMs`.
  */
 export const HOST_PACE = {

@@ -17,7 +17,9 @@ test('serves, becomes ready, and stops', async () => {
     body: JSON.stringify({ product_id: 'a/b', image_url: 'https://example.com/a.jpg' }),
   });
   expect(status).toBe(202);
-  expect((await fetch(`${server.url}/products/a%2Fb`)).status).toBe(404);
+  expect((await fetch(`${server.url}/products/a%2Fc`)).status).toBe(404);
+  const product = await fetch(`${server.url}/products/a%2Fb`);
+  expect(await product.json()).toMatchObject({ product_id: 'a/b', images: [{ state: 'pending' }] });
   await server.stop();
   await expect(fetch(`${server.url}/livez`)).rejects.toThrow();
 });

@@ -21,14 +21,13 @@ describe.skipIf(reason !== null)('what is stored in Redis', () => {
     return { queue, key: (name: string) => `{${prefix}}:${name}` };
   }
 
-  it('is one readable JSON value per job, and its payload', async () => {
+  it('is readable JSON: what a job is, its payload, and what became of it', async () => {
     const { queue, key } = open();
     await using _ = queue;
     const job = newJob('a', { version: 7, priority: 'high' });
     await queue.enqueue([job]);
     const record = JSON.parse((await redis.client.hget(key('jobs'), job.id)) ?? '');
     expect(record).toEqual({
-      state: 'queued',
       key: job.key,
       product: 'a',
       image: 'main',
@@ -40,6 +39,12 @@ describe.skipIf(reason !== null)('what is stored in Redis', () => {
       enqueued_at: expect.any(Number),
     });
     expect(await redis.client.hget(key('data'), job.id)).toBe(JSON.stringify(job.data));
+    expect(await redis.client.hlen(key('states'))).toBe(0);
+
+    const { jobs } = await claim(queue);
+    await queue.settle([complete(jobs[0]!)]);
+    const state = JSON.parse((await redis.client.hget(key('states'), job.id)) ?? '');
+    expect(state).toMatchObject({ state: 'completed', worker: 'worker', result: { outcome: 'indexed' } });
   });
 
   it('leads to no claim by a stray entry of a line', async () => {

@@ -3,7 +3,7 @@ import { Cluster, Redis } from 'ioredis';
 import type { RedisTarget } from '../../config/redis-target.ts';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Logger } from '../../observability/logger.ts';
-import type { Script } from './scripts.ts';
+import type { QueueKeys, Script } from './scripts.ts';
 
 /** Strings, integers and lists of them: what Redis answers. */
 export type Reply = string | number | null | readonly Reply[];
@@ -17,7 +17,7 @@ export type Client = Redis | Cluster;
 export interface RedisConnection extends AsyncDisposable {
   /**
    * @throws VitrineError `queue_unavailable`; `queue_full` when Redis has no memory left; `queue_refused` when the
-   * script failed; what `check` threw, while that stands
+   * script failed; what the check threw, while that stands
    */
   run(script: Script, keys: readonly string[], args: readonly Argument[]): Promise<Reply>;
   /** Any other command. @throws as `run` */
@@ -34,8 +34,8 @@ export interface ConnectionSettings {
   /** Within this each call has succeeded or failed. */
   readonly commandTimeoutMs: number;
   readonly logger: Logger;
-  /** Runs on every new connection; calls wait for it, and fail with the VitrineError that it throws. */
-  readonly check: (client: Client) => Promise<void>;
+  /** Of the queue: every new connection is checked for it, and until it is right, calls wait or fail. */
+  readonly keys: QueueKeys;
 }
 
 /** Calls wait this long for a broken connection to come back before they fail; later ones fail at once. */
@@ -49,7 +49,7 @@ const TRANSIENT = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|
 const DENIED = /^(NOAUTH|WRONGPASS|NOPERM|ERR invalid password|ERR AUTH)/;
 
 export function createRedisConnection(settings: ConnectionSettings): RedisConnection {
-  const { target, commandTimeoutMs, logger, check } = settings;
+  const { target, commandTimeoutMs, logger, keys } = settings;
   const client = createClient(target, { enableOfflineQueue: false, maxRetriesPerRequest: 0 });
   const disposed = new AbortController();
   let listening: Client | null = null;
@@ -69,7 +69,7 @@ export function createRedisConnection(settings: ConnectionSettings): RedisConnec
   async function openWhenRight(): Promise<void> {
     while (client.status === 'ready' && !disposed.signal.aborted) {
       try {
-        await within(commandTimeoutMs, check(client), 'the check of redis took too long');
+        await within(commandTimeoutMs, checkRedis(client, keys, logger), 'the check of redis took too long');
         if (downSince !== null) logger.info('redis connected');
         downSince = null;
         refusal = null;
@@ -249,4 +249,48 @@ function toQueueError(error: unknown): VitrineError {
     return new VitrineError('queue_unavailable', 'Redis did not answer as it should.', { cause: error });
   }
   return new VitrineError('queue_refused', 'Redis refused what the queue sent.', { cause: error });
+}
+
+/** Of the records in Redis. It grows when an older Vitrine could not read them any more. */
+const FORMAT = '2';
+
+/**
+ * Refuses a Redis that would drop jobs when it is full, or that holds a queue of another format; warns of one that
+ * forgets jobs when it ends.
+ *
+ * @throws VitrineError `queue_unsafe`, `queue_format`
+ */
+async function checkRedis(client: Client, keys: QueueKeys, logger: Logger): Promise<void> {
+  const masters = client instanceof Cluster ? client.nodes('master') : [client];
+  for (const info of await Promise.all(masters.map((node) => node.info()))) requireSafe(info, logger);
+  await requireFormat(client, keys);
+}
+
+function requireSafe(info: string, logger: Logger): void {
+  const read = (name: string) => new RegExp(`^${name}:(.*)$`, 'm').exec(info)?.[1]?.trim();
+  const version = read('redis_version') ?? '';
+  if (Number.parseInt(version, 10) < 7) {
+    throw new VitrineError('queue_unsafe', `Redis ${version} is too old.`, {
+      suggestion: 'Use Redis 7.0 or later.',
+    });
+  }
+  const policy = read('maxmemory_policy') ?? 'noeviction';
+  if (policy !== 'noeviction') {
+    throw new VitrineError('queue_unsafe', `Redis may drop jobs: its maxmemory-policy is ${policy}.`);
+  }
+  if (read('aof_enabled') === '0') {
+    logger.warn('redis keeps no append-only file: jobs of its last minutes are lost when it ends abruptly');
+  }
+}
+
+async function requireFormat(client: Client, { toKey }: QueueKeys): Promise<void> {
+  const [format, jobs] = await Promise.all([client.get(toKey('format')), client.exists(toKey('jobs'))]);
+  if (format === FORMAT) return;
+  if (format !== null || jobs > 0) {
+    throw new VitrineError(
+      'queue_format',
+      `Redis holds a queue of format ${format ?? '1'}; this Vitrine reads and writes format ${FORMAT}.`,
+    );
+  }
+  await client.set(toKey('format'), FORMAT, 'NX');
 }

@@ -26,10 +26,9 @@ import {
   type Settlement,
   type WorkerReport,
 } from '../port.ts';
-import { toEtaMs, toPercentiles, toQueueFull } from '../shared.ts';
-import { checkRedis } from './checks.ts';
+import { splitJobs, toEtaMs, toPercentiles, toQueueFull } from '../shared.ts';
 import { type Argument, createRedisConnection } from './connection.ts';
-import { asList, asText, parseClaimedJob, toEnqueuedJob, toJobView, toJson, toNewRecord } from './record.ts';
+import { asList, asText, parseClaimedJob, toEnqueuedJob, toJobView, toJson, toNewJob } from './record.ts';
 import { SCRIPTS, type Script, toQueueKeys, UNREADABLE } from './scripts.ts';
 
 export interface RedisQueueSettings extends QueueSettings {
@@ -41,12 +40,10 @@ export interface RedisQueueSettings extends QueueSettings {
   readonly commandTimeoutMs?: number;
 }
 
-/** One script call holds Redis for some milliseconds at most: no more jobs or payload than this. */
-const MAX_JOBS = 128;
-const MAX_CHARS = 1_000_000;
-const PARTS_AT_ONCE = 4;
-/** Leases, dead letters or jobs that one script call looks at. */
+/** One script call holds Redis for some milliseconds at most: no more jobs than this, and when they are new, payload. */
 const PART = 200;
+const PART_CHARS = 1_000_000;
+const PARTS_AT_ONCE = 8;
 const RENEWALS: readonly Renewal[] = ['lost', 'renewed', 'cancel'];
 
 /** The queue on Redis 7 or later. It connects by itself; until then its calls fail as they do during an outage. */
@@ -54,12 +51,10 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   const { target, prefix, logger, lease, maxPending, commandTimeoutMs = 5_000 } = settings;
   const keys = toQueueKeys(prefix);
   const { toKey } = keys;
-  const check = (client: Parameters<typeof checkRedis>[0]) => checkRedis(client, keys, logger);
-  const connection = createRedisConnection({ target, commandTimeoutMs, logger, check });
+  const connection = createRedisConnection({ target, commandTimeoutMs, logger, keys });
   const run = async (script: Script, args: readonly Argument[], ...more: readonly string[]) =>
     connection.run(script, [...keys.all, ...more], args);
-  const callEvenWhenFull = (command: string, name: string, ...args: readonly Argument[]) =>
-    connection.run(SCRIPTS.evenWhenFull, [toKey(name)], [command, ...args]);
+  const manage = (action: string, ...args: readonly Argument[]) => run(SCRIPTS.manage, [action, ...args]);
 
   // Enqueue ---------------------------------------------------------------------------------------------------------
 
@@ -69,26 +64,16 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     { goOn, limit }: { goOn: boolean; limit: number },
   ): Promise<(EnqueuedJob | null)[]> {
     const args: Argument[] = [limit, goOn ? 1 : 0];
-    for (const job of jobs) {
-      const { record, payload } = toNewRecord(job);
-      args.push(job.id, record, payload);
-    }
+    for (const job of jobs) args.push(...toNewJob(job));
     return asList(await run(SCRIPTS.enqueue, args)).map(toEnqueuedJob);
   }
 
+  const split = (jobs: readonly NewJob[]) => splitJobs(jobs, PART, PART_CHARS);
+
   /** Single jobs that are enqueued in one turn of the event loop go together. */
-  const enqueueOne = groupCalls<NewJob, EnqueuedJob>(async (jobs) => {
-    const answers = await pLimit(PARTS_AT_ONCE).map(split(jobs), async (part) => {
-      try {
-        return (await store(part, { goOn: true, limit: maxPending })).map(
-          (answer) => answer ?? toQueueFull(maxPending),
-        );
-      } catch (error) {
-        return part.map(() => (error instanceof Error ? error : new Error('no answer', { cause: error })));
-      }
-    });
-    return answers.flat();
-  });
+  const enqueueOne = groupCalls<NewJob, EnqueuedJob>(split, async (jobs) =>
+    (await store(jobs, { goOn: true, limit: maxPending })).map((answer) => answer ?? toQueueFull(maxPending)),
+  );
 
   async function enqueue(
     jobs: readonly NewJob[],
@@ -148,10 +133,12 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     const jobs: ClaimedJob[] = [];
     const unreadable: Argument[] = [];
     const unreadableIds: string[] = [];
-    for (let at = 0; at < values.length; at += 3) {
+    for (let at = 0; at < values.length; at += 4) {
       const id = asText(values[at]);
       try {
-        jobs.push(parseClaimedJob(id, asText(values[at + 1]), asText(values[at + 2])));
+        jobs.push(
+          parseClaimedJob(id, asText(values[at + 1]), asText(values[at + 2]), asText(values[at + 3])),
+        );
       } catch {
         unreadableIds.push(id);
         unreadable.push(id, claimId, 'unreadable', -1, 0, UNREADABLE);
@@ -159,7 +146,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     }
     if (unreadable.length > 0) {
       logger.error({ ids: unreadableIds }, 'jobs have unreadable payloads');
-      await run(SCRIPTS.settle, unreadable);
+      await run(SCRIPTS.settle, ['settle', ...unreadable]);
     }
     const dueMs = Number(nextDueMs);
     return { jobs, suspectsWaiting: Number(suspectsWaiting), nextDueMs: dueMs < 0 ? null : dueMs };
@@ -167,49 +154,31 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
 
   async function settle(settlements: readonly Settlement[]) {
     const args = settlements.flatMap(toSettleArguments);
-    return asList(await run(SCRIPTS.settle, args)).map((reply) => (reply === 1 ? 'settled' : 'lost'));
+    return asList(await run(SCRIPTS.settle, ['settle', ...args])).map((reply) =>
+      reply === 1 ? 'settled' : 'lost',
+    );
   }
 
-  /** One pass over everything when there is a cursor; without one it goes on where it was. */
-  async function reapPart(cursor = '') {
+  /** Reaps until there is nothing more to take back or to drop, and if it is to check, has checked every job. */
+  async function reapAll(checks: boolean): Promise<CleanupReport> {
     const { endedTtlMs, maxEnded, maxDead, maxDeadInlineBytes } = settings;
     const { leaseMs, staleHeartbeatMs, outageMs } = lease;
     const limits = [endedTtlMs, maxEnded, maxDead, maxDeadInlineBytes];
-    const args = [PART, leaseMs, staleHeartbeatMs, outageMs, ...limits, cursor];
-    const [more, recovered, poisoned, repaired, checked, next] = asList(await run(SCRIPTS.reap, args));
-    return {
-      hasMore: more === 1,
-      recovered: Number(recovered),
-      poisoned: Number(poisoned),
-      repaired: Number(repaired),
-      checked: Number(checked),
-      cursor: asText(next),
-    };
-  }
-
-  async function reap() {
-    const total = { recovered: 0, poisoned: 0 };
-    for (;;) {
-      const { recovered, poisoned, hasMore } = await reapPart();
-      total.recovered += recovered;
-      total.poisoned += poisoned;
-      if (!hasMore) return total;
-    }
-  }
-
-  async function cleanup(): Promise<CleanupReport> {
     const total = { recovered: 0, poisoned: 0, repaired: 0, checked: 0 };
-    let cursor = '0';
-    do {
-      const part = await reapPart(cursor);
-      total.recovered += part.recovered;
-      total.poisoned += part.poisoned;
-      total.repaired += part.repaired;
-      total.checked += part.checked;
-      cursor = part.cursor;
-    } while (cursor !== '0');
-    const { recovered, poisoned } = await reap();
-    return { ...total, recovered: total.recovered + recovered, poisoned: total.poisoned + poisoned };
+    // Of the check of every job; a reap without one goes on where the last one ended.
+    let cursor = checks ? '0' : '';
+    for (;;) {
+      const args = [PART, leaseMs, staleHeartbeatMs, outageMs, ...limits, cursor];
+      const [more, recovered, poisoned, repaired, checked, next] = asList(await run(SCRIPTS.reap, args));
+      total.recovered += Number(recovered);
+      total.poisoned += Number(poisoned);
+      if (cursor !== '') {
+        total.repaired += Number(repaired);
+        total.checked += Number(checked);
+        cursor = next === '0' ? '' : asText(next);
+      }
+      if (cursor === '' && more === 0) return total;
+    }
   }
 
   // Reading -----------------------------------------------------------------------------------------------------------
@@ -217,8 +186,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   async function status(id: string): Promise<JobView | null> {
     const reply = await run(SCRIPTS.read, ['job', id]);
     if (reply === null) return null;
-    const [found, record, position = -1, rate, paused] = asList(reply);
-    const view = toJobView(asText(found), asText(record), position);
+    const [found, record, state, position = -1, rate, paused] = asList(reply);
+    const view = toJobView(asText(found), asText(record), asText(state), position);
     return { ...view, etaMs: toEtaMs(view.position, Number(rate), paused === 1) };
   }
 
@@ -244,8 +213,10 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     const reply = await run(SCRIPTS.read, ['list', name, limit, code, ...parseCursor(cursor)]);
     const [total, place, id, ...values] = asList(reply);
     const jobs: JobView[] = [];
-    for (let at = 0; at < values.length; at += 3) {
-      jobs.push(toJobView(asText(values[at]), asText(values[at + 1]), values[at + 2] ?? -1));
+    for (let at = 0; at < values.length; at += 4) {
+      jobs.push(
+        toJobView(asText(values[at]), asText(values[at + 1]), asText(values[at + 2]), values[at + 3] ?? -1),
+      );
     }
     return { jobs, total: Number(total), nextCursor: place === '' ? null : `${place}_${id}` };
   }
@@ -266,7 +237,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     const ids = await selectDead(selection);
     let changed = 0;
     for (let first = 0; first < ids.length; first += PART) {
-      changed += Number(await run(SCRIPTS.dead, [action, ...ids.slice(first, first + PART)]));
+      changed += Number(await manage(action, ...ids.slice(first, first + PART)));
     }
     return changed;
   }
@@ -276,7 +247,7 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     const imageIds = new Set<string>();
     let [sequence, after, cancelled] = ['', '', 0];
     do {
-      const reply = asList(await run(SCRIPTS.cancel, ['product', product, PART, sequence, after, image]));
+      const reply = asList(await manage('forget', product, PART, sequence, after, image));
       [sequence, after] = [asText(reply[0]), asText(reply[1])];
       cancelled += Number(reply[2]);
       for (const imageId of asList(reply[3])) imageIds.add(asText(imageId));
@@ -287,8 +258,8 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
   async function jobsOf(productId: string): Promise<readonly JobView[]> {
     const reply = asList(await run(SCRIPTS.read, ['product', productId.toWellFormed(), MAX_JOBS_OF]));
     const jobs: JobView[] = [];
-    for (let at = 0; at < reply.length; at += 2) {
-      jobs.push(toJobView(asText(reply[at]), asText(reply[at + 1]), -1));
+    for (let at = 0; at < reply.length; at += 3) {
+      jobs.push(toJobView(asText(reply[at]), asText(reply[at + 1]), asText(reply[at + 2]), -1));
     }
     return jobs.toSorted((a, b) => Number(a.imageId > b.imageId) - Number(a.imageId < b.imageId));
   }
@@ -299,26 +270,14 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     return toKey(`remembered:${epoch ?? 0}:${key}`);
   }
 
-  // Workers -----------------------------------------------------------------------------------------------------------
-
   async function workers(): Promise<readonly SeenWorker[]> {
-    const ids = asList(await connection.call('SMEMBERS', toKey('workers'))).map(asText);
-    const found = await Promise.all(
-      ids.sort().map(async (id) => {
-        const key = toKey(`worker:${id}`);
-        const [report, ttlMs] = await Promise.all([
-          connection.call('GET', key),
-          connection.call('PTTL', key),
-        ]);
-        if (report === null) {
-          await connection.call('SREM', toKey('workers'), id);
-          return [];
-        }
-        const lastSeenMs = HEARTBEAT_TTL_MS - Math.max(0, Number(ttlMs));
-        return [{ ...(JSON.parse(asText(report)) as WorkerReport), lastSeenMs }];
-      }),
-    );
-    return found.flat();
+    const found = asList(await manage('workers', HEARTBEAT_TTL_MS));
+    const seen: SeenWorker[] = [];
+    for (let at = 0; at < found.length; at += 2) {
+      const report = JSON.parse(asText(found[at])) as WorkerReport;
+      seen.push({ ...report, lastSeenMs: Number(found[at + 1]) });
+    }
+    return seen.toSorted((a, b) => (a.id < b.id ? -1 : 1));
   }
 
   return {
@@ -328,39 +287,42 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
 
     async renew(workerId, leases) {
       const args = leases.flatMap(({ id, token, stage }) => [id, token, stage]);
-      const reply = asList(await run(SCRIPTS.renew, [workerId, lease.leaseMs, ...args]));
+      const reply = asList(await run(SCRIPTS.settle, ['renew', workerId, lease.leaseMs, ...args]));
       return reply.map((answer) => RENEWALS[Number(answer)] ?? 'lost');
     },
 
     settle,
-    reap,
+
+    async reap() {
+      const { recovered, poisoned } = await reapAll(false);
+      return { recovered, poisoned };
+    },
+
     status,
     stats,
     list: (request) => list(request.status, request),
     deliveries: (request) => list('deliveries', request),
 
     async cancel(id) {
-      return asText(await run(SCRIPTS.cancel, ['job', id])) as Awaited<ReturnType<JobQueue['cancel']>>;
+      return asText(await manage('cancel', id)) as Awaited<ReturnType<JobQueue['cancel']>>;
     },
 
     redrive: (selection) => emptyDead('redrive', selection),
     purgeDead: (selection) => emptyDead('purge', selection),
     forgetProduct,
     jobsOf,
-    nextSequence: async () => Number(asText(await run(SCRIPTS.cancel, ['sequence']))),
+    nextSequence: async () => Number(asText(await manage('sequence'))),
 
     async pause() {
-      await callEvenWhenFull('HSET', 'meta', 'paused', 1);
+      await manage('pause');
     },
 
     async resume() {
-      await connection.call('HDEL', toKey('meta'), 'paused');
-      // Idle workers see it later when this fails.
-      await connection.call('PUBLISH', toKey('meta'), '1').catch(() => undefined);
+      await manage('resume');
     },
 
-    cleanup,
-    flush: async () => Number(await run(SCRIPTS.flush, [])),
+    cleanup: () => reapAll(true),
+    flush: async () => Number(await manage('flush')),
 
     async remember(key, value, ttlMs) {
       const args = [await toAnswerKey(key), value, 'PX', Math.ceil(ttlMs), 'NX', 'GET'];
@@ -374,13 +336,11 @@ export function createRedisQueue(settings: RedisQueueSettings): JobQueue {
     },
 
     async heartbeat(report) {
-      await callEvenWhenFull('SET', `worker:${report.id}`, JSON.stringify(report), 'PX', HEARTBEAT_TTL_MS);
-      await callEvenWhenFull('SADD', 'workers', report.id);
+      await manage('heartbeat', report.id, JSON.stringify(report));
     },
 
     async removeWorker(id) {
-      await connection.call('DEL', toKey(`worker:${id}`));
-      await connection.call('SREM', toKey('workers'), id);
+      await connection.call('HDEL', toKey('workers'), id);
     },
 
     workers,
@@ -408,23 +368,4 @@ function parseCursor(cursor: string | undefined): [place: string, id: string] {
   const match = /^(-?\d{1,16})_(.+)$/s.exec(cursor);
   if (match === null) throw new VitrineError('invalid_request', 'The cursor is not one of this list.');
   return [match[1] ?? '', match[2] ?? ''];
-}
-
-/** Parts in order, each within the limits unless it is a single job. */
-function split(jobs: readonly NewJob[]): NewJob[][] {
-  const parts: NewJob[][] = [];
-  let chars = 0;
-  for (const job of jobs) {
-    const { image } = job.data;
-    const size = image.kind === 'inline' ? image.base64.length : 0;
-    chars += size;
-    const part = parts.at(-1);
-    if (part === undefined || part.length >= MAX_JOBS || chars > MAX_CHARS) {
-      parts.push([job]);
-      chars = size;
-    } else {
-      part.push(job);
-    }
-  }
-  return parts;
 }

@@ -1,5 +1,6 @@
 import {
   type Callback,
+  ENDED_STATUSES,
   type ImageJobData,
   type JobError,
   type JobResult,
@@ -15,7 +16,7 @@ import type { Reply } from './connection.ts';
 
 /** A job's record as lua/common.lua describes it, as far as it is read here. Instants are epoch milliseconds. */
 interface JobRecord {
-  readonly state: JobStatus;
+  readonly state?: JobStatus;
   /** Absent in deliveries. */
   readonly key?: string;
   readonly delivers?: { readonly job: string; readonly url: string; readonly state: Delivery['end'] };
@@ -29,12 +30,12 @@ interface JobRecord {
   readonly enqueued_at: number;
   readonly available_at?: number;
   readonly attempts?: number;
-  readonly claims?: number;
+  readonly redelivered?: true;
   readonly crashes?: number;
   readonly leased_ms?: number;
   readonly deferred_at?: number;
   readonly started_at?: number;
-  readonly ended_at?: number;
+  readonly place?: string;
   readonly processing_ms?: number;
   readonly worker?: string;
   readonly token?: string;
@@ -42,13 +43,7 @@ interface JobRecord {
   readonly cancel?: true;
   readonly error?: JobError;
   readonly result?: JobResult;
-  readonly history?: readonly {
-    readonly started_at: number;
-    readonly ended_at: number;
-    readonly worker: string;
-    readonly outcome: AttemptRecord['outcome'];
-    readonly error?: JobError;
-  }[];
+  readonly history?: readonly AttemptRecord[];
 }
 
 export const asList = (reply: Reply | undefined): readonly Reply[] => (Array.isArray(reply) ? reply : []);
@@ -63,12 +58,11 @@ export function toJson(value: unknown): string {
 const toWellFormed = (_: string, value: unknown) =>
   typeof value === 'string' ? value.toWellFormed() : value;
 
-/** The record and the payload of a new job, as lua/enqueue.lua takes them. */
-export function toNewRecord(job: NewJob): { readonly record: string; readonly payload: string } {
-  const { key, data, priority, maxAttempts, version, notBefore, callbackUrl, cancelled, ageMs } = job;
+/** A new job as lua/enqueue.lua takes it. */
+export function toNewJob(job: NewJob): readonly string[] {
+  const { id, key, data, priority, maxAttempts, version, notBefore, callbackUrl, cancelled, ageMs } = job;
   const payload = toJson(data);
   const record = toJson({
-    state: 'queued',
     key,
     product: data.productId,
     image: data.imageId,
@@ -77,13 +71,15 @@ export function toNewRecord(job: NewJob): { readonly record: string; readonly pa
     callbacks: callbackUrl === undefined ? undefined : [toCallback(callbackUrl)],
     priority,
     max_attempts: maxAttempts,
-    version: version === null ? undefined : String(version),
     delay_ms: notBefore !== undefined && 'delayMs' in notBefore ? notBefore.delayMs : undefined,
     at_ms: notBefore !== undefined && 'atMs' in notBefore ? Math.ceil(notBefore.atMs) : undefined,
     age_ms: ageMs,
     cancelled,
   });
-  return { record, payload };
+  const isInLine = notBefore === undefined && ageMs === undefined && !cancelled;
+  const product = data.productId.toWellFormed();
+  const versionText = version === null ? '' : String(version);
+  return [id, key, product, versionText, isInLine ? priority : '', record.slice(0, -1), payload];
 }
 
 /** Null: it found no room. */
@@ -100,9 +96,15 @@ export function toEnqueuedJob(reply: Reply): EnqueuedJob | null {
   };
 }
 
+const parseRecord = (record: string, state: string): JobRecord => ({
+  ...(JSON.parse(record) as JobRecord),
+  ...(JSON.parse(state) as Partial<JobRecord>),
+});
+
 /** @throws SyntaxError when the payload is not JSON */
-export function parseClaimedJob(id: string, record: string, payload: string): ClaimedJob {
-  const job = JSON.parse(record) as JobRecord;
+export function parseClaimedJob(id: string, record: string, state: string, payload: string): ClaimedJob {
+  const job = parseRecord(record, state);
+  if (job.key === undefined && job.delivers === undefined) throw new SyntaxError('not a record');
   const { started_at: startedAt = 0, deferred_at: deferredAt, delivers } = job;
   const lease = {
     id,
@@ -111,40 +113,41 @@ export function parseClaimedJob(id: string, record: string, payload: string): Cl
     version: Number(job.version),
     sequence: Number(job.sequence),
     priority: job.priority,
-    attempt: job.attempts ?? 1,
+    attempt: (job.attempts ?? 0) + 1,
     maxAttempts: job.max_attempts,
     crashes: job.crashes ?? 0,
-    redelivered: (job.claims ?? 1) > 1,
+    redelivered: job.redelivered ?? false,
     leasedMs: job.leased_ms ?? 0,
     deferredMs: deferredAt === undefined ? 0 : startedAt - deferredAt,
   };
   if (delivers === undefined) return { ...lease, data: JSON.parse(payload) as ImageJobData };
-  const ended = toJobView(delivers.job, payload, -1);
+  const ended = toJobView(delivers.job, payload, '{}', -1);
   return { ...lease, data: { kind: 'delivery', url: delivers.url, job: ended } };
 }
 
 /** The job without an estimate of its wait. */
-export function toJobView(id: string, record: string, position: Reply): JobView {
-  const job = JSON.parse(record) as JobRecord;
+export function toJobView(id: string, record: string, stateText: string, position: Reply): JobView {
+  const job = parseRecord(record, stateText);
+  const { state = 'queued' } = job;
   return {
     id,
     key: job.key ?? id,
     productId: job.product,
     imageId: job.image,
     delivery: toDelivery(job),
-    status: job.state,
-    stage: job.state === 'processing' ? (job.stage ?? 'waiting') : null,
+    status: state,
+    stage: state === 'processing' ? (job.stage ?? 'waiting') : null,
     priority: job.priority,
     version: Number(job.version),
     position: toPosition(position),
     etaMs: null,
-    attempts: job.attempts ?? 0,
+    attempts: (job.attempts ?? 0) + (state === 'processing' || state === 'completed' ? 1 : 0),
     maxAttempts: job.max_attempts,
     crashes: job.crashes ?? 0,
     enqueuedAt: job.enqueued_at,
     availableAt: job.available_at ?? null,
     startedAt: job.started_at ?? null,
-    endedAt: job.ended_at ?? null,
+    endedAt: ENDED_STATUSES.includes(state) ? toEndedAt(job) : null,
     processingMs: job.processing_ms ?? null,
     workerId: job.worker ?? null,
     lastError: job.error ?? null,
@@ -158,20 +161,14 @@ function toDelivery({ delivers }: JobRecord): Delivery | null {
   return delivers === undefined ? null : { jobId: delivers.job, url: delivers.url, end: delivers.state };
 }
 
-/** Of a completed job the record itself is the last attempt. */
-function toHistory({ state, history = [], ...job }: JobRecord): AttemptRecord[] {
-  const attempts: AttemptRecord[] = history.map(({ started_at, ended_at, worker, outcome, error }) => ({
-    startedAt: started_at,
-    endedAt: ended_at,
-    workerId: worker,
-    outcome,
-    ...(error === undefined ? {} : { error }),
-  }));
-  if (state === 'completed') {
-    const { started_at: startedAt = 0, ended_at: endedAt = 0, worker: workerId = '' } = job;
-    attempts.push({ startedAt, endedAt, workerId, outcome: 'completed' });
-  }
-  return attempts.slice(-MAX_HISTORY);
+const toEndedAt = ({ place }: Pick<JobRecord, 'place'>): number => Math.floor(Number(place) / 1_000);
+
+/** Of a completed job the state itself is the last attempt. */
+function toHistory({ history = [], ...job }: JobRecord): readonly AttemptRecord[] {
+  if (job.state !== 'completed') return history;
+  const { started_at: startedAt = 0, worker: workerId = '' } = job;
+  const last = { startedAt, endedAt: toEndedAt(job), workerId, outcome: 'completed' } as const;
+  return [...history, last].slice(-MAX_HISTORY);
 }
 
 function toPosition(reply: Reply | undefined): number | null {

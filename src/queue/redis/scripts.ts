@@ -14,22 +14,19 @@ import {
 
 /** What every script may touch, in the order in which it is passed; lua/common.lua says what each holds. */
 const KEY_NAMES = [
-  ...['jobs', 'data', 'meta', 'images'],
+  ...['jobs', 'states', 'data', 'meta', 'images'],
   ...['queued:high', 'queued:normal', 'queued:low', 'suspects', 'followups', 'delayed'],
   ...['parked', 'parked_by_host', 'host_turns', 'hosts'],
   ...['processing', 'completed', 'failed', 'cancelled', 'aliases', 'deliveries'],
-  ...['failed_inline', 'failed_by_code', 'heartbeats', 'rates', 'durations'],
+  ...['failed_inline', 'failed_by_code', 'heartbeats', 'workers', 'rates', 'durations'],
 ] as const;
 
-/** The keys share one hash tag, so that scripts may touch them together in a Redis Cluster. */
-export interface QueueKeys {
-  /** Of every script, in order. */
-  readonly all: readonly string[];
-  toKey(name: string): string;
-}
+export type QueueKeys = ReturnType<typeof toQueueKeys>;
 
-export function toQueueKeys(prefix: string): QueueKeys {
+/** The keys share one hash tag, so that scripts may touch them together in a Redis Cluster. */
+export function toQueueKeys(prefix: string) {
   const toKey = (name: string) => `{${prefix}}:${name}`;
+  /** `all`: of every script, in order. */
   return { all: KEY_NAMES.map(toKey), toKey };
 }
 
@@ -75,20 +72,16 @@ const read = (name: string): string => readFileSync(new URL(`./lua/${name}.lua`,
  * Only an enqueue may be refused when Redis is full: all else frees memory in the end, and a queue that can't be
  * drained stays full.
  */
-function script(names: readonly string[], flags = ' flags=allow-oom'): Script {
-  const body = [`#!lua${flags}`, PRELUDE, ...names.map(read)].join('\n');
+function script(name: string, flags = ' flags=allow-oom'): Script {
+  const body = [`#!lua${flags}`, PRELUDE, read('common'), read(name)].join('\n');
   return { body, sha: createHash('sha1').update(body).digest('hex') };
 }
 
 export const SCRIPTS = {
-  enqueue: script(['common', 'enqueue'], ''),
-  claim: script(['common', 'hosts', 'claim']),
-  renew: script(['common', 'renew']),
-  settle: script(['common', 'hosts', 'settle']),
-  reap: script(['common', 'reap']),
-  cancel: script(['common', 'cancel']),
-  dead: script(['common', 'dead']),
-  read: script(['common', 'read']),
-  flush: script(['flush']),
-  evenWhenFull: script(['even-when-full']),
+  enqueue: script('enqueue', ''),
+  claim: script('claim'),
+  settle: script('settle'),
+  reap: script('reap'),
+  read: script('read'),
+  manage: script('manage'),
 } as const;

@@ -89,7 +89,9 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
   /** False when the queue refused them, which says nothing about which one. */
   async function forwardJobs(entries: readonly SpooledJob[]): Promise<boolean> {
     const startedMs = clock.monotonic();
-    const jobs = entries.map((entry) => ({ ...entry.job, ageMs: toAgeMs(entry) }));
+    // One instant for all: a clock that moves on between two jobs would make the later one look older.
+    const nowMs = clock.now();
+    const jobs = entries.map((entry) => ({ ...entry.job, ageMs: toAgeMs(entry, nowMs) }));
     try {
       const stored = await queue.enqueue(jobs, { accepted: true });
       await spool.remove(entries.slice(0, stored.length), 'sent');
@@ -111,8 +113,8 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
    * The queue subtracts the age from its own time, at any moment of a call. A later call that is quicker than an
    * earlier one must not turn the order of their jobs around: later jobs look younger by the slowest call.
    */
-  function toAgeMs({ acceptedUs }: SpooledJob): number {
-    return Math.max(0, clock.now() - acceptedUs / 1_000 - slowestCallMs);
+  function toAgeMs({ acceptedUs }: SpooledJob, nowMs: number): number {
+    return Math.max(0, nowMs - acceptedUs / 1_000 - slowestCallMs);
   }
 
   async function forwardCancel(entry: SpooledJob): Promise<void> {
@@ -120,7 +122,9 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
     const isUnknown = (await queue.cancel(job.id)) === 'unknown';
     if (isUnknown && job.callbackUrl === undefined) return spool.end(entry, 'cancelled', null);
     if (isUnknown) {
-      await queue.enqueue([{ ...job, cancelled: true, ageMs: toAgeMs(entry) }], { accepted: true });
+      await queue.enqueue([{ ...job, cancelled: true, ageMs: toAgeMs(entry, clock.now()) }], {
+        accepted: true,
+      });
     }
     await spool.remove([entry], 'cancelling');
   }

@@ -93,11 +93,11 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
   const enqueuePart = (jobs: readonly NewJob[], maxPending: number, goOn: boolean) =>
     write((parts) => store(parts, jobs, maxPending, goOn));
 
+  const split = (jobs: readonly NewJob[]) => splitJobs(jobs, PART, PART_CHARS);
+
   /** Single jobs of the same moment share a transaction, and with it the wait for the disk. */
-  const enqueueOne = groupCalls<NewJob, EnqueuedJob>(async (jobs) => {
-    const answers: (EnqueuedJob | null)[] = [];
-    for (const part of splitJobs(jobs, PART, PART_CHARS))
-      answers.push(...(await enqueuePart(part, settings.maxPending, true)));
+  const enqueueOne = groupCalls<NewJob, EnqueuedJob>(split, async (jobs) => {
+    const answers = await enqueuePart(jobs, settings.maxPending, true);
     return answers.map((answer) => answer ?? toQueueFull(settings.maxPending));
   });
 
@@ -106,7 +106,7 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
     if (first !== undefined && jobs.length === 1 && !accepted) return [await enqueueOne(first)];
     const maxPending = accepted ? 0 : settings.maxPending;
     const stored: EnqueuedJob[] = [];
-    for (const part of splitJobs(jobs, PART, PART_CHARS)) {
+    for (const part of split(jobs)) {
       const answers = (await enqueuePart(part, maxPending, false)).filter((answer) => answer !== null);
       stored.push(...answers);
       if (answers.length < part.length) break;

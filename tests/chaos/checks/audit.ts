@@ -1,10 +1,12 @@
 import type { Redis } from 'ioredis';
 
-/** A job's record, as src/queue/redis/lua/common.lua describes it: what its places follow from. */
+/** What a job is and what became of it, as src/queue/redis/lua/common.lua describes it: its places follow from that. */
 interface StoredJob {
   readonly alias_of?: string;
-  readonly state: string;
-  readonly key: string;
+  readonly state?: string;
+  /** Absent in deliveries, which belong to no image. */
+  readonly key?: string;
+  readonly delivers?: object;
   readonly product: string;
   readonly priority: string;
   readonly sequence: string;
@@ -17,14 +19,16 @@ interface StoredJob {
   readonly error?: { readonly code: string };
 }
 
+type Job = StoredJob & { readonly state: string };
+
 /** Sorted set → member → score. */
 type Places = Map<string, Map<string, number>>;
 
 const PLACES = ['queued:high', 'queued:normal', 'queued:low', 'suspects', 'followups', 'delayed', 'parked']
-  .concat(['processing', 'completed', 'failed', 'cancelled', 'aliases'])
+  .concat(['processing', 'completed', 'failed', 'cancelled', 'aliases', 'deliveries'])
   .concat(['images', 'parked_by_host', 'failed_inline', 'failed_by_code']);
 /** Keys that belong to no single job. */
-const OTHERS = ['jobs', 'data', 'meta', 'rates', 'durations', 'hosts', 'host_turns'].concat([
+const OTHERS = ['jobs', 'states', 'data', 'meta', 'rates', 'durations', 'hosts', 'host_turns'].concat([
   'heartbeats',
   'format',
   'workers',
@@ -39,7 +43,7 @@ const ENDS = ['completed', 'failed', 'cancelled'];
 export async function auditQueue(redis: Redis, prefix: string): Promise<readonly string[]> {
   const key = (name: string) => `{${prefix}}:${name}`;
   const step = redis.multi().hgetall(key('jobs')).hkeys(key('data')).hgetall(key('meta'));
-  step.zrange(key('host_turns'), '0', '-1');
+  step.zrange(key('host_turns'), '0', '-1').hgetall(key('states'));
   for (const place of PLACES) step.zrange(key(place), '0', '-1', 'WITHSCORES');
   const replies = (await step.exec()) ?? [];
   const read = <T>(index: number) => {
@@ -48,11 +52,18 @@ export async function auditQueue(redis: Redis, prefix: string): Promise<readonly
     return value as T;
   };
 
+  const states = read<Record<string, string>>(4);
   const jobs = new Map(
-    Object.entries(read<Record<string, string>>(0)).map(([id, text]) => [id, JSON.parse(text) as StoredJob]),
+    Object.entries(read<Record<string, string>>(0)).map(([id, text]) => [
+      id,
+      { state: 'queued', ...JSON.parse(text), ...JSON.parse(states[id] ?? '{}') } as Job,
+    ]),
   );
-  const actual: Places = new Map(PLACES.map((place, index) => [place, toScores(read<string[]>(4 + index))]));
+  const actual: Places = new Map(PLACES.map((place, index) => [place, toScores(read<string[]>(5 + index))]));
   return [
+    ...Object.keys(states)
+      .filter((id) => !jobs.has(id))
+      .map((id) => `${id} has a state, but no record`),
     ...comparePlaces(toExpectedPlaces(jobs), actual),
     ...checkPayloads(jobs, new Set(read<string[]>(1))),
     ...checkDeadBytes(jobs, read<Record<string, string>>(2)),
@@ -61,7 +72,7 @@ export async function auditQueue(redis: Redis, prefix: string): Promise<readonly
   ];
 }
 
-function toExpectedPlaces(jobs: ReadonlyMap<string, StoredJob>): Places {
+function toExpectedPlaces(jobs: ReadonlyMap<string, Job>): Places {
   const places: Places = new Map(PLACES.map((place) => [place, new Map()]));
   for (const [id, job] of jobs) {
     const place = Number(job.place ?? job.sequence);
@@ -70,13 +81,16 @@ function toExpectedPlaces(jobs: ReadonlyMap<string, StoredJob>): Places {
     if (job.alias_of !== undefined) continue;
     // As Lua's cjson writes it.
     const product = JSON.stringify(job.product).replaceAll('/', '\\/');
-    const image = (kind: string) => `${product}\0${job.key}\0${kind}\0${id}`;
+    const addImage = (kind: string) => {
+      if (job.key !== undefined) places.get('images')?.set(`${product}\0${job.key}\0${kind}\0${id}`, 0);
+    };
+    if (job.delivers !== undefined) places.get('deliveries')?.set(id, Number(job.sequence));
     if (job.state === 'failed') {
-      places.get('images')?.set(image('dead'), 0);
+      addImage('dead');
       places.get('failed_by_code')?.set(`${job.error?.code}\0${place}\0${id}`, 0);
-      if (job.inline_bytes !== undefined) places.get('failed_inline')?.set(id, place);
+      if ((job.inline_bytes ?? 0) > 0) places.get('failed_inline')?.set(id, place);
     } else if (!ENDS.includes(job.state)) {
-      places.get('images')?.set(image('live'), 0);
+      addImage('live');
     }
     if (state === 'parked') {
       places.get('parked_by_host')?.set(`${job.host}\0${RANKS[job.priority]}${place}\0${id}`, 0);
@@ -85,7 +99,7 @@ function toExpectedPlaces(jobs: ReadonlyMap<string, StoredJob>): Places {
   return places;
 }
 
-function toPlace(job: StoredJob): string {
+function toPlace(job: Job): string {
   if (job.alias_of !== undefined) return 'aliases';
   if (job.state === 'processing' || ENDS.includes(job.state)) return job.state;
   if (job.waits_for === 'host') return 'parked';
@@ -112,10 +126,7 @@ function comparePlaces(expected: Places, actual: Places): readonly string[] {
 }
 
 /** A payload is kept for as long as its job may run again. */
-function checkPayloads(
-  jobs: ReadonlyMap<string, StoredJob>,
-  payloads: ReadonlySet<string>,
-): readonly string[] {
+function checkPayloads(jobs: ReadonlyMap<string, Job>, payloads: ReadonlySet<string>): readonly string[] {
   const faults: string[] = [];
   for (const id of payloads) {
     const job = jobs.get(id);
@@ -130,7 +141,7 @@ function checkPayloads(
 }
 
 function checkDeadBytes(
-  jobs: ReadonlyMap<string, StoredJob>,
+  jobs: ReadonlyMap<string, Job>,
   meta: Readonly<Record<string, string>>,
 ): readonly string[] {
   const dead = [...jobs.values()].filter(({ state }) => state === 'failed');
@@ -140,7 +151,7 @@ function checkDeadBytes(
 }
 
 /** A host that jobs wait for gets its turn: without one they would wait forever. */
-function checkHosts(jobs: ReadonlyMap<string, StoredJob>, turns: ReadonlySet<string>): readonly string[] {
+function checkHosts(jobs: ReadonlyMap<string, Job>, turns: ReadonlySet<string>): readonly string[] {
   const waiting = [...jobs.values()].filter((job) => toPlace(job) === 'parked').map(({ host = '' }) => host);
   return [...new Set(waiting)]
     .filter((host) => !turns.has(host))

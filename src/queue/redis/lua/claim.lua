@@ -1,7 +1,7 @@
 -- Leases jobs to a worker: first those of slowed hosts whose turn has come, then the lines by priority.
 -- KEYS: the last one keeps this claim's ids, for a repeated call. ARGV: worker, claim id, greatest number of jobs,
 -- greatest number of payload bytes, lease ms, 1 to claim a suspect.
--- Reply: { suspects waiting, ms until something is due (-1: nothing is), then of each job id, record, payload }.
+-- Reply: { suspects waiting, ms until something is due (-1: nothing is), then of each job id, record, state, payload }.
 local CLAIM = KEYS[#KEYS]
 local worker, token = ARGV[1], ARGV[2]
 local max, maxBytes, leaseMs, suspect = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
@@ -15,11 +15,18 @@ if earlier then
   local reply = { redis.call('ZCARD', key.suspects), -1 }
   for _, id in ipairs(cjson.decode(earlier)) do
     local job, data = load(id), redis.call('HGET', key.data, id)
-    if job and data and job.token == token then append(reply, id, stored[id].text, data) end
+    if job and data and job.token == token then
+      append(reply, id, loaded[id].text)
+      append(reply, loaded[id].state, data)
+    end
   end
   return reply
 end
 
+local lease = { state = 'processing', token = token, worker = worker, started_at = now, lease_until = now + leaseMs,
+  place = digits(micros) }
+local leaseText = cjson.encode(lease)
+local fresh = {}
 local claimed, data, bytes, isFull, again = {}, {}, 0, false, promoteDelayed()
 
 -- Leases a job, unless it is unreadable. Returns false when the claim can hold no more bytes.
@@ -33,11 +40,12 @@ local function take(id, job)
     isFull = true
     return false
   end
-  job.state, job.token, job.worker, job.started_at, job.lease_until = 'processing', token, worker, now, now + leaseMs
-  job.line_place, job.place = job.place, digits(micros + #claimed)
-  job.waits_for, job.available_at, job.stage = nil, nil, nil
-  job.attempts, job.claims = (job.attempts or 0) + 1, (job.claims or 0) + 1
-  save(id, job)
+  if job then
+    job.line_place = rawget(job, 'place')
+    for field, value in pairs(lease) do job[field] = value end
+    job.waits_for, job.available_at, job.stage = nil, nil, nil
+    save(id, job)
+  end
   claimed[#claimed + 1], data[#data + 1], bytes = id, payload, bytes + #payload
   return true
 end
@@ -56,7 +64,7 @@ local function slowedHost(name)
   if hosts[name] == nil then hosts[name] = loadHost(name) or false end
   local host = hosts[name]
   -- A host that has nothing waiting and has not complained for a while gets its full speed back.
-  local isQuiet = host and micros - host.slowed_at > HOST_FORGET_AFTER_MS * 1000
+  local isQuiet = host and micros - tonumber(host.slowed_at) > HOST_FORGET_AFTER_MS * 1000
   if isQuiet and not redis.call('ZSCORE', key.host_turns, name) then
     redis.call('HDEL', key.hosts, name)
     hosts[name] = false
@@ -115,28 +123,28 @@ end
 
 -- Lines --------------------------------------------------------------------------------------------------------------
 
--- The first of a line: its id and place. What was taken is gone from the line, so that it is read from its start again.
+-- The first jobs of a line. What was taken is gone from it, so that it is read from its start again.
 local heads = {}
-local function headOf(line)
-  local head = heads[line]
-  if not head or head.at > #head.pairs and not head.isLast then
-    flush()
-    head = { at = 1, pairs = redis.call('ZRANGE', line, 0, max - 1, 'WITHSCORES') }
-    head.isLast = #head.pairs < max * 2
-    heads[line] = head
-    local ids = {}
-    for i = 1, #head.pairs, 2 do ids[#ids + 1] = head.pairs[i] end
-    prefetch(ids)
+local function readHead(line)
+  flush()
+  local found, head = redis.call('ZRANGE', line, 0, max - 1, 'WITHSCORES'), { at = 1, ids = {}, places = {} }
+  for i = 1, #found, 2 do
+    head.ids[#head.ids + 1], head.places[#head.places + 1] = found[i], tonumber(found[i + 1])
   end
-  return head.pairs[head.at], tonumber(head.pairs[head.at + 1])
+  head.texts, head.states = send('HMGET', key.jobs, head.ids), send('HMGET', key.states, head.ids)
+  head.isLast = #head.ids < max
+  heads[line] = head
+  return head
 end
 
 -- By priority, but every so many turns the one that has waited longest, so that none starves.
 local function pickLine(turn)
   local picked, oldest
   for _, line in ipairs(LINES) do
-    local id, place = headOf(line)
-    if id and (not picked or turn % AGED_TURN == 0 and place < oldest) then picked, oldest = line, place end
+    local head = heads[line] or readHead(line)
+    if head.at > #head.ids and not head.isLast then head = readHead(line) end
+    local place = head.places[head.at]
+    if place and (not picked or turn % AGED_TURN == 0 and place < oldest) then picked, oldest = line, place end
   end
   return picked
 end
@@ -146,16 +154,29 @@ local function takeFromLines(turn)
   while #claimed < max and not isFull do
     local line = pickLine(turn + 1)
     if not line then break end
-    local id = headOf(line)
-    local job = loadFrom(line, id)
-    local host = job and slowedHost(job.host)
-    if host then
-      park(id, job, host)
-      parked = parked + 1
-    elseif job and take(id, job) then
-      turn = turn + 1
+    local head = heads[line]
+    local at = head.at
+    local id, text, state = head.ids[at], head.texts[at], head.states[at]
+    head.at = at + 1
+    if text and not state and not anyHost then
+      if take(id) then
+        fresh[id] = text
+        put('HSET', key.states, id, leaseText)
+        put('ZREM', line, id)
+        put('ZADD', key.processing, lease.lease_until, id)
+        turn = turn + 1
+      end
+    else
+      if not loaded[id] then admit(id, text, state) end
+      local job = loadFrom(line, id)
+      local host = job and slowedHost(job.host)
+      if host then
+        park(id, job, host)
+        parked = parked + 1
+      elseif job and take(id, job) then
+        turn = turn + 1
+      end
     end
-    heads[line].at = heads[line].at + 2
     if parked == PARKED_PER_CALL then
       again = true
       break
@@ -182,5 +203,8 @@ local function nextDueMs()
   return due == math.huge and -1 or math.max(0, math.ceil(due - now))
 end
 local reply = { redis.call('ZCARD', key.suspects), nextDueMs() }
-for i, id in ipairs(claimed) do append(reply, id, stored[id].text, data[i]) end
+for i, id in ipairs(claimed) do
+  append(reply, id, fresh[id] or loaded[id].text)
+  append(reply, fresh[id] and leaseText or loaded[id].state, data[i])
+end
 return reply

@@ -1,16 +1,18 @@
--- Shared by all scripts: the clock, and a job as a record. scripts.ts puts `key` (the names in KEYS) and the constants
--- of the port before it.
+-- Shared by all scripts: the clock, and jobs. Before it come `key` (the names in KEYS) and the constants of the port.
 --
--- JOBS holds each job as JSON, DATA its payload, which no script reads. These fields are always there: state, key,
--- product, image, priority, max_attempts, version, sequence, enqueued_at. The others are absent until they apply.
--- Version, sequence and place have 16 digits, more than cjson writes: they are strings.
+-- JOBS holds what a job is, as JSON: key, product, image, host, priority, max_attempts, version, sequence, enqueued_at,
+-- inline_bytes, callbacks. Only newer data for its image, which may take its place, change that. STATES holds what became of it, as
+-- JSON too; it is absent for a job that is in line and was never claimed. DATA holds its payload, which no script reads.
+-- Here a job is its state, and falls back on what it is. Version, sequence and place have 16 digits, more than cjson
+-- writes: they are strings. Errors, results and attempts are those of the port, as they are.
 -- `callbacks` are the addresses, { url, host }, that the end of the job is reported to, by a job of its own: that one has
--- `delivers`, { job, url, state }, and no key, since it belongs to no image. Its payload is the record of the ended job.
+-- `delivers`, { job, url, state }, and no key, since it belongs to no image. Its payload is the ended job: what it was
+-- and its state as one object.
 -- `place` orders the jobs of a state: the microsecond at which its turn came or will come, or at which it was claimed
 -- (`line_place` has its place in line then) or ended; absent when that is its sequence.
--- { alias_of, version, sequence, superseded } stands for an id whose data another job took.
+-- { alias_of, version, sequence, superseded } in JOBS stands for an id whose data another job took.
 --
--- Which sorted sets a job is in follows from its record: see toStored.
+-- Which sorted sets a job is in follows from the job: see toStored.
 
 local clock = redis.call('TIME')
 local micros = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -21,51 +23,57 @@ local RANKS = { high = 1, normal = 2, low = 3 }
 local LINES = { key['queued:high'], key['queued:normal'], key['queued:low'] }
 local WAITING = { LINES[1], LINES[2], LINES[3], key.suspects, key.followups, key.delayed, key.parked }
 local ENDS = { completed = key.completed, failed = key.failed, cancelled = key.cancelled }
+-- IMAGES finds the jobs of a product and of an image by their kind: those that have not ended, and dead letters.
+local KINDS = { [key.processing] = 'live', [key.failed] = 'dead' }
+for _, set in ipairs(WAITING) do KINDS[set] = 'live' end
 
 local function digits(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
-local function append(list, a, b, c)
+local function append(list, a, b)
   local n = #list
-  list[n + 1], list[n + 2], list[n + 3] = a, b, c
+  list[n + 1], list[n + 2] = a, b
 end
 
 -- Commands of many values go in parts, of whole pairs: Lua's stack holds some 8,000 values.
 local PART = 4000
 local function send(command, set, values)
-  for first = 1, #values, PART do
-    redis.call(command, set, unpack(values, first, math.min(first + PART - 1, #values)))
-  end
-end
-
-local function collect(command, set, values)
   local replies = {}
   for first = 1, #values, PART do
-    local part = redis.call(command, set, unpack(values, first, math.min(first + PART - 1, #values)))
-    for i = 1, #part do replies[#replies + 1] = part[i] end
+    local reply = redis.call(command, set, unpack(values, first, math.min(first + PART - 1, #values)))
+    if #values <= PART then return reply end
+    for i, value in ipairs(type(reply) == 'table' and reply or {}) do replies[first + i - 1] = value end
   end
   return replies
 end
 
--- Records -------------------------------------------------------------------------------------------------------------
+-- Jobs as text --------------------------------------------------------------------------------------------------------
 
-local function encode(job)
-  local place = job.place
-  if place == job.sequence then job.place = nil end
-  local text = cjson.encode(job)
-  job.place = place
-  return text
+-- A job that falls back on what it is.
+local function newJob(record, state)
+  record.state, record.place, record.__index = 'queued', record.place or record.sequence, record
+  return setmetatable(state, record)
 end
 
--- The job, or nil when the text is not a record.
-local function decode(text)
-  local ok, job = pcall(cjson.decode, text)
-  if not ok or type(job) ~= 'table' then return nil end
-  local isJob = job.state and (job.key or job.delivers) and job.product and RANKS[job.priority]
-  if not (job.alias_of or isJob) or not tonumber(job.version) or not tonumber(job.sequence) then return nil end
-  job.place = job.place or job.sequence
-  return job
+-- Jobs of one claim mostly have the same state: it is read once.
+local lastText, lastState
+local function decodeState(text)
+  if text ~= lastText then lastText, lastState = text, cjson.decode(text) end
+  local state = {}
+  for field, value in pairs(lastState) do state[field] = value end
+  return state
+end
+
+-- The job, or nil when the texts are not those of one.
+local function decode(text, stateText)
+  local ok, record = pcall(cjson.decode, text)
+  if not ok or type(record) ~= 'table' or not (record.alias_of or (record.key or record.delivers) and record.product) then
+    return nil
+  end
+  if not stateText then return newJob(record, {}) end
+  local ok, state = pcall(decodeState, stateText)
+  return ok and newJob(record, state) or nil
 end
 
 local function hasEnded(job)
@@ -74,17 +82,16 @@ end
 
 -- The sorted set that a job waits, runs or has ended in, and its score there.
 local function placeOf(job)
+  local state, waitsFor = job.state, job.waits_for
   if job.alias_of then return key.aliases, job.place end
-  if job.state == 'processing' then return key.processing, job.lease_until end
-  if hasEnded(job) then return ENDS[job.state], job.place end
-  if job.waits_for == 'host' then return key.parked, job.place end
-  if job.waits_for == 'image' then return key.followups, job.place end
-  if job.state == 'delayed' then return key.delayed, job.place end
+  if state == 'processing' then return key.processing, job.lease_until end
+  if ENDS[state] then return ENDS[state], job.place end
+  if waitsFor then return waitsFor == 'host' and key.parked or key.followups, job.place end
+  if state == 'delayed' then return key.delayed, job.place end
   if job.crashes then return key.suspects, job.place end
   return LINES[RANKS[job.priority]], job.place
 end
 
--- How IMAGES finds the jobs of a product image: those that have not ended, and its dead letters.
 local function imagePrefix(job, kind)
   return cjson.encode(job.product) .. NUL .. job.key .. NUL .. kind .. NUL
 end
@@ -93,55 +100,90 @@ end
 -- What a script changes is kept until flush writes it together, which is faster, and leaves nothing half done when the
 -- script fails before. What reads a sorted set that this script may have changed flushes first.
 
--- By id: the job as this script left it (false: there is none, or it is unreadable), and how it is stored.
-local jobs, stored = {}, {}
+-- By id: a job as this script left it (false: there is none, or it is unreadable), and how it is stored: its texts, and
+-- the entries that follow from it, which are its id in a set by score, and in others by themselves.
+local loaded = {}
 -- Whether this script made a job wait: it may be claimable, or due at some time.
 local mayHaveWork = false
-local changedJobs, changedImages, payloads, totals, lastSequence = {}, {}, {}, {}, nil
+-- What flush will write: ids of jobs that changed, images that they are of, totals by their growth, and the arguments of
+-- each command by its key.
+local changed, changedImages, totals, lastSequence, pending
+local COMMANDS = { 'ZREM', 'ZADD', 'HSET', 'HDEL' }
+local function reset()
+  changed, changedImages, totals, lastSequence, pending = {}, {}, {}, nil, { ZREM = {}, ZADD = {}, HSET = {}, HDEL = {} }
+end
+reset()
 
--- A record as text, and the entries that follow from it: its id in a set by score, and in others by itself.
-local function toStored(id, job, text)
-  if not job then return { text = text } end
-  local set, score = placeOf(job)
-  local is = { text = text, job = job, set = set, score = score, delivery = job.delivers and id }
-  if set == key.failed then
-    is.kind, is.inlineBytes = 'dead', job.inline_bytes
-    is.failed = job.error.code .. NUL .. job.place .. NUL .. id
-  elseif not job.alias_of and not hasEnded(job) then
-    is.kind = 'live'
-    if set == key.parked then is.parked = job.host .. NUL .. RANKS[job.priority] .. job.place .. NUL .. id end
+local function put(command, set, a, b)
+  local list = pending[command][set]
+  if not list then
+    list = {}
+    pending[command][set] = list
   end
-  return is
+  local n = #list
+  list[n + 1] = a
+  if b then list[n + 2] = b end
 end
 
-local function admit(id, text)
-  local job = text and decode(text) or false
-  jobs[id], stored[id] = job, toStored(id, job, text)
+local function toEntry(id, job, text, stateText)
+  if not job then return { job = false, text = text } end
+  local set, score = placeOf(job)
+  local entry = { job = job, text = text, state = stateText, set = set, score = score, kind = KINDS[set] }
+  entry.delivery = job.delivers and id
+  if set == key.parked then
+    entry.parked = job.host .. NUL .. RANKS[job.priority] .. job.place .. NUL .. id
+  elseif set == key.failed then
+    entry.failed = job.error.code .. NUL .. job.place .. NUL .. id
+    entry.inlineBytes = job.inline_bytes ~= 0 and job.inline_bytes or nil
+  end
+  return entry
+end
+
+local function admit(id, text, stateText)
+  local entry = toEntry(id, text and decode(text, stateText), text, stateText)
+  loaded[id] = entry
+  return entry
 end
 
 -- Reads several jobs at once.
 local function prefetch(ids)
-  local unknown = {}
-  for _, id in ipairs(ids) do
-    if jobs[id] == nil then unknown[#unknown + 1] = id end
+  local texts, states = send('HMGET', key.jobs, ids), send('HMGET', key.states, ids)
+  for i, id in ipairs(ids) do
+    if not loaded[id] then admit(id, texts[i], states[i]) end
   end
-  local texts = collect('HMGET', key.jobs, unknown)
-  for i, id in ipairs(unknown) do admit(id, texts[i]) end
 end
 
 local function load(id)
-  if jobs[id] == nil then admit(id, redis.call('HGET', key.jobs, id)) end
-  return jobs[id] or nil
+  local entry = loaded[id] or admit(id, redis.call('HGET', key.jobs, id), redis.call('HGET', key.states, id))
+  return not entry.isRemoved and entry.job or nil
 end
 
 local function save(id, job)
-  jobs[id], changedJobs[id] = job, true
-  if stored[id].kind ~= 'live' and job.key then changedImages[job.key] = true end
+  local entry = loaded[id]
+  entry.job = job
+  if not entry.isChanged then
+    entry.isChanged = true
+    changed[#changed + 1] = id
+  end
+  if entry.kind ~= 'live' and job.key then changedImages[job.key] = true end
+end
+
+-- Saves a job together with what it is: a new job, or one that exists and becomes another one.
+local function create(id, record, state)
+  local text = cjson.encode(record)
+  local entry, job = loaded[id] or admit(id), newJob(record, state)
+  entry.text = text
+  put('HSET', key.jobs, id, text)
+  save(id, job)
+  return job
 end
 
 -- Removes a loaded job for good.
 local function remove(id)
-  jobs[id], changedJobs[id], payloads[id] = false, true, false
+  save(id, loaded[id].job)
+  loaded[id].isRemoved = true
+  put('HDEL', key.jobs, id)
+  put('HDEL', key.data, id)
 end
 
 local function count(total, by)
@@ -151,62 +193,53 @@ end
 -- Numbers that only grow, as text: the clock's microseconds, or one more than the last.
 local function nextSequence()
   lastSequence = lastSequence or tonumber(redis.call('HGET', key.meta, 'sequence') or 0)
-  lastSequence = math.max(lastSequence + 1, micros)
+  lastSequence = lastSequence < micros and micros or lastSequence + 1
   return digits(lastSequence)
 end
 
--- Moves an entry between sorted sets; nil where there is none.
-local left, entered = {}, {}
-local function move(fromSet, fromMember, toSet, score, toMember)
-  if fromMember then
-    left[fromSet] = left[fromSet] or {}
-    append(left[fromSet], fromMember)
-  end
-  if toMember then
-    entered[toSet] = entered[toSet] or {}
-    append(entered[toSet], score, toMember)
-  end
+-- Replaces an entry of a set that is ordered by its members.
+local function exchange(set, was, is)
+  if was == is then return end
+  if was then put('ZREM', set, was) end
+  if is then put('ZADD', set, 0, is) end
 end
 
-local function imageEntry(id, was)
-  return was.kind and was.job.key and imagePrefix(was.job, was.kind) .. id or nil
+local function imageEntry(id, entry)
+  return entry.kind and entry.job.key and imagePrefix(entry.job, entry.kind) .. id or nil
+end
+
+local function moveEntries(id, was, is)
+  local moves = was.set ~= is.set
+  if moves and was.set then put('ZREM', was.set, id) end
+  if is.set and (moves or was.score ~= is.score) then put('ZADD', is.set, is.score, id) end
+  if was.kind ~= is.kind then exchange(key.images, imageEntry(id, was), imageEntry(id, is)) end
+  exchange(key.parked_by_host, was.parked, is.parked)
+  exchange(key.failed_by_code, was.failed, is.failed)
+  if was.delivery ~= is.delivery then
+    if is.delivery then put('ZADD', key.deliveries, is.job.sequence, id) else put('ZREM', key.deliveries, id) end
+  end
+  if was.inlineBytes ~= is.inlineBytes then
+    if is.inlineBytes then put('ZADD', key.failed_inline, is.score, id) else put('ZREM', key.failed_inline, id) end
+    count('dead_inline_bytes', (is.inlineBytes or 0) - (was.inlineBytes or 0))
+  end
 end
 
 local function flush()
-  local texts, removed, packed, unpacked = {}, {}, {}, {}
-  for id in pairs(changedJobs) do
-    local job, was = jobs[id], stored[id]
-    local is = toStored(id, job, job and encode(job))
-    if job then append(texts, id, is.text) else append(removed, id) end
-    if was.set ~= is.set then
-      move(was.set, was.set and id, is.set, is.score, is.set and id)
-    elseif was.score ~= is.score then
-      move(nil, nil, is.set, is.score, id)
-    end
-    if was.kind ~= is.kind then move(key.images, imageEntry(id, was), key.images, 0, imageEntry(id, is)) end
-    if was.parked ~= is.parked then move(key.parked_by_host, was.parked, key.parked_by_host, 0, is.parked) end
-    if was.failed ~= is.failed then move(key.failed_by_code, was.failed, key.failed_by_code, 0, is.failed) end
-    if was.delivery ~= is.delivery then
-      move(key.deliveries, was.delivery, key.deliveries, is.delivery and job.sequence, is.delivery)
-    end
-    if was.inlineBytes ~= is.inlineBytes then
-      move(key.failed_inline, was.inlineBytes and id, key.failed_inline, is.score, is.inlineBytes and id)
-      count('dead_inline_bytes', (is.inlineBytes or 0) - (was.inlineBytes or 0))
-    end
-    stored[id] = is
+  for _, id in ipairs(changed) do
+    local was = loaded[id]
+    local job = not was.isRemoved and was.job
+    local state = job and next(job) and cjson.encode(job) or nil
+    if state then put('HSET', key.states, id, state) elseif was.state then put('HDEL', key.states, id) end
+    local is = toEntry(id, job, was.text, state)
+    moveEntries(id, was, is)
+    loaded[id] = is
   end
-  for set, members in pairs(left) do send('ZREM', set, members) end
-  for set, members in pairs(entered) do send('ZADD', set, members) end
-  send('HSET', key.jobs, texts)
-  send('HDEL', key.jobs, removed)
-  for id, payload in pairs(payloads) do
-    if payload then append(packed, id, payload) else append(unpacked, id) end
+  if lastSequence then put('HSET', key.meta, 'sequence', digits(lastSequence)) end
+  for _, command in ipairs(COMMANDS) do
+    for set, values in pairs(pending[command]) do send(command, set, values) end
   end
-  send('HSET', key.data, packed)
-  send('HDEL', key.data, unpacked)
   for total, by in pairs(totals) do redis.call('HINCRBY', key.meta, total, by) end
-  if lastSequence then redis.call('HSET', key.meta, 'sequence', digits(lastSequence)) end
-  changedJobs, changedImages, payloads, totals, lastSequence, left, entered = {}, {}, {}, {}, nil, {}, {}
+  reset()
 end
 
 -- Wakes idle workers, which listen to the channel of the name of META. A user of Redis without the right to publish
@@ -224,53 +257,62 @@ local function toUuid(seed)
   return string.format('%08x-%04x-7%s-8%s-%s', high, low, hash:sub(1, 3), hash:sub(4, 6), hash:sub(7, 18))
 end
 
+-- What a job is and its state, as one text.
+local function encodeWhole(job)
+  local whole = {}
+  for field, value in pairs(job.__index) do whole[field] = value end
+  for field, value in pairs(job) do whole[field] = value end
+  whole.__index = nil
+  return cjson.encode(whole)
+end
+
 -- Adds a delivery to each address that wants to hear of the end of a job. Nothing stands between an end and its
 -- delivery: both are stored by the same script, and a repeated one ends nothing.
 local function reportEnd(id, job)
   for _, callback in ipairs(job.callbacks or {}) do
     local sequence, delivery = nextSequence(), toUuid(id .. job.place .. callback.url)
-    load(delivery)
-    payloads[delivery], mayHaveWork = encode(job), true
-    save(delivery, {
-      state = 'queued', delivers = { job = id, url = callback.url, state = job.state }, host = callback.host,
-      product = job.product, image = job.image, priority = 'high', max_attempts = DELIVERY_ATTEMPTS,
-      version = sequence, sequence = sequence, place = sequence, enqueued_at = now,
-    })
+    put('HSET', key.data, delivery, encodeWhole(job))
+    create(delivery, {
+      delivers = { job = id, url = callback.url, state = job.state }, host = callback.host, product = job.product,
+      image = job.image, priority = 'high', max_attempts = DELIVERY_ATTEMPTS, version = sequence, sequence = sequence,
+      enqueued_at = now,
+    }, {})
+    mayHaveWork = true
   end
 end
 
 -- Ends a job: one that waits or runs, or a dead letter, whose failure was reported before.
 local function finish(id, job, state)
   local wasEnded = hasEnded(job)
-  job.state, job.ended_at, job.place = state, now, nextSequence()
-  job.available_at, job.waits_for = nil, nil
-  job.token, job.lease_until, job.stage, job.line_place = nil, nil, nil, nil
-  if state ~= 'failed' then payloads[id] = false end
+  job.state, job.place = state, nextSequence()
+  job.available_at, job.waits_for, job.line_place = nil, nil, nil
+  job.token, job.lease_until, job.stage = nil, nil, nil
+  if state ~= 'failed' then put('HDEL', key.data, id) end
   if not job.delivers then count(state, 1) end
   save(id, job)
   if not wasEnded then reportEnd(id, job) end
 end
 
--- Dead-letters a job whose record or payload can't be read.
+-- Dead-letters a job whose texts or payload can't be read.
 local function bury(id)
   local job = load(id)
   if not job then
     for _, set in ipairs(WAITING) do redis.call('ZREM', set, id) end
     redis.call('ZREM', key.processing, id)
     redis.call('ZREM', key.deliveries, id)
-    job = { key = '', product = '', image = '', priority = 'normal', max_attempts = 0, version = '0', sequence = '0',
-      enqueued_at = now }
+    job = create(id, { key = '', product = '', image = '', priority = 'normal', max_attempts = 0, version = '0',
+      sequence = '0', enqueued_at = now }, {})
   end
-  job.error, job.inline_bytes = cjson.decode(ERROR_UNREADABLE), nil
-  payloads[id] = false
+  job.error, job.inline_bytes = cjson.decode(ERROR_UNREADABLE), 0
+  put('HDEL', key.data, id)
   finish(id, job, 'failed')
 end
 
--- A job that a sorted set names. An entry that does not belong there goes, and an unreadable record is dead-lettered.
+-- A job that a sorted set names. An entry that does not belong there goes, and an unreadable job is dead-lettered.
 local function loadFrom(set, id)
   local job = load(id)
   if job and placeOf(job) == set then return job end
-  if stored[id].text and not job then bury(id) else redis.call('ZREM', set, id) end
+  if not job and loaded[id].text then bury(id) else redis.call('ZREM', set, id) end
   return nil
 end
 
@@ -290,7 +332,7 @@ local function dueOf(job)
   return job.available_at and job.available_at > now and job.available_at or 0
 end
 
--- The other jobs of the product image that have not ended: a list of { id, job }.
+-- The other jobs of the product image that have not ended: a list of { id, job }. Then the prefix of their entries.
 local function siblingsOf(id, job)
   if not job.key then return {} end
   if changedImages[job.key] then flush() end
@@ -300,16 +342,16 @@ local function siblingsOf(id, job)
   for _, member in ipairs(members) do
     local other = member:sub(#prefix + 1)
     local sibling = other ~= id and load(other)
-    if sibling and sibling.state and not hasEnded(sibling) then
+    if sibling and not sibling.alias_of and not hasEnded(sibling) then
       siblings[#siblings + 1] = { id = other, job = sibling }
     elseif other ~= id then
       redis.call('ZREM', key.images, member)
     end
   end
-  return siblings
+  return siblings, prefix
 end
 
--- Lets a job wait for its image's running one, whose record says so: then nobody else looks for a follow-up.
+-- Lets a job wait for its image's running one, whose state says so: then nobody else looks for a follow-up.
 local function follow(job, running)
   job.waits_for, running.job.followed = 'image', true
   save(running.id, running.job)
@@ -340,7 +382,7 @@ local function wait(id, job)
     inherit(job, other.job)
     finish(other.id, other.job, 'cancelled')
   end
-  job.token, job.lease_until, job.stage, job.ended_at = nil, nil, nil, nil
+  job.token, job.lease_until, job.stage = nil, nil, nil
   if due > 0 then
     job.state, job.waits_for = 'delayed', nil
   else
@@ -367,15 +409,18 @@ local function freeFollowUp(id, job, crashes)
 end
 
 -- Adds the attempt that just ended to a running job's history, and its time to the time under leases.
+local COUNTED = { retried = 1, failed = 1, cancelled = 1 }
 local function endAttempt(job, outcome, endedAt, failure)
-  local history = job.history or {}
+  local history = { unpack(job.history or {}) }
   history[#history + 1] = {
-    started_at = job.started_at, ended_at = endedAt, worker = job.worker, outcome = outcome, error = failure,
+    startedAt = job.started_at, endedAt = endedAt, workerId = job.worker, outcome = outcome, error = failure,
   }
   if #history > MAX_HISTORY then table.remove(history, 1) end
-  job.history = history
+  job.history, job.redelivered = history, true
+  job.attempts = (job.attempts or 0) + (COUNTED[outcome] or 0)
   job.leased_ms = (job.leased_ms or 0) + math.max(0, endedAt - job.started_at)
-  job.place, job.line_place = job.line_place or job.place, nil
+  -- Absent: its sequence is its place in line.
+  job.place, job.line_place = job.line_place, nil
 end
 
 -- A running job has to wait again.
@@ -398,6 +443,54 @@ local function promoteDelayed()
   return #due == PROMOTED_PER_CALL
 end
 
+-- Slowed hosts --------------------------------------------------------------------------------------------------------
+-- While HOSTS has a record of a host that asked to slow down, its jobs are claimed out of PARKED, in order, at the rate
+-- of the record: { per_second, next_at (ms), slowed_at (µs), ceiling }. HOST_TURNS has the hosts with parked jobs by the
+-- time of their next one.
+--
+-- The rate doubles each second until the host asks again, is halved then, and from there on looks for the highest rate
+-- that the host allows: quickly up to just below the last one that was too high, then slowly.
+local FIRST_CUT, LATER_CUT = 0.5, 0.85
+local QUICK_STEP, SLOW_STEP = 0.1, 0.01
+
+local function loadHost(name)
+  local text = redis.call('HGET', key.hosts, name)
+  return text and cjson.decode(text) or nil
+end
+
+local function saveHost(name, host)
+  redis.call('HSET', key.hosts, name, cjson.encode(host))
+end
+
+local function newHost()
+  return { per_second = HOST_START_PER_SECOND, next_at = now, slowed_at = digits(micros) }
+end
+
+-- A host asked to slow down for a job. Of the jobs that ran at once only the first one changes the rate.
+local function slowDown(name, claimedAt, delayMs)
+  local host = loadHost(name)
+  if not host then
+    host = newHost()
+  elseif claimedAt > tonumber(host.slowed_at) then
+    local cut = host.ceiling and LATER_CUT or FIRST_CUT
+    host.ceiling, host.slowed_at = host.per_second, digits(micros)
+    host.per_second = math.max(HOST_MIN_PER_SECOND, host.per_second * cut)
+  end
+  host.next_at = math.max(host.next_at, now + delayMs)
+  saveHost(name, host)
+  redis.call('ZADD', key.host_turns, host.next_at, name)
+end
+
+-- A slowed host served a job that was claimed since it asked.
+local function speedUp(name, claimedAt)
+  local host = loadHost(name)
+  if not host or claimedAt <= tonumber(host.slowed_at) then return end
+  local step = 1
+  if host.ceiling then step = host.per_second < 0.9 * host.ceiling and QUICK_STEP or SLOW_STEP end
+  host.per_second = host.per_second + step
+  saveHost(name, host)
+end
+
 -- Reading -------------------------------------------------------------------------------------------------------------
 
 local function countPending()
@@ -408,9 +501,8 @@ end
 
 -- How many are served before a job, plus one; -1 when it is not in line. The last thing a script asks for.
 local higher = { [key.suspects] = 0, [LINES[1]] = 0 }
-local function positionOf(id, job)
-  local set = placeOf(job)
-  local rank = job.state == 'queued' and set ~= key.followups and redis.call('ZRANK', set, id)
+local function positionIn(set, id)
+  local rank = redis.call('ZRANK', set, id)
   if not rank then return -1 end
   if not higher[set] then
     higher[LINES[2]] = redis.call('ZCARD', LINES[1])
@@ -419,3 +511,7 @@ local function positionOf(id, job)
   return higher[set] + rank + 1
 end
 
+local function positionOf(id, job)
+  local set = placeOf(job)
+  return job.state == 'queued' and set ~= key.followups and positionIn(set, id) or -1
+end

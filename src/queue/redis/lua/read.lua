@@ -1,8 +1,8 @@
 -- Reads jobs and numbers.
--- ARGV: 'job' and an id; reply: { id, record, position, completed per second, 1 while paused }, or nothing.
+-- ARGV: 'job' and an id; reply: { id, record, state, position, completed per second, 1 while paused }, or nothing.
 -- ARGV: 'list', a status or 'deliveries', a limit, an error code or '', place and id of the last job seen (both '' at
--- first); reply: { total, place and id to go on after or '' at the end, then id, record, position of each }.
--- ARGV: 'product', its id and a limit; reply: id and record of each job that has not ended, and of each dead letter.
+-- first); reply: { total, place and id to go on after or '' at the end, then id, record, state, position of each }.
+-- ARGV: 'product', its id and a limit; reply: id, record and state of each job that has not ended, and of each dead letter.
 -- ARGV: 'stats'; reply: one JSON object, in which an empty list is {}.
 local SETS = {
   queued = { LINES[1], LINES[2], LINES[3], key.suspects, key.followups },
@@ -33,18 +33,24 @@ local function readJob(id)
   end
   if not job then return nil end
   local rate = countRecent() / RATE_WINDOW_S
-  return { id, stored[id].text, positionOf(id, job), tostring(rate), redis.call('HEXISTS', key.meta, 'paused') }
+  return { id, loaded[id].text, loaded[id].state or '{}', positionOf(id, job), tostring(rate), redis.call('HEXISTS', key.meta, 'paused') }
 end
 
 -- Lists ---------------------------------------------------------------------------------------------------------------
 
-local function isAfter(place, id, cursor)
-  return not cursor or place < cursor.place or place == cursor.place and id < cursor.id
-end
-
-local function byPlace(a, b)
+local function isBefore(a, b)
   if a.place == b.place then return a.id > b.id end
   return a.place > b.place
+end
+
+-- The first entries after the cursor, greatest place first.
+local function pageOf(found, cursor, count)
+  local page = {}
+  table.sort(found, isBefore)
+  for _, entry in ipairs(found) do
+    if #page < count and (not cursor or isBefore(cursor, entry)) then page[#page + 1] = entry end
+  end
+  return page
 end
 
 -- The jobs of some sets after the cursor, greatest place first.
@@ -55,14 +61,9 @@ local function after(sets, cursor, count)
     local above = cursor and redis.call('ZCOUNT', set, '(' .. place, '+inf') or 0
     local same = cursor and redis.call('ZCOUNT', set, place, place) or 0
     local members = redis.call('ZRANGE', set, above, above + same + count - 1, 'REV', 'WITHSCORES')
-    for i = 1, #members, 2 do
-      local entry = { id = members[i], place = tonumber(members[i + 1]) }
-      if isAfter(entry.place, entry.id, cursor) then found[#found + 1] = entry end
-    end
+    for i = 1, #members, 2 do found[#found + 1] = { id = members[i], place = tonumber(members[i + 1]) } end
   end
-  table.sort(found, byPlace)
-  for i = count + 1, #found do found[i] = nil end
-  return found
+  return pageOf(found, cursor, count)
 end
 
 -- The running jobs after the cursor, the longest running first. There are no more than workers can hold.
@@ -70,12 +71,9 @@ local function runningAfter(cursor, count)
   local found = {}
   for _, id in ipairs(redis.call('ZRANGE', key.processing, 0, -1)) do
     local job = load(id)
-    local entry = job and { id = id, place = -tonumber(job.place) }
-    if entry and isAfter(entry.place, id, cursor) then found[#found + 1] = entry end
+    if job then found[#found + 1] = { id = id, place = -tonumber(job.place) } end
   end
-  table.sort(found, byPlace)
-  for i = count + 1, #found do found[i] = nil end
-  return found
+  return pageOf(found, cursor, count)
 end
 
 -- The dead letters of a code after the cursor, the last one first.
@@ -112,7 +110,10 @@ local function list(status, limit, code, place, id)
   if hasMore then reply[2], reply[3] = digits(found[limit].place), found[limit].id end
   for _, entry in ipairs(found) do
     local job = load(entry.id)
-    if job then append(reply, entry.id, stored[entry.id].text, positionOf(entry.id, job)) end
+    if job then
+      append(reply, entry.id, loaded[entry.id].text)
+      append(reply, loaded[entry.id].state or '{}', positionOf(entry.id, job))
+    end
   end
   return reply
 end
@@ -125,7 +126,10 @@ local function listProduct(product, limit)
   for _, member in ipairs(redis.call('ZRANGE', key.images, '[' .. prefix, last, 'BYLEX', 'LIMIT', 0, limit)) do
     local id = member:match('([^%z]*)$')
     local job = load(id)
-    if job and job.state then append(reply, id, stored[id].text) end
+    if job then
+      append(reply, id, loaded[id].text)
+      append(reply, loaded[id].state or '{}')
+    end
   end
   return reply
 end

@@ -36,7 +36,6 @@ end
 local function takeBack(id, leaseUntil)
   local job = loadFrom(key.processing, id)
   if not job then return end
-  job.attempts = job.attempts - 1
   if not isAlive(job.worker) then return countCrash(id, job, leaseUntil) end
   endAttempt(job, 'released', leaseUntil)
   requeue(id, job)
@@ -90,34 +89,34 @@ local function dropInlinePayloads()
     local job = load(id)
     if not job or excess <= 0 then break end
     excess = excess - job.inline_bytes
-    job.inline_bytes, payloads[id] = nil, false
+    job.inline_bytes = 0
+    put('HDEL', key.data, id)
     save(id, job)
   end
   flush()
 end
 
 -- Puts a job that is missing from a place back there, and one that waits for a running job that is not there in line.
-local function repair(id, text)
-  if changedJobs[id] then flush() end
-  if jobs[id] == nil then admit(id, text) end
+local function repair(id)
+  if loaded[id] and loaded[id].isChanged then flush() end
   local job, repaired = load(id), false
   if not job then
     bury(id)
     return true
   end
-  local is = stored[id]
-  local function put(set, score, member)
+  local is = loaded[id]
+  local function restore(set, score, member)
     if member and not redis.call('ZSCORE', set, member) then
       redis.call('ZADD', set, score, member)
       repaired = true
     end
   end
-  put(is.set, is.score, id)
-  put(key.images, 0, imageEntry(id, is))
-  put(key.parked_by_host, 0, is.parked)
-  put(key.failed_by_code, 0, is.failed)
-  put(key.deliveries, job.sequence, is.delivery)
-  put(key.failed_inline, is.score, is.inlineBytes and id)
+  restore(is.set, is.score, id)
+  restore(key.images, 0, imageEntry(id, is))
+  restore(key.parked_by_host, 0, is.parked)
+  restore(key.failed_by_code, 0, is.failed)
+  restore(key.deliveries, job.sequence, is.delivery)
+  restore(key.failed_inline, is.score, is.inlineBytes and id)
   if job.waits_for == 'image' then
     job.waits_for = nil
     wait(id, job)
@@ -133,7 +132,7 @@ local function repairSome()
   local reply = redis.call('HSCAN', key.jobs, cursor, 'COUNT', ARGV[9] ~= '' and limit or 10)
   local repaired, found = 0, reply[2]
   for i = 1, #found, 2 do
-    if repair(found[i], found[i + 1]) then repaired = repaired + 1 end
+    if repair(found[i]) then repaired = repaired + 1 end
   end
   redis.call('HSET', key.meta, 'repair_cursor', reply[1])
   return repaired, #found / 2, reply[1]

@@ -1,6 +1,7 @@
--- Ends leases. ARGV, for each: id, token, kind, processing ms (-1: none), delay ms, error or result as JSON.
--- Reply: 1 settled or 0 lost for each. A repeated call is answered by the token that the record keeps.
-local WIDTH = 6
+-- Ends leases. ARGV: 'settle', then for each: id, token, kind, processing ms (-1: none), delay ms, error or result as
+-- JSON. Reply: 1 settled or 0 lost for each. A repeated call is answered by the token that the job keeps.
+-- Or renews leases, and records that the worker is alive. ARGV: 'renew', worker, lease ms, then for each: id, token, stage.
+-- Reply: 1 renewed, 2 to be cancelled or 0 lost for each.
 local anyHost = redis.call('HLEN', key.hosts) > 0
 local completed, ended, durations = 0, 0, {}
 
@@ -22,7 +23,7 @@ end
 
 -- The attempt that succeeds is not added to the history: the record itself says all of it.
 function settle.complete(id, job, result)
-  job.result, job.error, job.host, job.leased_ms, job.deferred_at = result, nil, nil, nil, nil
+  job.result, job.error, job.leased_ms, job.deferred_at = result, nil, nil, nil
   leave(id, job, 'completed')
   countAttempt(job, true)
 end
@@ -35,7 +36,7 @@ function settle.fail(id, job, failure)
 end
 
 function settle.retry(id, job, failure, delayMs)
-  if job.attempts >= job.max_attempts then return settle.fail(id, job, failure) end
+  if (job.attempts or 0) + 1 >= job.max_attempts then return settle.fail(id, job, failure) end
   job.error = failure
   endAttempt(job, 'retried', now, failure)
   -- It goes to the end of the line, once its time has come.
@@ -47,7 +48,6 @@ end
 
 function settle.release(id, job)
   endAttempt(job, 'released', now)
-  job.attempts = job.attempts - 1
   requeue(id, job)
 end
 
@@ -55,7 +55,6 @@ function settle.defer(id, job, failure, delayMs)
   if job.host then slowDown(job.host, tonumber(job.place), delayMs) end
   job.error, job.deferred_at = failure, job.deferred_at or now
   endAttempt(job, 'deferred', now, failure)
-  job.attempts = job.attempts - 1
   if job.host then
     job.waits_for = 'host'
   elseif delayMs > 0 then
@@ -66,7 +65,7 @@ end
 
 -- Its payload is not JSON, as the claim found: nobody has tried it.
 function settle.unreadable(id, job, failure)
-  job.error, job.attempts = failure, job.attempts - 1
+  job.error = failure
   leave(id, job, 'failed')
 end
 
@@ -88,24 +87,49 @@ local function countAttempts()
   redis.call('LTRIM', key.durations, 0, DURATIONS_KEPT - 1)
 end
 
-local answers, ids = {}, {}
-for at = 1, #ARGV, WIDTH do ids[#ids + 1] = ARGV[at] end
-prefetch(ids)
-for at = 1, #ARGV, WIDTH do
-  local id, token, kind = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local job = load(id)
-  if job and job.state == 'processing' and job.token == token then
-    local processingMs, outcome = tonumber(ARGV[at + 3]), ARGV[at + 5] ~= '' and cjson.decode(ARGV[at + 5]) or nil
-    job.settled_token = token
-    if processingMs >= 0 then job.processing_ms = processingMs end
-    if anyHost and job.host and (kind == 'complete' or kind == 'fail') then speedUp(job.host, tonumber(job.place)) end
-    settle[kind](id, job, outcome, tonumber(ARGV[at + 4]))
-    answers[#answers + 1] = 1
-  else
-    answers[#answers + 1] = job and job.settled_token == token and 1 or 0
+-- Calls `change` with what ARGV has for each lease, which begins with id and token, and with its job.
+local function eachLease(first, width, change)
+  local ids, answers = {}, {}
+  for at = first, #ARGV, width do ids[#ids + 1] = ARGV[at] end
+  prefetch(ids)
+  for i, id in ipairs(ids) do
+    local at, job = first + (i - 1) * width, load(id)
+    local holds = job and job.state == 'processing' and job.token == ARGV[at + 1]
+    answers[i] = change(id, job, holds, unpack(ARGV, at + 1, at + width - 1))
   end
+  return answers
 end
-countAttempts()
+
+local function endLease(id, job, holds, token, kind, processingMs, delayMs, outcome)
+  if not job and kind == 'unreadable' then bury(id) end
+  if not holds then return job and job.settled_token == token and 1 or 0 end
+  job.settled_token = token
+  if processingMs ~= '-1' then job.processing_ms = tonumber(processingMs) end
+  if anyHost and job.host and (kind == 'complete' or kind == 'fail') then speedUp(job.host, tonumber(job.place)) end
+  settle[kind](id, job, outcome ~= '' and cjson.decode(outcome) or nil, tonumber(delayMs))
+  return 1
+end
+
+local leaseUntil = ARGV[1] == 'renew' and now + tonumber(ARGV[3])
+local function renew(id, job, holds, _, stage)
+  if not holds then return 0 end
+  -- The state keeps the first end of the lease; what counts is the sorted set.
+  put('ZADD', key.processing, leaseUntil, id)
+  if job.stage ~= stage then
+    job.stage = stage
+    save(id, job)
+  end
+  return job.cancel and 2 or 1
+end
+
+local answers
+if leaseUntil then
+  redis.call('ZADD', key.heartbeats, now, ARGV[2])
+  answers = eachLease(4, 3, renew)
+else
+  answers = eachLease(2, 6, endLease)
+  countAttempts()
+end
 flush()
 if mayHaveWork then wakeWorkers() end
 return answers
