@@ -46,7 +46,8 @@ export interface Decoder extends AsyncDisposable {
   memoryBytes(): number;
 }
 
-const ORDINARY_MS = 1_000;
+/** A second of work, and one in which it may wait for a thread. */
+const ORDINARY_MS = 2_000;
 const DEADLINE_MS = 15_000;
 /** Node and libvips, before the first image. */
 const BASE_BYTES = 150_000_000;
@@ -58,7 +59,8 @@ export function createDecoder(settings: DecoderSettings): Decoder {
   const entry = settings.entry ?? new URL('./decoder-process.ts', import.meta.url);
   const processors = availableParallelism();
   const ordinaryCount = Math.max(4, processors);
-  const ordinaryLimit = pLimit(ordinaryCount);
+  // As many are sent ahead, so that no thread waits for the next one.
+  const ordinaryLimit = pLimit(2 * ordinaryCount);
   const heavyLimit = pLimit(Math.min(4, Math.max(1, Math.floor(processors / 2))));
   const alive = new Set<DecoderProcess>();
   let shared: DecoderProcess | undefined;

@@ -94,7 +94,7 @@ describe('an image that ends its process', () => {
 
 describe('eight images that hang', () => {
   it('hold up no ordinary image', async () => {
-    const decoder = openOdd({ ordinaryMs: 1_000, deadlineMs: 15_000 });
+    const decoder = openOdd({ ordinaryMs: 2_000, deadlineMs: 15_000 });
     const bombs = Array.from({ length: 8 }, () => run(decoder, 'hang'));
     for (const bomb of bombs) bomb.catch(() => undefined);
     const startedAt = performance.now();
