@@ -130,7 +130,8 @@ export function createSearchRoutes(parts: SearchParts): ApiRouter {
   routes.use('/products/:product_id/similar', etag());
   routes.openapi(similarRoute, async (c) => {
     const { product_id: id } = c.req.valid('param');
-    const { limit, offset, score_threshold: scoreThreshold, diversify, ...filter } = c.req.valid('query');
+    const { limit, offset, score_threshold: scoreThreshold, diversify, ...rest } = c.req.valid('query');
+    const filter = parseFilterQuery(rest);
     await prepare();
     const hits = await store.search({
       parts: [{ by: 'image', vector: await vectors.ofProduct(id), weight: 1 }],
@@ -139,7 +140,7 @@ export function createSearchRoutes(parts: SearchParts): ApiRouter {
       diversify,
       groupByProduct: true,
       excludeProductIds: [id],
-      filter: parseFilterQuery(filter),
+      filter,
       ...(scoreThreshold !== undefined && { scoreThreshold }),
     });
     // What a key or a session was needed for must not reach others through a shared cache.
