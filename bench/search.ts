@@ -9,7 +9,7 @@ import { parseConfig } from '../src/config/config.ts';
 import { type Context, createContext } from '../src/context.ts';
 import { startServer } from '../src/http/server.ts';
 import { createQueryVectors } from '../src/search/query-vectors.ts';
-import type { Point, QueryPart } from '../src/vectors/port.ts';
+import type { Point, QueryPart, SearchRequest } from '../src/vectors/port.ts';
 import { createTempFolder } from '../tests/support/context.ts';
 import { type Program, startProgram } from '../tests/support/program.ts';
 import { until } from '../tests/support/until.ts';
@@ -139,33 +139,28 @@ async function compareWithStore({ context, url, picture, searches, points }: Com
   const { store } = context;
   const vectors = createQueryVectors(context);
   const { signal } = new AbortController();
-  const find = async (part: Promise<QueryPart>) => {
-    await store.search({ parts: [await part], limit: 10, groupByProduct: true });
+  /** The request that the API makes of the same query. */
+  const find = async (part: QueryPart, options: Partial<SearchRequest> = {}) => {
+    await store.search({ parts: [part], limit: 10, groupByProduct: true, ...options });
   };
-  const byVector = async (vector: Promise<Float32Array>): Promise<QueryPart> => ({
-    by: 'image',
-    vector: await vector,
-    weight: 1,
-  });
+  const byVector = (vector: Float32Array): QueryPart => ({ by: 'image', vector, weight: 1 });
   const filter = { category: ['mug', 'bag'], price: { lt: 200 } };
   const cases = {
     'by product': {
-      direct: (id: string) => find(byVector(vectors.ofProduct(id))),
+      direct: async (id: string) => find(byVector(await vectors.ofProduct(id)), { excludeProductIds: [id] }),
       request: (id: string) => ({ product_id: id }),
     },
     'by words': {
-      direct: () => find(Promise.resolve({ by: 'words', text: 'red mug', weight: 1 })),
+      direct: () => find({ by: 'words', text: 'red mug', weight: 1 }),
       request: () => ({ text: 'red mug' }),
     },
     'by product, filtered': {
-      direct: async (id: string) => {
-        const part = await byVector(vectors.ofProduct(id));
-        await store.search({ parts: [part], limit: 10, groupByProduct: true, filter });
-      },
+      direct: async (id: string) =>
+        find(byVector(await vectors.ofProduct(id)), { excludeProductIds: [id], filter }),
       request: (id: string) => ({ product_id: id, filter }),
     },
     'by image (decoded and embedded on both sides)': {
-      direct: () => find(byVector(vectors.ofImage(new Uint8Array(picture), { signal }))),
+      direct: async () => find(byVector(await vectors.ofImage(new Uint8Array(picture), { signal }))),
       request: () => ({ image_base64: picture.toString('base64') }),
     },
   };

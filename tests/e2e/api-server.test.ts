@@ -82,11 +82,11 @@ test('answers at once although Redis and Qdrant accept connections and say nothi
     QDRANT_URL: `http://127.0.0.1:${port}`,
   });
   try {
-    const url = await until('the address', () => /"url":"([^"]+)"/.exec(program.output)?.[1], 10_000);
+    const url = await until('the address', () => /"url":"([^"]+)"/.exec(program.output)?.[1], 30_000);
     expect((await fetch(`${url}/livez`)).status).toBe(200);
     const from = performance.now();
     const health = await fetch(`${url}/health`);
-    expect(performance.now() - from).toBeLessThan(1000);
+    expect(performance.now() - from).toBeLessThan(3 * 1_000);
     expect(await health.json()).toMatchObject({
       status: 'degraded',
       dependencies: { queue: { state: 'down', pending: null, spooled: 0 }, store: { state: 'down' } },
