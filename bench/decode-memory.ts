@@ -169,7 +169,9 @@ async function drawLargest({ encode, isNoise = false }: Kind, aspect: number): P
 
 /** A picture of any size, in blocks of one colour: its file is small. */
 function draw(width: number, height: number): Sharp {
-  const seeds = Buffer.from(Array.from({ length: 32 * 32 * 3 }, (_, index) => (index * index * 37) % 256));
+  const seeds = Buffer.from(
+    Array.from({ length: 32 * 32 * 3 }, (_, index) => (index % 96) + Math.floor(index / 96) * 4),
+  );
   return sharp(seeds, { raw: { width: 32, height: 32, channels: 3 } }).resize(width, height, {
     fit: 'fill',
     kernel: 'nearest',

@@ -177,7 +177,9 @@ export function toDecodedBytes(metadata: Metadata, { bytes, jpeg }: CheckedFile)
   const perPixel = metadata.channels * (BYTES_PER_SAMPLE[metadata.depth] ?? 16);
   const whole = pixels * perPixel;
   const isRotated = (metadata.orientation ?? 1) > 1;
-  const toLines = (length: number, count: number) => Math.min(count, LINES) * length * perPixel;
+  // Transparent lines are there once more while they are put on white.
+  const perLine = perPixel * (metadata.hasAlpha ? 1.3 : 1);
+  const toLines = (length: number, count: number) => Math.min(count, LINES) * length * perLine;
   // A rotated image stands there as a whole, and in lines before it is turned and afterwards.
   const lines = isRotated ? Math.max(toLines(width, height), toLines(height, width)) : toLines(width, height);
   const resized = LEAST_BYTES + bytes.length + lines + (isRotated ? whole : 0);
