@@ -69,6 +69,15 @@ export function describeDelivery(harness: QueueHarness): void {
       expect(await queue.status('unheard of')).toBeNull();
     });
 
+    it('counts a job once that one call completes twice', async () => {
+      await using queue = await harness.open();
+      await queue.enqueue([newJob('a'), newJob('b')]);
+      const { jobs } = await claim(queue);
+      const twice = [complete(jobs[0]!), complete(jobs[0]!), { ...complete(jobs[1]!), token: 'stale' }];
+      expect(await queue.settle(twice)).toEqual(['settled', 'settled', 'lost']);
+      expect(await queue.stats()).toMatchObject({ completed: 1, processing: 1 });
+    });
+
     it('completes a job in a later attempt, and keeps the history of the earlier ones', async () => {
       await using queue = await harness.open();
       const job = newJob('a');
