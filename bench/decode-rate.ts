@@ -23,7 +23,7 @@ const TARGET = 0.95;
 const logger = pino({ level: 'silent' });
 
 /**
- * The rate of the pipeline that decodes in processes, beside one that decodes in the worker's own threads: the same
+ * The rate of the pipeline that decodes in processes, compared with one that decodes in the worker's own threads: the same
  * photos, model and settings, in turns; the store takes no time. Prints the medians, and the medians of the rounds' ratios.
  * The time of the processors says more than the rate where other programs run as well. Linux only.
  */

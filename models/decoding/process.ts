@@ -126,7 +126,7 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
   }
 
   const startTimer = setTimeout(kill, START_MS).unref();
-  // Those who wait for it are told; nobody may be waiting.
+  // Rejects those who wait for it; nobody may be waiting.
   ready.promise.catch(() => undefined);
   child.on('message', onMessage);
   child.once('exit', onEnd);

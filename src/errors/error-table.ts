@@ -125,7 +125,7 @@ export const ERRORS = {
     409,
     'never',
     'Job already ended',
-    'Enqueue the product image again to process it anew.',
+    'Enqueue the product image again to process it again.',
   ),
   job_not_dead: define(
     409,
@@ -371,7 +371,7 @@ export const ERRORS = {
     422,
     'never',
     'The image is damaged',
-    'Open the file, save it anew and send it again.',
+    'Open the file, save it again and send it again.',
   ),
 
   // Webhooks

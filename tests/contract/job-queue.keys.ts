@@ -159,7 +159,7 @@ export function describeKeys(harness: QueueHarness): void {
       expect(await queue.enqueue([newJob('a', { version: 9 })])).toMatchObject([
         { id: job.id, superseded: true, status: 'processing' },
       ]);
-      // The same version again is not older: someone wants it done anew.
+      // The same version again is not older: someone wants it done again.
       expect(await queue.enqueue([newJob('a', { version: 10 })])).toMatchObject([{ superseded: false }]);
       expect(await queue.enqueue([newJob('a')])).toMatchObject([{ replaced: true }]);
     });

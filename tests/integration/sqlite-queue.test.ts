@@ -61,7 +61,7 @@ describe('the queue file while another process holds its write lock', () => {
     let reads = 0;
     for (; performance.now() < until; reads += 1) {
       const startedAt = performance.now();
-      // A process that opens the file meanwhile can read too.
+      // A process that opens the file at that time can read too.
       for (const reader of [queue, other]) {
         expect(await reader.stats()).toMatchObject({ waiting: { normal: 1 } });
         expect((await reader.list({ status: 'queued', limit: 5 })).total).toBe(1);

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { createFetchPlaces, SLOW_AFTER_MS } from '../../src/images/fetch-places.ts';
 import { createFakeClock } from '../support/fake-clock.ts';
 
-/** Places, and work that ends when it is told to. */
+/** Places, and work that ends on demand. */
 function open(limits: { readonly count: number; readonly maxSlow: number; readonly maxSlowPerHost: number }) {
   const clock = createFakeClock();
   const places = createFetchPlaces({ ...limits, clock });

@@ -38,7 +38,7 @@ const BODY_PACE: BodyPace = { graceMs: 60_000, minBytesPerSecond: 100_000, check
 
 const TOO_SLOW = 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n';
 
-/** Ends requests whose bodies come too slowly: whoever drips them would keep the connection and its memory. */
+/** Ends requests whose bodies come too slowly: a client that drips them would keep the connection and its memory. */
 export function limitSlowBodies(server: Server, pace: BodyPace = BODY_PACE): void {
   const receiving = new Map<IncomingMessage, { readonly from: number; readonly bytesBefore: number }>();
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {

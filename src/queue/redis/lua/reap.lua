@@ -70,7 +70,7 @@ local function dropExcess(set, excess)
   return excess > 0 and drop(set, redis.call('ZRANGE', set, 0, math.min(excess, limit) - 1)) or 0
 end
 
--- Of too many completed and cancelled jobs the oldest go, whichever they are.
+-- Of too many completed and cancelled jobs the oldest go, of either kind.
 local function dropExcessEnded()
   local excess = redis.call('ZCARD', key.completed) + redis.call('ZCARD', key.cancelled) - maxEnded
   for _ = 1, math.min(excess, limit) do
