@@ -1,9 +1,7 @@
 import { parseArgs } from 'node:util';
-import { parseConfig } from '../src/config/config.ts';
 import { readEnvironment } from '../src/config/env.ts';
-import { createContext } from '../src/context.ts';
 import { runProgram } from '../src/program.ts';
-import { createWorker } from './worker.ts';
+import { runWorker } from '../src/run-worker.ts';
 
 const USAGE = `Usage: npm run worker -- [--concurrency N] [--batch-size N] [--once]
 
@@ -27,15 +25,6 @@ await runProgram(async (signal) => {
     process.stdout.write(USAGE);
     return 0;
   }
-  const config = parseConfig({
-    ...readEnvironment(),
-    ...(values.concurrency !== undefined && { WORKER_CONCURRENCY: values.concurrency }),
-    ...(values['batch-size'] !== undefined && { BATCH_SIZE: values['batch-size'] }),
-  });
-  await using context = await createContext(config);
-  const worker = createWorker(context);
-  signal.addEventListener('abort', () => worker.stop(), { once: true });
-  if (signal.aborted) worker.stop();
-  const { failed } = await worker.run({ once: values.once });
-  return values.once && failed > 0 ? 1 : 0;
+  const { concurrency, 'batch-size': batchSize, once } = values;
+  return runWorker({ concurrency, batchSize, once }, readEnvironment(), signal);
 });

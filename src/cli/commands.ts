@@ -47,8 +47,8 @@ export function createCommands(terminal: Terminal, onEnd: (code: number) => void
     .option('--once', 'end when the queue is empty; with exit code 1 when a job failed')
     .addHelpText('after', examples('worker', 'worker --concurrency 16', 'worker --once'))
     .action(async (options) => {
-      const { workerCommand } = await import('./worker.ts');
-      await end(workerCommand(options, terminal));
+      const { runWorker } = await import('../run-worker.ts');
+      await end(runWorker(options, terminal.environment, terminal.signal));
     });
 
   vitrine

@@ -1,10 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { toPointId } from '../../src/catalog/product-image.ts';
 import type { PointPayload, UpsertOutcome, VectorStore } from '../../src/vectors/port.ts';
 import { createQdrantVectorStore } from '../../src/vectors/qdrant/vector-store.ts';
-import { byWords, TEST_MODEL, toPoint } from '../support/points.ts';
-import { type QdrantDouble, startQdrantDouble } from '../support/qdrant-double.ts';
-import { raceAtEveryRequest } from '../support/race-at-every-request.ts';
+import { byWords, toPoint } from '../support/points.ts';
+import { raceAtEveryRequest, useTwoStores } from '../support/race-at-every-request.ts';
 
 // A change of a product's data, an upsert and a deletion are several requests each: see race-at-every-request.ts.
 
@@ -12,27 +11,8 @@ const CHANGE = 10;
 const BEFORE = 9;
 const AFTER = 11;
 
-let double: QdrantDouble;
-let one: VectorStore;
-let other: VectorStore;
+const { double, firstStore, secondStore } = useTwoStores('changes');
 
-beforeAll(async () => {
-  double = await startQdrantDouble();
-  const settings = { url: double.url, collection: 'changes', timeoutMs: 30_000 };
-  one = createQdrantVectorStore(settings);
-  other = createQdrantVectorStore(settings);
-  await one.ensureCollection(TEST_MODEL);
-});
-
-afterAll(async () => {
-  await one[Symbol.asyncDispose]();
-  await other[Symbol.asyncDispose]();
-  await double[Symbol.asyncDispose]();
-  expect(double.violations).toEqual([]);
-});
-
-const firstStore = (): VectorStore => one;
-const secondStore = (): VectorStore => other;
 const nothing = async (): Promise<void> => undefined;
 const JOB = { name: 'Mug of the job', price: 1, category: 'of the job' };
 const write =
@@ -45,7 +25,7 @@ const change =
     to().updateProduct(productId, { name: `Cup of ${sequence}`, price: sequence }, sequence);
 
 const stateOf = async (productId: string) =>
-  (await one.getProduct(productId)).map(({ payload: { sequence, name, price, category } }) => ({
+  (await firstStore().getProduct(productId)).map(({ payload: { sequence, name, price, category } }) => ({
     sequence,
     name,
     price,
@@ -73,7 +53,7 @@ const STORED: readonly (readonly [string, (productId: string) => Promise<unknown
 describe('a job from before a change', () => {
   it.each(STORED)('of %s has it when the change comes at any moment of its write', async (name, prepare) => {
     await raceAtEveryRequest(
-      double,
+      double(),
       `write, ${name}`,
       prepare,
       write(firstStore, BEFORE),
@@ -87,7 +67,7 @@ describe('a job from before a change', () => {
 
   it.each(STORED)('of %s has it when it writes at any moment of the change', async (name, prepare) => {
     await raceAtEveryRequest(
-      double,
+      double(),
       `change, ${name}`,
       prepare,
       change(firstStore),
@@ -98,9 +78,9 @@ describe('a job from before a change', () => {
 
   it('is found by the words of the change, and not by its own', async () => {
     const find = async (text: string, productId: string) =>
-      one.search({ parts: [byWords(text)], limit: 1, groupByProduct: true, filter: { productId } });
+      firstStore().search({ parts: [byWords(text)], limit: 1, groupByProduct: true, filter: { productId } });
     await raceAtEveryRequest(
-      double,
+      double(),
       'words',
       nothing,
       write(firstStore, BEFORE),
@@ -116,13 +96,13 @@ describe('a job from before a change', () => {
     for (let [sent, ran] = [0, true]; ran; sent += 1) {
       const productId = `died-${sent}`;
       await using dying = createQdrantVectorStore({
-        url: double.url,
+        url: double().url,
         collection: 'changes',
         timeoutMs: 30_000,
       });
       let [seen, armed] = [0, true];
       ran = false;
-      double.before(
+      double().before(
         () => armed && seen++ === sent,
         async () => {
           ran = true;
@@ -134,7 +114,7 @@ describe('a job from before a change', () => {
       await write(() => dying, BEFORE)(productId).catch(() => undefined);
       armed = false;
       // What a worker asks first when it gets a job once more: was it written already?
-      const [payload] = await one.getPayloads([toPointId(productId, 'main')]);
+      const [payload] = await firstStore().getPayloads([toPointId(productId, 'main')]);
       if (payload?.sequence !== BEFORE) await write(firstStore, BEFORE)(productId);
       if (ran) expect(await stateOf(productId)).toEqual([changed(BEFORE)]);
       else expect(sent).toBeGreaterThan(3);
@@ -146,7 +126,7 @@ describe('a job from after a change', () => {
   const own = { sequence: AFTER, ...JOB };
   it.each(STORED)('of %s keeps its own data when the change comes at any moment', async (name, prepare) => {
     await raceAtEveryRequest(
-      double,
+      double(),
       `late change, ${name}`,
       prepare,
       write(firstStore, AFTER),
@@ -160,7 +140,7 @@ describe('a job from after a change', () => {
 
   it.each(STORED)('of %s keeps its own data when it writes at any moment', async (name, prepare) => {
     await raceAtEveryRequest(
-      double,
+      double(),
       `job, ${name}`,
       prepare,
       change(firstStore),
@@ -177,7 +157,7 @@ describe('two changes', () => {
   ])('of sequences %i and %i keep, field by field, what is newer', async (first, second) => {
     for (const [name, prepare] of STORED.slice(1)) {
       await raceAtEveryRequest(
-        double,
+        double(),
         `changes ${first}, ${name}`,
         prepare,
         (productId) =>
@@ -189,7 +169,7 @@ describe('two changes', () => {
             second,
           ),
         async ({ productId }) => {
-          const [point] = await one.getProduct(productId);
+          const [point] = await firstStore().getProduct(productId);
           expect(point?.payload.price).toBe(30);
           expect(point?.payload.metadata).toEqual({ of20: 20, of30: 30 });
         },
@@ -201,19 +181,19 @@ describe('two changes', () => {
 describe('a deletion', () => {
   it('of the product ends what a change at any moment of it has done', async () => {
     await raceAtEveryRequest(
-      double,
+      double(),
       'deletion',
       write(firstStore, 5),
-      (productId) => one.deleteProduct(productId, AFTER, []),
+      (productId) => firstStore().deleteProduct(productId, AFTER, []),
       change(secondStore),
       async ({ productId }) => expect(await stateOf(productId)).toEqual([]),
     );
     await raceAtEveryRequest(
-      double,
+      double(),
       'change of deleted',
       write(firstStore, 5),
       change(firstStore),
-      (productId) => other.deleteProduct(productId, AFTER, []),
+      (productId) => secondStore().deleteProduct(productId, AFTER, []),
       async ({ productId }) => expect(await stateOf(productId)).toEqual([]),
     );
   });
@@ -230,7 +210,7 @@ describe('a deletion', () => {
       for (const [name, prepare] of STORED) {
         const late = { version: 99, sequence };
         await raceAtEveryRequest(
-          double,
+          double(),
           `image ${sequence}, ${name}`,
           prepare,
           write(firstStore, sequence, late),
@@ -238,7 +218,7 @@ describe('a deletion', () => {
           check,
         );
         await raceAtEveryRequest(
-          double,
+          double(),
           `delete ${sequence}, ${name}`,
           prepare,
           remove(firstStore),

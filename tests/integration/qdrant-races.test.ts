@@ -1,9 +1,7 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { UpsertOutcome, VectorStore } from '../../src/vectors/port.ts';
-import { createQdrantVectorStore } from '../../src/vectors/qdrant/vector-store.ts';
-import { TEST_MODEL, toPoint } from '../support/points.ts';
-import { type QdrantDouble, startQdrantDouble } from '../support/qdrant-double.ts';
-import { raceAtEveryRequest } from '../support/race-at-every-request.ts';
+import { toPoint } from '../support/points.ts';
+import { raceAtEveryRequest, useTwoStores } from '../support/race-at-every-request.ts';
 
 // An upsert and a deletion are several requests each. Here one of them runs as a whole before each single request of
 // the other, so that no order of the two is left out.
@@ -12,37 +10,17 @@ const DELETION = 10;
 const BEFORE = 9;
 const AFTER = 11;
 
-let double: QdrantDouble;
-let one: VectorStore;
-let other: VectorStore;
-
-beforeAll(async () => {
-  double = await startQdrantDouble();
-  const settings = { url: double.url, collection: 'races', timeoutMs: 30_000 };
-  one = createQdrantVectorStore(settings);
-  other = createQdrantVectorStore(settings);
-  await one.ensureCollection(TEST_MODEL);
-});
-
-afterAll(async () => {
-  await one[Symbol.asyncDispose]();
-  await other[Symbol.asyncDispose]();
-  await double[Symbol.asyncDispose]();
-  expect(double.violations).toEqual([]);
-});
+const { double, firstStore, secondStore } = useTwoStores('races');
 
 const nothing = async (): Promise<void> => undefined;
 const store = (version: number, sequence: number) => async (productId: string) =>
-  one.upsert([toPoint(productId, 0, { version, sequence })]);
+  firstStore().upsert([toPoint(productId, 0, { version, sequence })]);
 const write = (to: () => VectorStore, version: number, sequence: number) => async (productId: string) =>
   (await to().upsert([toPoint(productId, 0, { version, sequence })]))[0];
 const remove = (from: () => VectorStore) => async (productId: string) =>
   from().deleteProduct(productId, DELETION, []);
 const sequencesOf = async (productId: string): Promise<number[]> =>
-  (await one.getProduct(productId)).map((point) => point.payload.sequence);
-
-const firstStore = (): VectorStore => one;
-const secondStore = (): VectorStore => other;
+  (await firstStore().getProduct(productId)).map((point) => point.payload.sequence);
 
 describe('a job from before the deletion', () => {
   const cases: readonly (readonly [string, (productId: string) => Promise<unknown>])[] = [
@@ -54,7 +32,7 @@ describe('a job from before the deletion', () => {
     '%s is deleted when its product is deleted at any moment of its write',
     async (name, prepare) => {
       await raceAtEveryRequest(
-        double,
+        double(),
         `write, ${name}`,
         prepare,
         write(firstStore, 50, BEFORE),
@@ -69,7 +47,7 @@ describe('a job from before the deletion', () => {
 
   it.each(cases)('%s is deleted when it writes at any moment of the deletion', async (name, prepare) => {
     await raceAtEveryRequest(
-      double,
+      double(),
       `deletion, ${name}`,
       prepare,
       remove(firstStore),
@@ -80,7 +58,7 @@ describe('a job from before the deletion', () => {
 
   it.each(cases)('%s loses to a later one, which has a lower version', async (name, prepare) => {
     await raceAtEveryRequest(
-      double,
+      double(),
       `return, ${name}`,
       prepare,
       write(firstStore, 50, BEFORE),
@@ -106,7 +84,7 @@ describe('a job from after the deletion', () => {
     '%s stays when the deletion comes at any moment of its write',
     async (name, prepare, version) => {
       await raceAtEveryRequest(
-        double,
+        double(),
         `late deletion, ${name}`,
         prepare,
         write(firstStore, version, AFTER),
@@ -121,7 +99,7 @@ describe('a job from after the deletion', () => {
 
   it.each(cases)('%s stays when it writes at any moment of the deletion', async (name, prepare, version) => {
     await raceAtEveryRequest(
-      double,
+      double(),
       `early return, ${name}`,
       prepare,
       remove(firstStore),
@@ -132,7 +110,7 @@ describe('a job from after the deletion', () => {
 
   it('with a lower version than the stored one stays from the moment the tombstone is written', async () => {
     await raceAtEveryRequest(
-      double,
+      double(),
       'lower version',
       store(5, 5),
       remove(firstStore),

@@ -1,5 +1,33 @@
-import { expect } from 'vitest';
-import type { QdrantDouble } from './qdrant-double.ts';
+import { afterAll, beforeAll, expect } from 'vitest';
+import type { VectorStore } from '../../src/vectors/port.ts';
+import { createQdrantVectorStore } from '../../src/vectors/qdrant/vector-store.ts';
+import { TEST_MODEL } from './points.ts';
+import { type QdrantDouble, startQdrantDouble } from './qdrant-double.ts';
+
+/** Two stores on one collection of a Qdrant double, for all tests of a file. */
+export function useTwoStores(collection: string) {
+  let double: QdrantDouble;
+  let stores: readonly [VectorStore, VectorStore];
+
+  beforeAll(async () => {
+    double = await startQdrantDouble();
+    const settings = { url: double.url, collection, timeoutMs: 30_000 };
+    stores = [createQdrantVectorStore(settings), createQdrantVectorStore(settings)];
+    await stores[0].ensureCollection(TEST_MODEL);
+  });
+
+  afterAll(async () => {
+    for (const store of stores) await store[Symbol.asyncDispose]();
+    await double[Symbol.asyncDispose]();
+    expect(double.violations).toEqual([]);
+  });
+
+  return {
+    double: () => double,
+    firstStore: () => stores[0],
+    secondStore: () => stores[1],
+  };
+}
 
 export interface Race {
   readonly productId: string;
