@@ -62,7 +62,7 @@ export async function run(args: readonly string[]): Promise<void> {
   const measured: Record<keyof typeof sides, Measured[]> = { processes: [], threads: [] };
   for (let round = 0; round < Number(values.rounds); round++) {
     const order = Object.keys(sides) as (keyof typeof sides)[];
-    // Whoever comes second finds a warmer machine: they take turns.
+    // The one that comes second finds a warmer machine: they take turns.
     for (const side of round % 2 === 0 ? order : order.reverse())
       measured[side].push(await measure(sides[side], embedder, photos));
   }

@@ -53,7 +53,7 @@ export interface HeldJobs {
   whenFewer(signal: AbortSignal): Promise<void>;
   /** Resolves when nothing is held, or the signal is aborted. */
   whenIdle(signal: AbortSignal): Promise<void>;
-  /** Renews what is held, and stops what was cancelled or lost. @throws VitrineError when the queue is away */
+  /** Renews what is held, and stops what was cancelled or lost. @throws VitrineError when the queue is unreachable */
   renew(): Promise<void>;
   /** Renews RENEWALS_PER_LEASE times per lease, until the signal is aborted. */
   keepRenewing(signal: AbortSignal): Promise<void>;

@@ -21,7 +21,7 @@ export type SettlingOutcome = Settled | 'refused';
  * Settles the jobs of many attempts in one call. When the queue refuses a call, each settlement is sent by itself, and
  * one that is refused alone ends as a failure in fixed words. A refusal of that, too, rejects: its lease runs out.
  *
- * @param settle the queue's call, repeated by the caller while the queue is away
+ * @param settle the queue's call, repeated by the caller while the queue is unreachable
  */
 export function createSettling(
   settle: (settlements: readonly Settlement[]) => Promise<readonly Settled[]>,

@@ -59,9 +59,9 @@ export interface Worker {
   stop(): void;
 }
 
-/** Between calls to a backend that is away. */
+/** Between calls to a backend that is unreachable. */
 const RECONNECT_MS = 1_000;
-/** How long the end of a worker waits for a queue that may be away. */
+/** How long the end of a worker waits for a queue that may be unreachable. */
 const FAREWELL_MS = 1_000;
 const MIN_WAIT_MS = 10;
 const MAX_WAIT_MS = 1_000;
@@ -90,7 +90,7 @@ export function createWorker(parts: WorkerParts): Worker {
   const draining = new AbortController();
   /** Aborted when the worker ends: what is unsettled then is left to its lease. */
   const ended = new AbortController();
-  /** False from a call that found the queue away until the leases are renewed: before that, nothing is claimed or reaped. */
+  /** False from a call that found the queue unreachable until the leases are renewed: before that, nothing is claimed or reaped. */
   let queueAnswers = true;
   let stuck: VitrineError | null = null;
   let state: WorkerState = 'starting';
@@ -166,7 +166,7 @@ export function createWorker(parts: WorkerParts): Worker {
 
   // Calls that outlast an outage
 
-  /** The call's answer; while its backend is away it is repeated, until the signal is aborted. */
+  /** The call's answer; while its backend is unreachable it is repeated, until the signal is aborted. */
   async function untilAnswered<T>(what: string, call: () => Promise<T>, signal: AbortSignal): Promise<T> {
     for (let isFirst = true; ; isFirst = false) {
       try {
@@ -265,7 +265,7 @@ export function createWorker(parts: WorkerParts): Worker {
       await breaker.whenClosed(signal);
       const room = await whenRoom();
       if (signal.aborted) return;
-      // Room may come from jobs that were released because the store is away.
+      // Room may come from jobs that were released because the store is unreachable.
       if (breaker.isOpen) continue;
       const { jobs, suspectsWaiting, nextDueMs } = await claim(room, false);
 
@@ -377,7 +377,7 @@ export function createWorker(parts: WorkerParts): Worker {
     try {
       await claimLoop(once);
     } catch (error) {
-      // A backend that was away when the drain began is no failure of the drain.
+      // A backend that was unreachable when the drain began is no failure of the drain.
       if (!draining.signal.aborted) throw error;
     } finally {
       await drain();

@@ -57,7 +57,7 @@ function toCoefficients(bytes: Uint8Array, at: number): number {
   return factors.reduce((sum, factor) => sum + (factor.across * factor.down) / (across * down), 0);
 }
 
-/** Chunks of a PNG that its pixels depend on, besides the critical ones. */
+/** Chunks of a PNG that its pixels depend on, apart from the critical ones. */
 const PNG_CHUNKS = new Set(['tRNS', 'gAMA', 'cHRM', 'sBIT', 'sRGB', 'iCCP', 'cICP', 'bKGD', 'eXIf']);
 /** The bit that makes the first letter of a chunk's name a small one: nothing critical. */
 const ANCILLARY = 0x20;

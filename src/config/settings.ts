@@ -422,7 +422,7 @@ export const SETTINGS = {
     'store',
     list('keys of `metadata`'),
     '',
-    'Keys whose values the facets of a search count, besides category, brand, tags and currency.',
+    'Keys whose values the facets of a search count, in addition to category, brand, tags and currency.',
   ),
 
   MODEL: setting(

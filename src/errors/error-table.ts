@@ -130,7 +130,7 @@ export const ERRORS = {
   job_not_dead: define(
     409,
     'never',
-    'Job is not in the dead letter',
+    'Job is not in the dead-letter queue',
     'Only a failed job can be retried; see its status.',
   ),
   idempotency_conflict: define(

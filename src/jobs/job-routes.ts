@@ -51,7 +51,7 @@ const retryRoute = createRoute({
   tags: ['Jobs'],
   summary: 'Try a failed job again',
   description:
-    'It leaves the dead letter and waits again with fresh attempts. May be repeated: a job that waits or runs is answered with its state.',
+    'It leaves the dead-letter queue and waits again with fresh attempts. May be repeated: a job that waits or runs is answered with its state.',
   request: { params },
   responses: {
     202: { description: 'It waits again', content: { 'application/json': { schema: jobView } } },

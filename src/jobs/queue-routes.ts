@@ -82,7 +82,7 @@ const cleanupRoute = createRoute({
   method: 'post',
   path: '/queue/cleanup',
   tags: ['Queue'],
-  summary: 'Recover stale leases and mend the queue now',
+  summary: 'Recover stale leases and repair the queue now',
   description: 'Checks that every job is in exactly one place. Workers recover stale leases by themselves.',
   responses: {
     200: { description: 'What was done', content: { 'application/json': { schema: cleanupReport } } },

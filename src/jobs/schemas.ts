@@ -159,7 +159,7 @@ export const enqueuedJob = z
         'True when a waiting or running job carries a newer version, so that this data was dropped.',
     }),
     spooled: z.boolean().openapi({
-      description: 'True when the queue is away, and the job was kept durably to be forwarded.',
+      description: 'True when the queue is unreachable, and the job was kept durably to be forwarded.',
     }),
     version: z.number().nullable().openapi({ description: 'Null while the job is spooled.' }),
   })
@@ -209,7 +209,7 @@ export const jobView = z
     }),
     product_id: z.string(),
     image_id: z.string(),
-    status: z.enum(JOB_STATUSES).openapi({ description: '`failed`: it is in the dead letter.' }),
+    status: z.enum(JOB_STATUSES).openapi({ description: '`failed`: it is in the dead-letter queue.' }),
     stage: z.enum(STAGES).nullable().openapi({
       description:
         'What its worker is doing for it, as of the last renewal of its lease; null unless it runs.',
@@ -259,7 +259,7 @@ export const cleanupReport = z
     poisoned: count.openapi({
       description: 'Jobs that ended their worker too often and are now dead letters.',
     }),
-    mended: count.openapi({ description: 'Jobs that were in no place, in several or in the wrong one.' }),
+    repaired: count.openapi({ description: 'Jobs that were in no place, in several or in the wrong one.' }),
   })
   .openapi('CleanupReport');
 
@@ -315,11 +315,13 @@ export const queueStats = z
     waiting: z.record(z.enum(PRIORITIES), count),
     delayed: count,
     processing: count,
-    dead: count.openapi({ description: 'Jobs in the dead letter now.' }),
+    dead: count.openapi({ description: 'Jobs in the dead-letter queue now.' }),
     total_pending: count.openapi({
       description: 'waiting + delayed + processing',
     }),
-    spooled: count.openapi({ description: 'Accepted while the queue was away, and not forwarded yet.' }),
+    spooled: count.openapi({
+      description: 'Accepted while the queue was unreachable, and not forwarded yet.',
+    }),
     completed: count.openapi({ description: 'Since the queue was made or flushed.' }),
     failed: count.openapi({ description: 'Since the queue was made or flushed.' }),
     cancelled: count.openapi({ description: 'Since the queue was made or flushed.' }),

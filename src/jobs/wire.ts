@@ -137,7 +137,7 @@ function toWireHost(host: HostPause): z.input<typeof queueStats>['hosts'][number
 
 export function toWireCleanup(report: CleanupReport): z.input<typeof cleanupReport> {
   const { checked, recovered, poisoned, repaired } = report;
-  return { checked, recovered, poisoned, mended: repaired };
+  return { checked, recovered, poisoned, repaired };
 }
 
 export function toWireWorker(seen: SeenWorker): z.input<typeof worker> {

@@ -17,7 +17,7 @@ const listRoute = createRoute({
   tags: ['Webhooks'],
   summary: 'What became of the reports to callback addresses',
   description:
-    'The last one first. Kept as long as other jobs; those that failed are in the dead letter too.',
+    'The last one first. Kept as long as other jobs; those that failed are in the dead-letter queue too.',
   request: { query: deliveriesQuery },
   responses: {
     200: { description: 'A page', content: { 'application/json': { schema: deliveryPage } } },

@@ -31,7 +31,7 @@ const delivery = z
     type: eventType,
     url: z.string().openapi({ description: 'The callback address without its query.' }),
     status: z.enum(JOB_STATUSES).openapi({
-      description: '`completed`: the receiver answered 2xx. `failed`: it is in the dead letter.',
+      description: '`completed`: the receiver answered 2xx. `failed`: it is in the dead-letter queue.',
     }),
     attempts: count,
     max_attempts: count,

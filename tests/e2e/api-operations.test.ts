@@ -231,7 +231,7 @@ describe('the queue', () => {
       const { body } = await client.post('/queue/cleanup');
       return body['recovered'] === 1 ? body : undefined;
     });
-    expect(report).toMatchObject({ recovered: 1, poisoned: 0, mended: 0 });
+    expect(report).toMatchObject({ recovered: 1, poisoned: 0, repaired: 0 });
     expect(await client.get(body['status_url'] as string)).toMatchObject({ body: { status: 'queued' } });
   });
 

@@ -386,7 +386,7 @@ describe('/products/{product_id}', () => {
     expect(await api.ask('DELETE', '/products/duplicates')).toMatchObject({ body: { deleted_images: 1 } });
   });
 
-  test('shows what is stored while the queue is away', async () => {
+  test('shows what is stored while the queue is unreachable', async () => {
     const away = () => Promise.reject(new VitrineError('queue_unavailable', 'No queue.'));
     const queue = { ...context.queue, jobsOf: away, nextSequence: away };
     const client = await createApiClient({ ...context, queue });

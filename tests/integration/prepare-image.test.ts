@@ -152,7 +152,7 @@ describe('broken files', () => {
   });
 });
 
-it('blocks what libvips could decode besides', async () => {
+it('blocks what libvips could decode as well', async () => {
   const svg = Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>');
   await expect(sharp(svg).metadata()).rejects.toThrow('unsupported image format');
 });

@@ -76,7 +76,7 @@ describe('what may pass is tried again', () => {
     expect(double.requests.filter((seen) => onUpsert.only?.(seen))).toHaveLength(3);
   });
 
-  it('a server that is away for a while', async () => {
+  it('a server that is unreachable for a while', async () => {
     const port = Number(new URL(double.url).port);
     const clock = createSleepingClock();
     const back: QdrantDouble[] = [];
@@ -155,7 +155,7 @@ describe('answers that come too late', () => {
     expect(double.requests).toHaveLength(seenBefore + 1);
   });
 
-  it('are not awaited by a ping of a server that is away: it fails at once', async () => {
+  it('are not awaited by a ping of a server that is unreachable: it fails at once', async () => {
     const clock = createSleepingClock();
     const store = open({ clock });
     await double[Symbol.asyncDispose]();

@@ -104,7 +104,7 @@ describe('a worker', () => {
     expect(best).toMatchObject({ id: stored!.id, score: expect.closeTo(1, 3) });
   });
 
-  test('sends a damaged image to the dead letter at once, the others go on', async () => {
+  test('sends a damaged image to the dead-letter queue at once, the others go on', async () => {
     const context = await openContext();
     const damaged = newInlineJob('damaged', (await drawImage(1)).subarray(0, 60));
     await context.queue.enqueue([damaged]);
@@ -222,7 +222,7 @@ describe('a worker', () => {
     );
   });
 
-  test('hands jobs back uncounted while the store is away, and completes them when it is back', async () => {
+  test('hands jobs back uncounted while the store is unreachable, and completes them when it is back', async () => {
     const outer = await openContext();
     let down = true;
     let refused = 0;
@@ -232,10 +232,10 @@ describe('a worker', () => {
       async upsert(points) {
         if (!down) return outer.store.upsert(points);
         refused++;
-        throw new VitrineError('store_unavailable', 'The store is away.');
+        throw new VitrineError('store_unavailable', 'The store is unreachable.');
       },
       async ping() {
-        if (down) throw new VitrineError('store_unavailable', 'The store is away.');
+        if (down) throw new VitrineError('store_unavailable', 'The store is unreachable.');
       },
     };
     const context = { ...outer, store };

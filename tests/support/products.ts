@@ -4,5 +4,5 @@ import { root } from './program.ts';
 
 const folder = join(root, '..', 'shared', 'data', 'products');
 
-/** Real product photos lie beside the repository on some machines; null elsewhere. */
+/** Real product photos lie next to the repository on some machines; null elsewhere. */
 export const realProducts = existsSync(folder) ? folder : null;

@@ -69,7 +69,7 @@ describe('createAddressGuard', () => {
     expect(guard.isNamed('evil-images.internal', 80)).toBe(false);
   });
 
-  it('lets networks through, mapped addresses of them too, and nothing beside them', () => {
+  it('lets networks through, mapped addresses of them too, and nothing else', () => {
     const guard = createAddressGuard({ hosts: [], networks: ['10.20.0.0/16', 'fd00:1::/32'] });
     expect(() => guard.check('10.20.255.1')).not.toThrow();
     expect(() => guard.check('::ffff:10.20.255.1')).not.toThrow();

@@ -63,7 +63,7 @@ describe('renewals', () => {
     const job = held.hold(newClaimedJob('a'));
     const stop = new AbortController();
     const renewing = held.keepRenewing(stop.signal);
-    queue.outage = new VitrineError('queue_unavailable', 'Away.');
+    queue.outage = new VitrineError('queue_unavailable', 'Unreachable.');
     await clock.advance(10_000);
     queue.outage = null;
     await clock.advance(5_000);

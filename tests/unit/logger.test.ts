@@ -29,7 +29,7 @@ test('errors are logged with their code, without secrets, and with a stack only 
   const file = join(folder, 'logs', 'worker.log');
   const logger = createLogger({ level: 'info', file });
   const cause = new Error('connect redis://:pass@host failed');
-  logger.warn({ error: new VitrineError('queue_unavailable', 'Redis is away.', { cause }) }, 'known');
+  logger.warn({ error: new VitrineError('queue_unavailable', 'Redis is unreachable.', { cause }) }, 'known');
   logger.error({ error: new TypeError('at redis://:pass@host') }, 'unknown');
   logger.debug('not at this level');
 
@@ -42,7 +42,11 @@ test('errors are logged with their code, without secrets, and with a stack only 
   expect(known).toMatchObject({
     level: 'warn',
     msg: 'known',
-    error: { code: 'queue_unavailable', message: 'Redis is away.', cause: 'connect redis://***@host failed' },
+    error: {
+      code: 'queue_unavailable',
+      message: 'Redis is unreachable.',
+      cause: 'connect redis://***@host failed',
+    },
   });
   expect(known.error).not.toHaveProperty('stack');
   expect(unknown.error).toMatchObject({ name: 'TypeError', stack: expect.stringContaining('logger.test') });

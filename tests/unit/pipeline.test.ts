@@ -133,7 +133,7 @@ describe('a job that is delivered again', () => {
   test('goes back without an attempt when the store cannot say', async () => {
     const world = createFakeWorld();
     world.store.getPayloads = async () => {
-      throw new VitrineError('store_unavailable', 'Away.');
+      throw new VitrineError('store_unavailable', 'Unreachable.');
     };
     world.store.ping = () => new Promise(() => undefined);
     await run(world, newClaimedJob('job', { redelivered: true }));

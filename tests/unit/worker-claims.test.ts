@@ -96,17 +96,17 @@ describe('claims', () => {
     expect(kinds(world)).toEqual(['complete']);
   });
 
-  test('wait while the store is away, and go on when it answers', async () => {
+  test('wait while the store is unreachable, and go on when it answers', async () => {
     const world = createFakeWorld();
     const { upsert, ping } = world.store;
     let away = true;
     world.store.upsert = async (points) => {
-      if (away) throw new VitrineError('store_unavailable', 'Away.');
+      if (away) throw new VitrineError('store_unavailable', 'Unreachable.');
       return upsert(points);
     };
     world.store.ping = async () => {
       await ping();
-      if (away) throw new VitrineError('store_unavailable', 'Away.');
+      if (away) throw new VitrineError('store_unavailable', 'Unreachable.');
     };
     world.enqueue(100);
     await world.start();

@@ -6,7 +6,7 @@ import { newClaimedJob } from '../support/fake-queue.ts';
 import { createFakeDecoder, createFakeWorld, type FakeWorld } from '../support/fake-worker.ts';
 
 const hang = () => new Promise<never>(() => undefined);
-const away = new VitrineError('queue_unavailable', 'Away.');
+const away = new VitrineError('queue_unavailable', 'Unreachable.');
 const byKind = ({ queue }: FakeWorld, kind: Settlement['kind']) =>
   queue.settlements.filter((settlement) => settlement.kind === kind);
 const logged = ({ log }: FakeWorld, words: string) => log.filter(({ msg }) => msg.includes(words));
@@ -71,7 +71,7 @@ describe('a hung stage', () => {
     const world = createFakeWorld();
     world.store.upsert = hang;
     world.store.ping = async () => {
-      throw new VitrineError('store_unavailable', 'Away.');
+      throw new VitrineError('store_unavailable', 'Unreachable.');
     };
     world.enqueue(3);
     const { ended } = await world.start();
@@ -379,7 +379,7 @@ describe('a worker that is stopped', () => {
   test('does not wait for a store that does not answer the probe', async () => {
     const world = createFakeWorld();
     world.store.upsert = async () => {
-      throw new VitrineError('store_unavailable', 'Away.');
+      throw new VitrineError('store_unavailable', 'Unreachable.');
     };
     world.store.ping = hang;
     world.enqueue(1);
@@ -393,9 +393,9 @@ describe('a worker that is stopped', () => {
   test.each([
     ['never answers', hang],
     [
-      'is away',
+      'is unreachable',
       async () => {
-        throw new VitrineError('store_unavailable', 'Away.');
+        throw new VitrineError('store_unavailable', 'Unreachable.');
       },
     ],
   ])('while it starts with a store that %s ends at once, without an error', async (_, ensureCollection) => {

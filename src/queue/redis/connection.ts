@@ -181,7 +181,7 @@ async function within<T>(limitMs: number, promise: Promise<T>, message: string):
 /** How long a count may take. */
 const COUNT_MS = 250;
 
-/** A client for counts that nobody waits long for: while Redis is away, each call fails at once. */
+/** A client for counts that nobody waits long for: while Redis is unreachable, each call fails at once. */
 export function createCounterClient(target: RedisTarget): Client {
   const client = createClient(target, {
     enableOfflineQueue: false,

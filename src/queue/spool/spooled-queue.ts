@@ -66,7 +66,7 @@ export function createSpooledQueue(queue: JobQueue, options: SpooledQueueOptions
   async function forward(): Promise<void> {
     spool.refresh();
     if (spool.count() === 0) return;
-    // While the queue is surely away, nothing is noted as sent: such jobs can be cancelled for good.
+    // While the queue is surely unreachable, nothing is noted as sent: such jobs can be cancelled for good.
     await queue.ping();
     using lock = tryLock(`${options.file}-lock`);
     if (lock === null) return;

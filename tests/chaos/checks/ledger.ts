@@ -81,7 +81,7 @@ export const toVersion = (image: ImageRecord, payload: number): number => payloa
 
 /**
  * What is wrong with the points of one product image; empty when nothing is. A job that did not complete may have
- * written its point before it was cancelled or went to the dead letter; one that completed must have.
+ * written its point before it was cancelled or went to the dead-letter queue; one that completed must have.
  */
 export function findPointFaults(
   image: ImageRecord,

@@ -4,7 +4,7 @@ import type { JobQueue, JobView } from '../../../src/queue/port.ts';
 
 export interface RecoverySample {
   readonly ms: number;
-  /** True when Redis or the vector store was away in between. */
+  /** True when Redis or the vector store was unreachable in between. */
   readonly inOutage: boolean;
 }
 
@@ -85,7 +85,7 @@ export function createRecovery(queue: JobQueue): Recovery {
     async untilBusy(pid, withinMs) {
       const deadline = performance.now() + withinMs;
       while (performance.now() < deadline) {
-        // With Redis away nobody knows.
+        // Nobody knows while Redis is unreachable.
         const active = await listActive().catch(() => []);
         if (active.some(({ workerId }) => workerId?.startsWith(prefixOf(pid)))) return;
         await delay(5);
@@ -102,7 +102,7 @@ export function createRecovery(queue: JobQueue): Recovery {
     },
     async watch(signal) {
       while (!signal.aborted) {
-        // Redis is away at times; what was held then is still leased when it is back.
+        // Redis is unreachable at times; what was held then is still leased when it is back.
         await look().catch(() => {});
         await delay(POLL_MS, undefined, { signal }).catch(() => {});
       }

@@ -60,7 +60,7 @@ export function startFleet(parts: FleetParts): Fleet {
     worker.ended
       .finally(() => living.delete(worker))
       .then(() => tally.readLog(worker.output))
-      // A process that can't be started: whoever waits for it fails.
+      // A process that can't be started: those that wait for it fail.
       .catch(() => {});
     return worker;
   }
