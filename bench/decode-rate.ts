@@ -12,6 +12,7 @@ import { createThreadEmbedder } from '../models/thread-embedder.ts';
 import { parseConfig } from '../src/config/config.ts';
 import { readEnvironment } from '../src/config/env.ts';
 import { systemClock } from '../src/observability/system-clock.ts';
+import { createThumbnailCache } from '../src/thumbnails/cache.ts';
 import { newClaimedJob } from '../tests/support/fake-queue.ts';
 import { createPipeline } from '../workers/pipeline.ts';
 
@@ -86,6 +87,7 @@ function createThreadDecoder(): Pick<Decoder, 'prepare'> {
       limit(async () => ({
         ...(await prepareImage(bytes, preprocessing, CONFIG.images)),
         contentHash: hash('sha256', bytes, 'hex'),
+        thumbnail: null,
       })),
   };
 }
@@ -128,12 +130,20 @@ async function measure(
         upsert: async (points) => points.map(() => 'indexed'),
       },
       clock: systemClock,
+      thumbnails: createThumbnailCache({
+        folder: '',
+        maxBytes: 0,
+        collection: '',
+        clock: systemClock,
+        logger,
+      }),
     },
     {
       concurrency,
       batchSize,
       inferences: 2,
       softTimeoutMs,
+      withThumbnails: false,
       imageTimeoutMs: 30_000,
       storeTimeoutMs: 30_000,
       onStuck: () => undefined,

@@ -23,7 +23,8 @@ sharp.unblock({
 
 /** An image whose header is read and checked, and whose pixels are not decoded yet. */
 export interface OpenedImage extends CheckedImage {
-  readonly image: Sharp;
+  /** What decodes it, on white. A new one each time: sharp's methods change the object that they are called on. */
+  toSharp(): Sharp;
 }
 
 /**
@@ -46,12 +47,9 @@ export async function prepareImage(
 export async function openImage(bytes: Uint8Array, limits: ImageLimits): Promise<OpenedImage> {
   const file = checkFile(bytes);
   try {
-    const image = sharp(file.bytes, {
-      autoOrient: true,
-      failOn: 'error',
-      limitInputPixels: limits.maxPixels,
-    });
-    return { image, ...checkHeader(await image.metadata(), file, limits) };
+    const options = { autoOrient: true, failOn: 'error', limitInputPixels: limits.maxPixels } as const;
+    const checked = checkHeader(await sharp(file.bytes, options).metadata(), file, limits);
+    return { ...checked, toSharp: () => sharp(file.bytes, options).flatten({ background: WHITE }) };
   } catch (error) {
     throw toImageError(error);
   }
@@ -59,13 +57,35 @@ export async function openImage(bytes: Uint8Array, limits: ImageLimits): Promise
 
 /** @throws VitrineError `image_corrupt` */
 export async function decodeImage(
-  { image, width, height }: OpenedImage,
+  { toSharp, width, height }: OpenedImage,
   preprocessing: Preprocessing,
 ): Promise<PreparedImage & { readonly isBlank: boolean }> {
   try {
-    const raster = await toFit(image.flatten({ background: WHITE }), { width, height }, preprocessing);
+    const raster = await toFit(toSharp(), { width, height }, preprocessing);
     const { size } = preprocessing;
     return { pixels: toSquare(raster, size), size, isBlank: isBlank(raster.pixels) };
+  } catch (error) {
+    throw toImageError(error);
+  }
+}
+
+/** The longest side of a thumbnail; a smaller image keeps its size. */
+const THUMBNAIL_PIXELS = 320;
+/** Not WebP: at its cheapest effort it saves a tenth of the bytes, and takes twice the time. */
+const THUMBNAIL_JPEG = { quality: 80 };
+
+/**
+ * A small JPEG for people to look at: upright, sRGB, on white, without metadata.
+ * @throws VitrineError `image_corrupt`
+ */
+export async function drawThumbnail({ toSharp }: OpenedImage): Promise<Uint8Array> {
+  const size = { width: THUMBNAIL_PIXELS, height: THUMBNAIL_PIXELS };
+  try {
+    return await toSharp()
+      .resize({ ...size, fit: 'inside', withoutEnlargement: true })
+      .toColourspace('srgb')
+      .jpeg(THUMBNAIL_JPEG)
+      .toBuffer();
   } catch (error) {
     throw toImageError(error);
   }

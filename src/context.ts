@@ -9,6 +9,7 @@ import type { Clock } from './observability/clock.ts';
 import { createLogger, type Logger } from './observability/logger.ts';
 import { systemClock } from './observability/system-clock.ts';
 import type { JobQueue } from './queue/port.ts';
+import { createThumbnailCache, type ThumbnailCache } from './thumbnails/cache.ts';
 import type { VectorStore } from './vectors/port.ts';
 import { createWebhookSender, type WebhookSender } from './webhooks/sender.ts';
 
@@ -26,6 +27,7 @@ export interface Context extends AsyncDisposable {
   readonly images: ImageSource;
   readonly webhooks: WebhookSender;
   readonly decoder: Decoder;
+  readonly thumbnails: ThumbnailCache;
 }
 
 /** Parts to use instead of those the configuration would choose. The context doesn't close them. */
@@ -69,12 +71,15 @@ export async function createContext(
   const images = lazy(() =>
     createImageSource({
       ...config.images,
-      connectionsPerHost: 3 * concurrency + 8,
+      connectionsPerHost: 3 * concurrency + 16,
       maxBytesInFlight: 2 * Math.max(8, concurrency) * config.images.maxBytes,
     }),
   );
   const webhooks = lazy(() => createWebhookSender({ webhooks: config.webhooks, clock }));
   const decoder = lazy(() => createDecoder({ ...config.images, logger }));
+  const thumbnails = lazy(() =>
+    createThumbnailCache({ ...config.thumbnails, collection: config.store.collection, clock, logger }),
+  );
   const embedder = lazy(() =>
     createEmbedder(config.model, {
       collectionModel: () => context.store.collectionModel(),
@@ -104,6 +109,9 @@ export async function createContext(
     },
     get decoder() {
       return overrides.decoder ?? decoder();
+    },
+    get thumbnails() {
+      return overrides.thumbnails ?? thumbnails();
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };

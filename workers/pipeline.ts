@@ -1,10 +1,11 @@
 import type { DecodedImage, Decoder } from '../models/decoding/decoder.ts';
 import type { Embedder, PreparedImage } from '../models/embedder.ts';
-import type { ImageRef } from '../src/catalog/product-image.ts';
+import { type ImageRef, toImageHost } from '../src/catalog/product-image.ts';
 import { toVitrineError, VitrineError } from '../src/errors/vitrine-error.ts';
 import type { ImageSource } from '../src/images/port.ts';
 import type { Clock } from '../src/observability/clock.ts';
-import { type ImageResult, type Outcome, type Stage, toImageHost } from '../src/queue/job.ts';
+import type { ImageResult, Outcome, Stage } from '../src/queue/job.ts';
+import type { ThumbnailCache } from '../src/thumbnails/cache.ts';
 import type { Point, PointPayload, UpsertOutcome, VectorStore } from '../src/vectors/port.ts';
 import { createBatcher, runOrSplit } from './batcher.ts';
 import { startTimer } from './deadline.ts';
@@ -17,6 +18,7 @@ export interface PipelineParts {
   readonly store: Pick<VectorStore, 'collection' | 'getPayloads' | 'upsert'>;
   readonly clock: Clock;
   readonly decoder: Pick<Decoder, 'prepare'>;
+  readonly thumbnails: Pick<ThumbnailCache, 'write' | 'remove' | 'removeOthers'>;
 }
 
 export interface PipelineSettings {
@@ -28,6 +30,8 @@ export interface PipelineSettings {
   readonly inferences: number;
   /** Time in which one image may be fetched and prepared, unless its job has a limit of its own. */
   readonly softTimeoutMs: number;
+  /** Whether images that come with their jobs get thumbnails: later, there is nothing to make them from. */
+  readonly withThumbnails: boolean;
   /** What the image source needs at most for one image. */
   readonly imageTimeoutMs: number;
   /** What the vector store needs at most for one call. */
@@ -58,7 +62,7 @@ const MAX_POINTS = 128;
 const STORE_CALLS = 2;
 
 export function createPipeline(parts: PipelineParts, settings: PipelineSettings): Pipeline {
-  const { clock, images, decoder, embedder, store } = parts;
+  const { clock, images, decoder, embedder, store, thumbnails } = parts;
 
   const openSlots = (stage: Stage, count: number, toTimeout: (deadlineMs: number) => VitrineError): Slots =>
     createSlots({ count, clock, toTimeout, onAllLost: () => settings.onStuck(stage) });
@@ -76,13 +80,24 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
     if (job.redelivered && (await wasWritten(held))) return toResult('unchanged');
 
     const bytes = await fetchImage(held);
-    const { contentHash, ...image } = await prepareImage(held, bytes);
+    const { contentHash, thumbnail, ...image } = await prepareImage(held, bytes);
     const vector = await embedding.add({ held, image });
     abort.signal.throwIfAborted();
-    const outcome = await writing.add({ held, point: toPoint(held, vector, contentHash) });
+    const point = toPoint(held, vector, contentHash);
+    // Written first, so that a deletion of the point finds it.
+    if (thumbnail !== null) await thumbnails.write(point.payload, thumbnail);
+    const outcome = await writing.add({ held, point });
+    if (thumbnail !== null) await keepCurrentThumbnail(point, outcome);
     abort.signal.throwIfAborted();
     if (outcome === null) throw new Error('The store did not say what became of the point.');
     return toResult(outcome);
+  }
+
+  /** Removes the thumbnail that the image no longer has: the last version's, or this one's when it was not written. */
+  async function keepCurrentThumbnail({ id, payload }: Point, outcome: UpsertOutcome | null): Promise<void> {
+    if (outcome === 'indexed') return thumbnails.removeOthers(payload);
+    const stored = await reading.add(id);
+    if (stored?.contentHash !== payload.contentHash) await thumbnails.remove(payload);
   }
 
   /** True when an earlier delivery of this job wrote its point, and was lost before it could say so. */
@@ -111,6 +126,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   function prepareImage(held: HeldImage, bytes: Uint8Array): Promise<DecodedImage> {
     return decoder.prepare(bytes, embedder.model.preprocessing, {
       signal: held.abort.signal,
+      withThumbnail: settings.withThumbnails && held.job.data.image.kind === 'inline',
       timed: (work) => timed('preparing', held, work),
     });
   }

@@ -17,6 +17,7 @@ import {
   type Settlement,
   type WorkerState,
 } from '../src/queue/port.ts';
+import type { ThumbnailCache } from '../src/thumbnails/cache.ts';
 import type { VectorStore } from '../src/vectors/port.ts';
 import type { WebhookSender } from '../src/webhooks/sender.ts';
 import { type Processor, runAttempt } from './attempt.ts';
@@ -31,7 +32,7 @@ import { createSettling } from './settling.ts';
 
 /** What a worker is made of. Several workers may share the same parts. */
 export interface WorkerParts {
-  readonly config: Pick<Config, 'worker' | 'queue' | 'images' | 'store' | 'model'>;
+  readonly config: Pick<Config, 'worker' | 'queue' | 'images' | 'store' | 'model' | 'thumbnails'>;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly queue: JobQueue;
@@ -40,6 +41,7 @@ export interface WorkerParts {
   readonly images: ImageSource;
   readonly webhooks: WebhookSender;
   readonly decoder: Decoder;
+  readonly thumbnails: ThumbnailCache;
 }
 
 export interface WorkerCounts {
@@ -115,6 +117,7 @@ export function createWorker(parts: WorkerParts): Worker {
     batchSize,
     inferences: threads,
     softTimeoutMs,
+    withThumbnails: config.thumbnails.maxBytes > 0,
     imageTimeoutMs: config.images.timeoutMs,
     storeTimeoutMs: config.store.timeoutMs,
     onStuck,

@@ -3,8 +3,8 @@ import { writeFile } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
 import type { ErrorCode } from '../../src/errors/error-table.ts';
 import { toVitrineError, VitrineError } from '../../src/errors/vitrine-error.ts';
-import type { Preprocessing } from '../embedder.ts';
-import { decodeImage, openImage } from '../prepare-image.ts';
+import type { PreparedImage, Preprocessing } from '../embedder.ts';
+import { decodeImage, drawThumbnail, type OpenedImage, openImage } from '../prepare-image.ts';
 import { readFrames } from './frames.ts';
 import type { ImageLimits } from './image-checks.ts';
 
@@ -18,10 +18,16 @@ export interface ProcessSettings extends ImageLimits {
   readonly placeholderHashes: readonly string[];
 }
 
+/** What an image is decoded for. */
+export interface DecodeWork {
+  /** Null: for no model. */
+  readonly preprocessing: Preprocessing | null;
+  readonly withThumbnail: boolean;
+}
+
 /** What comes in front of each image. */
-export interface RequestHeader {
+export interface RequestHeader extends DecodeWork {
   readonly id: number;
-  readonly preprocessing: Preprocessing;
 }
 
 /** The pipe that requests come through. */
@@ -29,11 +35,12 @@ export const REQUESTS_FD = 4;
 
 export type DecodeReply =
   | {
-      readonly kind: 'prepared';
+      readonly kind: 'decoded';
       readonly id: number;
-      readonly pixels: Uint8Array;
-      readonly size: number;
       readonly contentHash: string;
+      /** Null unless the work names a preprocessing. */
+      readonly image: PreparedImage | null;
+      readonly thumbnail: Uint8Array | null;
     }
   /** It is not ordinary: a process for heavy images has to decode it. */
   | { readonly kind: 'heavy'; readonly id: number }
@@ -71,7 +78,7 @@ process.once('message', (settings: ProcessSettings) => {
 });
 
 async function answer(
-  { id, preprocessing }: RequestHeader,
+  { id, preprocessing, withThumbnail }: RequestHeader,
   bytes: Uint8Array,
   settings: ProcessSettings,
   placeholders: ReadonlySet<string>,
@@ -83,13 +90,20 @@ async function answer(
     }
     const opened = await openImage(bytes, settings);
     if (!opened.isOrdinary && !settings.forHeavy) return { kind: 'heavy', id };
-    const { pixels, size, isBlank } = await decodeImage(opened, preprocessing);
-    if (isBlank) throw new VitrineError('image_blank', 'The image is all of one colour.');
-    return { kind: 'prepared', id, contentHash, pixels, size };
+    // One after the other: the limits of memory are those of one image.
+    const image = preprocessing && (await prepareImage(opened, preprocessing));
+    const thumbnail = withThumbnail ? await drawThumbnail(opened) : null;
+    return { kind: 'decoded', id, contentHash, image, thumbnail };
   } catch (error) {
     const { code, message } = toVitrineError(error, 'image_corrupt');
     return { kind: 'failed', id, code, message };
   }
+}
+
+async function prepareImage(opened: OpenedImage, preprocessing: Preprocessing): Promise<PreparedImage> {
+  const { pixels, size, isBlank } = await decodeImage(opened, preprocessing);
+  if (isBlank) throw new VitrineError('image_blank', 'The image is all of one colour.');
+  return { pixels, size };
 }
 
 // Linux ends this process first when memory runs out, and not the worker.

@@ -3,7 +3,7 @@ import pLimit, { type LimitFunction } from 'p-limit';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { Logger } from '../../src/observability/logger.ts';
 import type { PreparedImage, Preprocessing } from '../embedder.ts';
-import type { DecodeReply } from './decoder-process.ts';
+import type { DecodeReply, DecodeWork } from './decoder-process.ts';
 import { type ImageLimits, ORDINARY_BYTES, toBudgetBytes } from './image-checks.ts';
 import { type DecoderProcess, ProcessLost, startProcess } from './process.ts';
 
@@ -22,6 +22,8 @@ export interface DecoderSettings extends ImageLimits {
 export interface DecodedImage extends PreparedImage {
   /** Hex SHA-256 of the encoded bytes. */
   readonly contentHash: string;
+  /** Null unless it was asked for. */
+  readonly thumbnail: Uint8Array | null;
 }
 
 export interface DecodeOptions {
@@ -29,6 +31,11 @@ export interface DecodeOptions {
   readonly signal?: AbortSignal;
   /** Wraps what is really done for the image, and not its wait: for limits of time. May be called twice. */
   timed?<T>(work: () => Promise<T>): Promise<T>;
+}
+
+export interface PrepareOptions extends DecodeOptions {
+  /** Default: false. */
+  readonly withThumbnail?: boolean;
 }
 
 /**
@@ -41,7 +48,12 @@ export interface Decoder extends AsyncDisposable {
    * @throws VitrineError an error of `prepareImage`, `image_placeholder`, `image_too_complex`, `image_decode_timeout`,
    *   `image_decoder_crashed`, or the signal's reason
    */
-  prepare(bytes: Uint8Array, preprocessing: Preprocessing, options?: DecodeOptions): Promise<DecodedImage>;
+  prepare(bytes: Uint8Array, preprocessing: Preprocessing, options?: PrepareOptions): Promise<DecodedImage>;
+  /**
+   * A JPEG of at most 320 pixels a side.
+   * @throws VitrineError the same, but for `image_blank`
+   */
+  drawThumbnail(bytes: Uint8Array, options?: DecodeOptions): Promise<Uint8Array>;
   /** Memory of its processes, as they last said. */
   memoryBytes(): number;
 }
@@ -91,14 +103,11 @@ export function createDecoder(settings: DecoderSettings): Decoder {
   }
 
   /** @returns null when it has to be decoded by itself */
-  async function decodeOrdinary(
-    bytes: Uint8Array,
-    preprocessing: Preprocessing,
-  ): Promise<DecodedImage | null> {
+  async function decodeOrdinary(bytes: Uint8Array, work: DecodeWork): Promise<Decoded | null> {
     if (shared?.isUsable() !== true) shared = start(false);
     const current = shared;
     try {
-      const reply = await current.decode(bytes, preprocessing, ordinaryMs);
+      const reply = await current.decode(bytes, work, ordinaryMs);
       return reply.kind === 'heavy' ? null : toOutcome(reply);
     } catch (error) {
       if (!(error instanceof ProcessLost)) throw error;
@@ -109,11 +118,11 @@ export function createDecoder(settings: DecoderSettings): Decoder {
     }
   }
 
-  async function decodeHeavy(bytes: Uint8Array, preprocessing: Preprocessing): Promise<DecodedImage> {
+  async function decodeHeavy(bytes: Uint8Array, work: DecodeWork): Promise<Decoded> {
     const current = [...idleHeavy].find((process) => process.isUsable()) ?? start(true);
     idleHeavy.delete(current);
     try {
-      const reply = await current.decode(bytes, preprocessing, deadlineMs);
+      const reply = await current.decode(bytes, work, deadlineMs);
       idleHeavy.add(current);
       return toOutcome(reply);
     } catch (error) {
@@ -123,15 +132,30 @@ export function createDecoder(settings: DecoderSettings): Decoder {
     }
   }
 
+  async function decode(bytes: Uint8Array, work: DecodeWork, options: DecodeOptions): Promise<Decoded> {
+    const inLine = <T>(limit: LimitFunction, run: () => Promise<T>) =>
+      limit(() => {
+        options.signal?.throwIfAborted();
+        return options.timed === undefined ? run() : options.timed(run);
+      });
+    const decoded = await inLine(ordinaryLimit, () => decodeOrdinary(bytes, work));
+    return decoded ?? inLine(heavyLimit, () => decodeHeavy(bytes, work));
+  }
+
   return {
-    async prepare(bytes, preprocessing, options = {}) {
-      const inLine = <T>(limit: LimitFunction, work: () => Promise<T>) =>
-        limit(() => {
-          options.signal?.throwIfAborted();
-          return options.timed === undefined ? work() : options.timed(work);
-        });
-      const decoded = await inLine(ordinaryLimit, () => decodeOrdinary(bytes, preprocessing));
-      return decoded ?? inLine(heavyLimit, () => decodeHeavy(bytes, preprocessing));
+    async prepare(bytes, preprocessing, { withThumbnail = false, ...options } = {}) {
+      const { image, contentHash, thumbnail } = await decode(
+        bytes,
+        { preprocessing, withThumbnail },
+        options,
+      );
+      if (image === null) throw new Error('The decoder returned no pixels.');
+      return { ...image, contentHash, thumbnail };
+    },
+    async drawThumbnail(bytes, options = {}) {
+      const { thumbnail } = await decode(bytes, { preprocessing: null, withThumbnail: true }, options);
+      if (thumbnail === null) throw new Error('The decoder returned no thumbnail.');
+      return thumbnail;
     },
     memoryBytes: () => [...alive].reduce((sum, process) => sum + process.rssBytes(), 0),
     async [Symbol.asyncDispose]() {
@@ -142,11 +166,12 @@ export function createDecoder(settings: DecoderSettings): Decoder {
   };
 }
 
-function toOutcome(reply: DecodeReply): DecodedImage {
+type Decoded = Extract<DecodeReply, { readonly kind: 'decoded' }>;
+
+function toOutcome(reply: DecodeReply): Decoded {
   if (reply.kind === 'failed') throw new VitrineError(reply.code, reply.message);
   if (reply.kind === 'heavy') throw new Error('A process for heavy images refused one.');
-  const { pixels, size, contentHash } = reply;
-  return { pixels, size, contentHash };
+  return reply;
 }
 
 function toLostError(lost: ProcessLost, deadlineMs: number): VitrineError {

@@ -1,7 +1,12 @@
 import { fork } from 'node:child_process';
 import type { Writable } from 'node:stream';
-import type { Preprocessing } from '../embedder.ts';
-import type { DecodeReply, ProcessMessage, ProcessSettings, RequestHeader } from './decoder-process.ts';
+import type {
+  DecodeReply,
+  DecodeWork,
+  ProcessMessage,
+  ProcessSettings,
+  RequestHeader,
+} from './decoder-process.ts';
 import { toFrame } from './frames.ts';
 
 /** Why a process did not answer a call. */
@@ -25,7 +30,7 @@ export interface DecoderProcess {
    * The time counts from when the process is ready.
    * @throws ProcessLost when there is no answer within it
    */
-  decode(bytes: Uint8Array, preprocessing: Preprocessing, limitMs: number): Promise<DecodeReply>;
+  decode(bytes: Uint8Array, work: DecodeWork, limitMs: number): Promise<DecodeReply>;
   /** Memory it uses, as it last said. */
   rssBytes(): number;
   /** Kills it when the calls that it has are answered or given up. */
@@ -141,14 +146,14 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
 
   return {
     isUsable: () => isUsable,
-    async decode(bytes, preprocessing, limitMs) {
+    async decode(bytes, work, limitMs) {
       const id = ++lastId;
       const answer = Promise.withResolvers<DecodeReply>();
       calls.set(id, answer);
       clearTimeout(idleTimer);
       holdParent(true);
       // The process reads it when it is ready.
-      const header: RequestHeader = { id, preprocessing };
+      const header: RequestHeader = { ...work, id };
       for (const part of toFrame(header, bytes)) requests.write(part);
       let timer: NodeJS.Timeout | undefined;
       ready.promise.then(

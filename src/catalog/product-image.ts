@@ -6,6 +6,11 @@ export type ImageRef =
   | { readonly kind: 'path'; readonly path: string }
   | { readonly kind: 'inline'; readonly base64: string };
 
+/** The host that an image is fetched from, in lower case and with its port; null when it comes from elsewhere. */
+export function toImageHost(image: ImageRef): string | null {
+  return image.kind === 'url' ? (URL.parse(image.url)?.host ?? null) : null;
+}
+
 /** What a catalog says of a product. Stored as the point's payload and given back with each hit. */
 export interface ProductFields {
   readonly name?: string;

@@ -1,4 +1,4 @@
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import type { ApiKey } from './api-keys.ts';
 import type { Environment } from './env.ts';
@@ -85,6 +85,11 @@ export interface Config {
     readonly minSidePixels: number;
     /** Hex SHA-256 of encoded images that are refused. */
     readonly placeholderHashes: readonly string[];
+  };
+  readonly thumbnails: {
+    readonly folder: string;
+    /** 0: none are kept. */
+    readonly maxBytes: number;
   };
   readonly webhooks: {
     /** All of them sign; none: `callback_url` is refused. */
@@ -240,6 +245,10 @@ function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
       maxPixels: settings.IMAGE_MAX_PIXELS,
       minSidePixels: settings.IMAGE_MIN_SIDE_PIXELS,
       placeholderHashes: settings.PLACEHOLDER_HASHES.map((hash) => hash.toLowerCase()),
+    },
+    thumbnails: {
+      folder: settings.THUMBNAIL_CACHE_DIR ?? join(settings.DATA_DIR, 'thumbnails'),
+      maxBytes: settings.THUMBNAIL_CACHE_MAX_MB * 1_000_000,
     },
     webhooks: {
       secrets: settings.WEBHOOK_SECRETS,

@@ -433,6 +433,18 @@ export const SETTINGS = {
     'Content hashes of pictures that say "no image": they are refused. `sha256sum FILE` prints the hash of a file.',
   ),
 
+  THUMBNAIL_CACHE_DIR: optional(
+    'images',
+    folder,
+    'Where thumbnails are kept: the same folder for the API and the workers. Unset: `thumbnails` in `DATA_DIR`.',
+  ),
+  THUMBNAIL_CACHE_MAX_MB: setting(
+    'images',
+    integer(0, 10_000_000),
+    '500',
+    'Most disk space for thumbnails; those that were not looked at for longest go first. 500 MB hold about 25,000. 0: none are kept, and images that were sent inline have none.',
+  ),
+
   WEBHOOK_SECRETS: setting(
     'webhooks',
     webhookSecrets,

@@ -121,6 +121,12 @@ export const ERRORS = {
     'No such product',
     'Check the id (percent-encode it), or enqueue an image of the product first.',
   ),
+  thumbnail_not_found: define(
+    404,
+    'never',
+    'The image has no thumbnail',
+    'Enqueue the image again to have one made. THUMBNAIL_CACHE_DIR must be a folder that the API and the workers share.',
+  ),
   job_already_ended: define(
     409,
     'never',

@@ -16,9 +16,11 @@ import { createQueueRoutes } from '../jobs/queue-routes.ts';
 import type { Clock } from '../observability/clock.ts';
 import type { Logger } from '../observability/logger.ts';
 import { createProductRoutes } from '../products/routes.ts';
+import { createThumbnailRoutes } from '../products/thumbnail-routes.ts';
 import { createErrorHandler, toProblemResponse } from '../routing/problem.ts';
 import { type ApiEnv, type ApiRouter, createRouter } from '../routing/router.ts';
 import { createSearchRoutes } from '../search/routes.ts';
+import type { ThumbnailCache } from '../thumbnails/cache.ts';
 import type { VectorStore } from '../vectors/port.ts';
 import { createWebhookRoutes } from '../webhooks/routes.ts';
 import { authenticate } from './access/authenticate.ts';
@@ -42,6 +44,7 @@ export interface ApiParts {
   readonly embedder: Embedder;
   readonly images: ImageSource;
   readonly decoder: Decoder;
+  readonly thumbnails: ThumbnailCache;
 }
 
 /** What a server shares with its app. */
@@ -61,11 +64,21 @@ export function createApp(
     sharedCounts = null,
   }: Partial<ServerParts> = {},
 ): ApiRouter {
-  const { config, logger, clock, queue, store, embedder, images, decoder } = context;
+  const { config, logger, clock, queue, store, embedder, images, decoder, thumbnails } = context;
   const { access } = config;
   const addresses = createClientAddresses(access);
   const sessions = createSessions(keyring, access.session, () => clock.now());
-  const parts: ApiParts = { config, logger, clock, queue, store, embedder, images, decoder };
+  const parts: ApiParts = {
+    config,
+    logger,
+    clock,
+    queue,
+    store,
+    embedder,
+    images,
+    decoder,
+    thumbnails,
+  };
   const app = createRouter();
   const onError = createErrorHandler(logger);
   app.use(requestId({ limitLength: 128, generator: () => uuidv7() }));
@@ -121,6 +134,7 @@ export function createApp(
   app.route('/', createWebhookRoutes(parts));
   app.route('/', createSearchRoutes({ ...parts, prepare }));
   app.route('/', createProductRoutes({ ...parts, prepareStore }));
+  app.route('/', createThumbnailRoutes({ ...parts, prepareStore }));
   app.route('/', createHealthRoutes(parts, readiness));
   app.route('/', createSessionRoutes({ keyring, sessions, addresses, publicUrl: access.publicUrl }));
   app.route(

@@ -9,6 +9,7 @@ import { parseFilterQuery } from '../routing/filter.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, addBodyRoute, createRouter } from '../routing/router.ts';
 import { MAX_METADATA_BYTES } from '../routing/schemas.ts';
+import type { ThumbnailCache } from '../thumbnails/cache.ts';
 import type { ProductPatch, StoredPoint, VectorStore } from '../vectors/port.ts';
 import {
   deletedProduct,
@@ -29,6 +30,7 @@ export interface ProductParts {
     VectorStore,
     'getProduct' | 'listProducts' | 'updateProduct' | 'deleteProduct' | 'deleteImage' | 'duplicates'
   >;
+  readonly thumbnails: Pick<ThumbnailCache, 'removeProduct'>;
   /** Makes sure that the collection is there. */
   readonly prepareStore: () => Promise<void>;
 }
@@ -136,7 +138,7 @@ const deleteImageRoute = createRoute({
   },
 });
 
-export function createProductRoutes({ queue, store, prepareStore }: ProductParts): ApiRouter {
+export function createProductRoutes({ queue, store, thumbnails, prepareStore }: ProductParts): ApiRouter {
   const routes = createRouter();
   const oneAtATime = pLimit(1);
 
@@ -185,6 +187,7 @@ export function createProductRoutes({ queue, store, prepareStore }: ProductParts
     // Jobs first: one that is claimed in between finds the tombstone in the store.
     const { sequence, cancelled, imageIds } = await queue.forgetProduct(id);
     const deleted = await store.deleteProduct(id, sequence, imageIds);
+    await thumbnails.removeProduct(id);
     return c.json({ product_id: id, deleted_images: deleted, cancelled_jobs: cancelled }, 200);
   });
 
@@ -193,6 +196,7 @@ export function createProductRoutes({ queue, store, prepareStore }: ProductParts
     await prepareStore();
     const { sequence, cancelled } = await queue.forgetProduct(id, imageId);
     const wasStored = await store.deleteImage(id, imageId, sequence);
+    await thumbnails.removeProduct(id, imageId);
     return c.json({ product_id: id, deleted_images: wasStored ? 1 : 0, cancelled_jobs: cancelled }, 200);
   });
 

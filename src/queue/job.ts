@@ -1,4 +1,4 @@
-import type { ImageRef, ProductImage } from '../catalog/product-image.ts';
+import type { ProductImage } from '../catalog/product-image.ts';
 import type { RetryPolicy } from '../config/queue-settings.ts';
 import type { ErrorCode } from '../errors/error-table.ts';
 import type { JobView } from './port.ts';
@@ -85,11 +85,6 @@ export const MAX_HISTORY = 10;
  * address of its own. Of more, the first ones are dropped.
  */
 export const MAX_CALLBACKS = 10;
-
-/** The host that an image is fetched from, in lower case and with its port; null when it comes from elsewhere. */
-export function toImageHost(image: ImageRef): string | null {
-  return image.kind === 'url' ? (URL.parse(image.url)?.host ?? null) : null;
-}
 
 /** A callback address as the queue keeps it. Its host is slowed down apart from the images of the same host. */
 export interface Callback {

@@ -1,13 +1,11 @@
-import pLimit, { type LimitFunction } from 'p-limit';
 import type { Decoder } from '../../models/decoding/decoder.ts';
 import type { Embedder, Region } from '../../models/embedder.ts';
 import { TEXT_MODEL_IDS } from '../../models/registry.ts';
 import { DEFAULT_IMAGE_ID, type ImageRef } from '../catalog/product-image.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { createFetchPlaces } from '../images/fetch-places.ts';
+import { createFetchLimits } from '../images/fetch-limits.ts';
 import type { ImageSource } from '../images/port.ts';
 import type { Clock } from '../observability/clock.ts';
-import { toImageHost } from '../queue/job.ts';
 import type { StoredPoint, VectorStore } from '../vectors/port.ts';
 
 /**
@@ -46,14 +44,12 @@ export interface ImageOptions {
 
 export function createQueryVectors(parts: QueryParts): QueryVectors {
   const { embedder, images, decoder, store, clock } = parts;
-  const fetching = createFetchPlaces({
+  const limits = createFetchLimits({
     count: MAX_FETCHING,
     maxSlow: MAX_SLOW,
-    // Further ones wait for a place at their host, below.
-    maxSlowPerHost: Number.POSITIVE_INFINITY,
+    perHost: MAX_FETCHING_PER_HOST,
     clock,
   });
-  const fetchingFrom = createHostLimits(MAX_FETCHING_PER_HOST);
 
   async function embed(bytes: Uint8Array, { signal, crop }: ImageOptions): Promise<Float32Array> {
     const { preprocessing } = embedder.model;
@@ -66,14 +62,11 @@ export function createQueryVectors(parts: QueryParts): QueryVectors {
     async ofImage(image, options) {
       const { signal } = options;
       if (image instanceof Uint8Array) return embed(image, options);
-      const host = toImageHost(image);
       // Its place is kept until it is embedded, so that the bytes held in memory stay bounded.
-      const fetchAndEmbed = () =>
-        fetching.run(host, async () => {
-          signal.throwIfAborted();
-          return embed(await images.fetch(image, signal), options);
-        });
-      return host === null ? fetchAndEmbed() : fetchingFrom(host, fetchAndEmbed);
+      return limits.run(image, async () => {
+        signal.throwIfAborted();
+        return embed(await images.fetch(image, signal), options);
+      });
     },
     async ofProduct(productId) {
       const points = await store.getProduct(productId);
@@ -91,21 +84,6 @@ export function createQueryVectors(parts: QueryParts): QueryVectors {
       return toOnly(await embedder.embedTexts([text]));
     },
     knowsText: () => embedder.model.hasText,
-  };
-}
-
-/** Runs work, at most `max` at a time per host. A host is forgotten when it has no work left. */
-function createHostLimits(max: number): <T>(host: string, work: () => Promise<T>) => Promise<T> {
-  const hosts = new Map<string, { readonly limit: LimitFunction; users: number }>();
-  return async (host, work) => {
-    const entry = hosts.get(host) ?? { limit: pLimit(max), users: 0 };
-    hosts.set(host, entry);
-    entry.users++;
-    try {
-      return await entry.limit(work);
-    } finally {
-      if (--entry.users === 0) hosts.delete(host);
-    }
   };
 }
 

@@ -76,6 +76,7 @@ const resolve = (reference: string): Schema => document.components.schemas[refer
 
 const KNOWN: Readonly<Record<string, () => readonly string[]>> = {
   job_id: () => jobIds,
+  image_id: () => ['main'],
   product_id: () => ['p', 'bad', 'a/b', '%', '漢'],
 };
 
@@ -198,7 +199,8 @@ test('whatever is sent to any route, the answer is documented, and never a failu
     Object.entries(item).map(([method, operation]) => ({ path, method: method.toUpperCase(), operation })),
   );
   // What removes everything comes last.
-  const isLast = ({ path }: { path: string }) => Number(/flush|dead$|products/.test(path));
+  const isLast = ({ path, method }: { path: string; method: string }) =>
+    Number(/flush|dead$|products/.test(path)) + Number(method === 'DELETE');
   for (const { path, method, operation } of operations.toSorted(
     (one, other) => isLast(one) - isLast(other),
   )) {

@@ -4,6 +4,7 @@ import type { Decoder } from '../../models/decoding/decoder.ts';
 import type { Embedder, EmbedderModel } from '../../models/embedder.ts';
 import { parseConfig } from '../../src/config/config.ts';
 import type { ImageSource } from '../../src/images/port.ts';
+import { createThumbnailCache } from '../../src/thumbnails/cache.ts';
 import type { PointPayload, UpsertOutcome, VectorStore } from '../../src/vectors/port.ts';
 import type { WebhookSender } from '../../src/webhooks/sender.ts';
 import { createWorker, type Worker, type WorkerCounts, type WorkerParts } from '../../workers/worker.ts';
@@ -30,8 +31,9 @@ export function createFakeDecoder(decode: (bytes: Uint8Array) => Promise<Uint8Ar
   return {
     async prepare(bytes, _, options) {
       const pixels = await (options?.timed?.(() => decode(bytes)) ?? decode(bytes));
-      return { pixels, size: 1, contentHash: hash('sha256', bytes, 'hex') };
+      return { pixels, size: 1, contentHash: hash('sha256', bytes, 'hex'), thumbnail: null };
     },
+    drawThumbnail: decode,
     memoryBytes: () => 0,
     async [Symbol.asyncDispose]() {},
   };
@@ -141,7 +143,20 @@ export function createFakeWorld(
     send: async () => 204,
     async [Symbol.asyncDispose]() {},
   };
-  const parts = { config, logger, clock, queue, store, embedder, images, decoder, webhooks, ...over };
+  const thumbnails = createThumbnailCache({ ...config.thumbnails, collection: 'products', clock, logger });
+  const parts = {
+    config,
+    logger,
+    clock,
+    queue,
+    store,
+    embedder,
+    images,
+    decoder,
+    webhooks,
+    thumbnails,
+    ...over,
+  };
 
   return {
     clock,

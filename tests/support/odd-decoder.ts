@@ -20,11 +20,9 @@ process.once('message', ({ forHeavy }: ProcessSettings) => {
     } else if (order === 'heavy' && !forHeavy) send({ kind: 'heavy', id } satisfies DecodeReply);
     else {
       // Says who decoded it.
-      const pixels = Buffer.from(String(process.pid));
-      setTimeout(
-        () => send({ kind: 'prepared', id, pixels, size: 1, contentHash: text } satisfies DecodeReply),
-        20,
-      );
+      const image = { pixels: Buffer.from(String(process.pid)), size: 1 };
+      const reply: DecodeReply = { kind: 'decoded', id, contentHash: text, image, thumbnail: null };
+      setTimeout(() => send(reply), 20);
     }
   });
   send({ kind: 'ready' });

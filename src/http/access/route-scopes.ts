@@ -47,6 +47,7 @@ export const ROUTE_SCOPES: Readonly<Record<string, 'public' | readonly Scope[]>>
   'GET /products/duplicates': ['read'],
   'GET /products/:product_id': ['read', 'search'],
   'GET /products/:product_id/similar': ['read', 'search'],
+  'GET /products/:product_id/images/:image_id/thumbnail': ['read', 'search'],
   'PATCH /products/:product_id': ['admin'],
   'DELETE /products/:product_id/images/:image_id': ['admin'],
   'DELETE /products/:product_id': ['admin'],

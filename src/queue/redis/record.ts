@@ -1,3 +1,4 @@
+import { toImageHost } from '../../catalog/product-image.ts';
 import {
   type Callback,
   ENDED_STATUSES,
@@ -9,7 +10,6 @@ import {
   type Priority,
   type Stage,
   toCallback,
-  toImageHost,
 } from '../job.ts';
 import type { AttemptRecord, ClaimedJob, Delivery, EnqueuedJob, JobView, NewJob } from '../port.ts';
 import type { Reply } from './connection.ts';

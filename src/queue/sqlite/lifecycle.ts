@@ -1,4 +1,5 @@
 import { v7 as uuidv7 } from 'uuid';
+import { toImageHost } from '../../catalog/product-image.ts';
 import {
   AGED_TURN,
   type DeliveryJobData,
@@ -10,7 +11,6 @@ import {
   mergeCallbacks,
   PRIORITIES,
   toCallback,
-  toImageHost,
 } from '../job.ts';
 import type {
   AttemptRecord,
