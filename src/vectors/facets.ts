@@ -1,58 +1,75 @@
 import type { FacetCount, FacetRequest, Facets } from './port.ts';
 import type { NumberRange, Scalar } from './search-filter.ts';
 
-/** One image that passes the filter, with the value of each requested field: a scalar, a list, or something else. */
-export interface FacetRow {
-  readonly productId: string;
+/** One image that passes the filter. A value is a scalar, a list, or something else, which counts nowhere. */
+export interface FacetImage {
+  /** By requested field. */
   readonly fields: Readonly<Record<string, unknown>>;
+  /** By requested key. */
   readonly metadata: Readonly<Record<string, unknown>>;
-  readonly price: unknown;
+  /** By requested price range, in order. */
+  readonly isInRange: readonly boolean[];
 }
 
 /** Counts products, not images: a product counts once per value, whatever number of its images has it. */
 export function createFacetCounter(request: FacetRequest) {
-  const products = new Set<string>();
-  const fields = new Map(request.fields.map((field) => [field, createValueCounter()]));
-  const metadata = new Map(request.metadataKeys.map((key) => [key, createValueCounter()]));
-  const prices = request.priceRanges.map(() => new Set<string>());
+  let all = 0;
+  const fields = new Map(request.fields.map((field) => [field, new Map<Scalar, number>()]));
+  const metadata = new Map(request.metadataKeys.map((key) => [key, new Map<Scalar, number>()]));
+  const prices = request.priceRanges.map(() => 0);
   return {
-    add(row: FacetRow): void {
-      products.add(row.productId);
-      for (const [field, counter] of fields) counter.add(row.fields[field], row.productId);
-      for (const [key, counter] of metadata) counter.add(row.metadata[key], row.productId);
-      for (const [index, range] of request.priceRanges.entries())
-        if (isInside(row.price, range)) prices[index]?.add(row.productId);
+    /** All images of a product that pass, and how many products have images just like these. */
+    add(images: readonly FacetImage[], products: number): void {
+      all += products;
+      for (const [field, counts] of fields) {
+        addTo(
+          counts,
+          images.map((image) => image.fields[field]),
+          products,
+        );
+      }
+      for (const [key, counts] of metadata) {
+        addTo(
+          counts,
+          images.map((image) => image.metadata[key]),
+          products,
+        );
+      }
+      for (const index of prices.keys())
+        if (images.some((image) => image.isInRange[index])) prices[index] = (prices[index] ?? 0) + products;
     },
     toFacets: (): Facets => ({
-      products: products.size,
-      fields: Object.fromEntries(
-        [...fields].map(([field, { toCounts }]) => [field, toCounts(request.limit)]),
-      ),
-      metadata: Object.fromEntries(
-        [...metadata].map(([key, { toCounts }]) => [key, toCounts(request.limit)]),
-      ),
-      prices: prices.map((found) => found.size),
+      products: all,
+      fields: toCounts(fields, request.limit),
+      metadata: toCounts(metadata, request.limit),
+      prices,
     }),
   };
 }
 
-function createValueCounter() {
-  const found = new Map<Scalar, Set<string>>();
-  return {
-    add(value: unknown, productId: string): void {
-      for (const one of [value].flat()) {
-        if (typeof one !== 'string' && typeof one !== 'number' && typeof one !== 'boolean') continue;
-        const products = found.get(one);
-        if (products === undefined) found.set(one, new Set([productId]));
-        else products.add(productId);
-      }
-    },
-    toCounts: (limit: number): readonly FacetCount[] =>
-      [...found]
-        .map(([value, products]) => ({ value, products: products.size }))
+/** @param values one per image, or a list of them */
+function addTo(counts: Map<Scalar, number>, values: readonly unknown[], products: number): void {
+  for (const value of new Set(values.flat()))
+    if (isScalar(value)) counts.set(value, (counts.get(value) ?? 0) + products);
+}
+
+function toCounts(
+  byName: ReadonlyMap<string, ReadonlyMap<Scalar, number>>,
+  limit: number,
+): Record<string, readonly FacetCount[]> {
+  return Object.fromEntries(
+    [...byName].map(([name, counts]) => [
+      name,
+      [...counts]
+        .map(([value, products]) => ({ value, products }))
         .toSorted((a, b) => b.products - a.products || compareValues(a.value, b.value))
         .slice(0, limit),
-  };
+    ]),
+  );
+}
+
+function isScalar(value: unknown): value is Scalar {
+  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean';
 }
 
 function compareValues(a: Scalar, b: Scalar): number {
@@ -60,7 +77,7 @@ function compareValues(a: Scalar, b: Scalar): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-function isInside(value: unknown, { gt, gte, lt, lte }: NumberRange): boolean {
+export function isInside(value: unknown, { gt, gte, lt, lte }: NumberRange): boolean {
   return (
     typeof value === 'number' &&
     (gt === undefined || value > gt) &&

@@ -130,6 +130,34 @@ describe('a file', () => {
     for (const opened of stores) await opened[Symbol.asyncDispose]();
   });
 
+  it('without what facets count in its index gets it', async () => {
+    const old = join(folder, 'index.db');
+    const facets = { fields: ['category'], metadataKeys: [], priceRanges: [{ gte: 5 }], limit: 10 } as const;
+    await using before = createSqliteVectorStore({ file: old, collection: 'c' });
+    await before.ensureCollection(TEST_MODEL);
+    await before.upsert([toPoint('p', 0, { category: 'mugs', price: 5 })]);
+    await before[Symbol.asyncDispose]();
+    const database = new DatabaseSync(old);
+    database.exec(`
+      DROP INDEX vector_points_by_product;
+      CREATE INDEX vector_points_by_product ON vector_points (collection, product_id);
+      PRAGMA user_version = 2;
+    `);
+    database.close();
+    await using store = createSqliteVectorStore({ file: old, collection: 'c' });
+    await store.ensureCollection(TEST_MODEL);
+    expect(await store.facets(facets)).toMatchObject({
+      fields: { category: [{ value: 'mugs', products: 1 }] },
+      prices: [1],
+    });
+    const upgraded = new DatabaseSync(old);
+    const [index] = upgraded
+      .prepare("SELECT sql FROM sqlite_schema WHERE name = 'vector_points_by_product'")
+      .all();
+    expect(index?.['sql']).toContain('$.category');
+    upgraded.close();
+  });
+
   it('of a newer format is refused', async () => {
     const newer = join(folder, 'newer.db');
     const database = new DatabaseSync(newer);

@@ -1,7 +1,7 @@
 import type { Schemas } from '@qdrant/js-client-rest';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import { parseCursor, toCursor } from '../cursor.ts';
-import { createFacetCounter } from '../facets.ts';
+import { createFacetCounter, type FacetImage, isInside } from '../facets.ts';
 import type {
   FacetRequest,
   Facets,
@@ -200,7 +200,6 @@ function parseUuid(text: string): string {
  * same data: so the few fields in question are read of each point that passes, and counted here.
  */
 export async function facets(requests: QdrantRequests, request: FacetRequest): Promise<Facets> {
-  const counter = createFacetCounter(request);
   const payload = [
     'product_id',
     ...request.fields,
@@ -208,6 +207,7 @@ export async function facets(requests: QdrantRequests, request: FacetRequest): P
     ...(request.metadataKeys.length > 0 ? ['metadata'] : []),
   ];
   const content = { withVector: false, payload };
+  const images = new Map<string, FacetImage[]>();
   for await (const records of requests.scroll(
     toPointFilter(request.filter),
     content,
@@ -215,14 +215,19 @@ export async function facets(requests: QdrantRequests, request: FacetRequest): P
   )) {
     for (const record of records) {
       const fields: WirePayload = record.payload ?? {};
-      counter.add({
-        productId: String(fields['product_id']),
+      const image = {
         fields,
         metadata: (fields['metadata'] ?? {}) as Record<string, unknown>,
-        price: fields['price'],
-      });
+        isInRange: request.priceRanges.map((range) => isInside(fields['price'], range)),
+      };
+      const productId = String(fields['product_id']);
+      const others = images.get(productId);
+      if (others === undefined) images.set(productId, [image]);
+      else others.push(image);
     }
   }
+  const counter = createFacetCounter(request);
+  for (const each of images.values()) counter.add(each, 1);
   return counter.toFacets();
 }
 

@@ -81,12 +81,9 @@ const IS_NUMBER = "type IN ('integer', 'real')";
 
 /** A range without a bound is no condition. */
 function inRange(path: string, range: NumberRange): readonly SqlCondition[] {
-  const bounds = (['gt', 'gte', 'lt', 'lte'] as const).flatMap((name) => {
-    const value = range[name];
-    return value === undefined ? [] : [{ test: `atom ${COMPARISONS[name]} ?`, value }];
-  });
+  const bounds = toBounds(range);
   if (bounds.length === 0) return [];
-  const test = [IS_NUMBER, ...bounds.map((bound) => bound.test)].join(' AND ');
+  const test = [IS_NUMBER, ...bounds.map(({ comparison }) => `atom ${comparison} ?`)].join(' AND ');
   return [
     someValue(
       path,
@@ -94,4 +91,13 @@ function inRange(path: string, range: NumberRange): readonly SqlCondition[] {
       bounds.map((bound) => bound.value),
     ),
   ];
+}
+
+export function toBounds(
+  range: NumberRange,
+): readonly { readonly comparison: string; readonly value: number }[] {
+  return (['gt', 'gte', 'lt', 'lte'] as const).flatMap((name) => {
+    const value = range[name];
+    return value === undefined ? [] : [{ comparison: COMPARISONS[name], value }];
+  });
 }

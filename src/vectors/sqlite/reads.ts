@@ -1,23 +1,25 @@
 import { parseCursor, toCursor } from '../cursor.ts';
-import { createFacetCounter } from '../facets.ts';
-import type {
-  FacetRequest,
-  Facets,
-  PointPayload,
-  ProductListRequest,
-  ProductPage,
-  QueryPart,
-  SearchRequest,
-  StoredImage,
-  StoredPoint,
+import { createFacetCounter, type FacetImage } from '../facets.ts';
+import {
+  FACET_FIELDS,
+  type FacetRequest,
+  type Facets,
+  type PointPayload,
+  type ProductListRequest,
+  type ProductPage,
+  type QueryPart,
+  type SearchRequest,
+  type StoredImage,
+  type StoredPoint,
 } from '../port.ts';
 import type { Candidate, RankOptions } from '../search.ts';
-import type { SearchFilter } from '../search-filter.ts';
+import type { NumberRange, SearchFilter } from '../search-filter.ts';
 import { assertVector, toCosine } from '../vector.ts';
 import type { QueryWords } from '../words.ts';
 import { requireModel, type SqliteCollection } from './collection.ts';
-import { type SqlCondition, toSqlConditions } from './filter.ts';
+import { type SqlCondition, toBounds, toSqlConditions } from './filter.ts';
 import { toBlob, toPayload } from './points.ts';
+import { FACET_PRICE, FACET_VALUES, PRODUCT_INDEX } from './schema.ts';
 
 /** How much less a word counts that only begins with what was typed. */
 const PREFIX_WEIGHT = 0.3;
@@ -191,35 +193,56 @@ export function listProducts(
   };
 }
 
+/** Products with the same values are counted by SQLite; only what differs is looked at here. */
 export function facets(collection: SqliteCollection, request: FacetRequest): Facets {
   requireModel(collection);
   const where = toWhere(collection, request.filter);
-  const paths = [
-    ...request.fields.map((field) => `$.${field}`),
-    ...request.metadataKeys.map((key) => `$.metadata.${JSON.stringify(key)}`),
-  ];
-  const columns = paths.map((_, index) => `payload -> ? AS f${index}`);
+  const paths = request.metadataKeys.map((key) => `$.metadata.${JSON.stringify(key)}`);
+  const ranges = request.priceRanges.map(isInPriceRange);
   const rows = collection.database
     .prepare(
-      `SELECT ${['product_id', "payload ->> '$.price' AS price", ...columns].join(', ')}
-       FROM ${EVERY_POINT} WHERE ${where.sql}`,
+      `SELECT images, count(*) AS products FROM (
+         SELECT json_group_array(DISTINCT json_array(
+           json(${FACET_VALUES}),
+           json_array(${paths.map(() => 'payload -> ?').join(', ')}),
+           json_array(${ranges.map(({ sql }) => sql).join(', ')})
+         )) AS images
+         FROM vector_points INDEXED BY ${PRODUCT_INDEX} WHERE ${where.sql} GROUP BY product_id
+       ) GROUP BY images`,
     )
-    .iterate(...paths, ...where.values);
+    .iterate(...paths, ...ranges.flatMap(({ values }) => values), ...where.values);
   const counter = createFacetCounter(request);
   for (const row of rows) {
-    const values = paths.map(
-      (_, index) => JSON.parse((row[`f${index}`] as string | null) ?? 'null') as unknown,
+    const images = JSON.parse(row['images'] as string) as readonly ImageValues[];
+    counter.add(
+      images.map((image) => toFacetImage(request, image)),
+      row['products'] as number,
     );
-    counter.add({
-      productId: row['product_id'] as string,
-      fields: Object.fromEntries(request.fields.map((field, index) => [field, values[index]])),
-      metadata: Object.fromEntries(
-        request.metadataKeys.map((key, index) => [key, values[request.fields.length + index]]),
-      ),
-      price: row['price'],
-    });
   }
   return counter.toFacets();
+}
+
+type ImageValues = readonly [
+  fields: readonly unknown[],
+  metadata: readonly unknown[],
+  ranges: readonly unknown[],
+];
+
+function toFacetImage({ metadataKeys }: FacetRequest, [fields, metadata, ranges]: ImageValues): FacetImage {
+  return {
+    fields: Object.fromEntries(FACET_FIELDS.map((field, index) => [field, fields[index]])),
+    metadata: Object.fromEntries(metadataKeys.map((key, index) => [key, metadata[index]])),
+    isInRange: ranges.map((inside) => inside === 1),
+  };
+}
+
+function isInPriceRange(range: NumberRange): SqlCondition {
+  const bounds = toBounds(range);
+  const tests = bounds.map(({ comparison }) => `${FACET_PRICE} ${comparison} ?`);
+  return {
+    sql: [`typeof(${FACET_PRICE}) IN ('integer', 'real')`, ...tests].join(' AND '),
+    values: bounds.map(({ value }) => value),
+  };
 }
 
 export function count(collection: SqliteCollection): number {

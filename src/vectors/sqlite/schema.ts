@@ -1,9 +1,10 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import { writeTransaction } from '../../sqlite/database.ts';
+import { FACET_FIELDS } from '../port.ts';
 
 /** Of the file, kept in `PRAGMA user_version`. 0: a new file, or one from before sequences were stored. */
-const FORMAT = 2;
+const FORMAT = 3;
 
 /**
  * A row of `vector_points` without `deleted_at` is a point; with it, a tombstone of a product or an image, whose vector
@@ -45,7 +46,18 @@ const SCHEMA = `
   ALTER TABLE vector_collections ADD COLUMN words TEXT;
 `;
 
-const INDEX = 'CREATE INDEX vector_points_by_product ON vector_points (collection, product_id)';
+/** What facets count of a point, in the order of FACET_FIELDS. A query with the same text gets it from the index. */
+export const FACET_VALUES = `json_extract(payload, ${FACET_FIELDS.map((field) => `'$.${field}'`).join(', ')})`;
+export const FACET_PRICE = "(payload ->> '$.price')";
+
+/** Finds the points of a product, and holds what facets count, so that they needn't read vectors. */
+export const PRODUCT_INDEX = 'vector_points_by_product';
+
+const INDEX = `
+  DROP INDEX IF EXISTS ${PRODUCT_INDEX};
+  CREATE INDEX ${PRODUCT_INDEX} ON vector_points (collection, product_id, ${FACET_VALUES}, ${FACET_PRICE})
+    WHERE deleted_at IS NULL;
+`;
 
 /**
  * Makes the tables, or upgrades them. Several processes may do it at the same time.
@@ -60,24 +72,30 @@ export async function ensureSchema(database: DatabaseSync): Promise<void> {
     });
   }
   await writeTransaction(database, () => {
-    if (readFormat(database) === FORMAT) return;
-    const columns = database
-      .prepare("SELECT name FROM pragma_table_info('vector_points')")
-      .all()
-      .map((column) => column['name']);
-    if (columns.length > 0) database.exec('ALTER TABLE vector_points RENAME TO old_vector_points');
-    database.exec(SCHEMA);
-    if (columns.length > 0) {
-      const copied = 'collection, id, product_id, image_id, version, deleted_at, payload, vector';
-      const sequence = columns.includes('sequence') ? 'sequence' : '0';
-      database.exec(`
-        INSERT INTO vector_points (${copied}, sequence) SELECT ${copied}, ${sequence} FROM old_vector_points;
-        DROP TABLE old_vector_points;
-      `);
-    }
+    const current = readFormat(database);
+    if (current === FORMAT) return;
+    if (current < 2) createTables(database);
     database.exec(INDEX);
     database.exec(`PRAGMA user_version = ${FORMAT}`);
   });
+}
+
+/** Also from the tables of the first formats. */
+function createTables(database: DatabaseSync): void {
+  const columns = database
+    .prepare("SELECT name FROM pragma_table_info('vector_points')")
+    .all()
+    .map((column) => column['name']);
+  if (columns.length > 0) database.exec('ALTER TABLE vector_points RENAME TO old_vector_points');
+  database.exec(SCHEMA);
+  if (columns.length > 0) {
+    const copied = 'collection, id, product_id, image_id, version, deleted_at, payload, vector';
+    const sequence = columns.includes('sequence') ? 'sequence' : '0';
+    database.exec(`
+      INSERT INTO vector_points (${copied}, sequence) SELECT ${copied}, ${sequence} FROM old_vector_points;
+      DROP TABLE old_vector_points;
+    `);
+  }
 }
 
 function readFormat(database: DatabaseSync): number {
