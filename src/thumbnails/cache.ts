@@ -32,10 +32,10 @@ export interface ThumbnailCacheSettings {
   readonly logger: Logger;
 }
 
-/** What a process may write before it looks at the size of the whole folder again. */
+/** What a process may write before it looks at the size of the whole folder again, and once more while it does so. */
 const SWEEP_AFTER_SHARE = 1 / 16;
-/** What is left by a sweep: two processes that write until their next sweeps stay within the limit. */
-const KEPT_SHARE = 7 / 8;
+/** What is left by a sweep: two processes that write all they may stay within the limit. */
+const KEPT_SHARE = 3 / 4;
 /** A file takes whole blocks of the disk. */
 const BLOCK_BYTES = 4_096;
 /** What a process that died has not finished writing. */
@@ -86,24 +86,28 @@ export function createThumbnailCache(settings: ThumbnailCacheSettings): Thumbnai
   /** Removes what was not used for longest, until little enough is left. What can't be made again goes last. */
   async function sweep(): Promise<void> {
     const files = await listFiles(folder, ending.signal);
-    const abandoned = files.filter(
-      ({ path, usedAt }) => path.endsWith(TEMPORARY) && usedAt < clock.now() - ABANDONED_MS,
+    const [temporary = [], kept = []] = [true, false].map((is) =>
+      files.filter(({ path }) => path.endsWith(TEMPORARY) === is),
     );
-    const kept = files.filter(({ path }) => !path.endsWith(TEMPORARY));
-    let total = kept.reduce((sum, { bytes }) => sum + bytes, 0);
+    const abandoned = temporary.filter(({ usedAt }) => usedAt < clock.now() - ABANDONED_MS);
+    for (const { path } of abandoned) await attempt(undefined, () => rm(path));
+
     const isInline = ({ path }: CachedFile) => Number(path.endsWith(INLINE));
     kept.sort((one, other) => isInline(one) - isInline(other) || one.usedAt - other.usedAt);
-    const evicted = total <= maxBytes * KEPT_SHARE ? [] : kept;
-    for (const { path, bytes } of [...abandoned, ...evicted]) {
-      if (ending.signal.aborted || (total <= maxBytes * KEPT_SHARE && !path.endsWith(TEMPORARY))) break;
+    let excess = kept.reduce((sum, { bytes }) => sum + bytes, 0) - maxBytes * KEPT_SHARE;
+    for (const { path, bytes } of kept) {
+      if (excess <= 0 || ending.signal.aborted) return;
       await attempt(undefined, () => rm(path));
-      if (!path.endsWith(TEMPORARY)) total -= bytes;
+      excess -= bytes;
     }
   }
 
-  function countWritten(bytes: number): void {
+  async function makeRoom(bytes: number): Promise<void> {
     bytesUntilSweep -= toDiskBytes(bytes);
-    if (bytesUntilSweep > 0 || sweeping !== null) return;
+    if (bytesUntilSweep > 0) return;
+    // Only who writes faster than can be swept waits.
+    await sweeping;
+    if (bytesUntilSweep > 0) return;
     bytesUntilSweep = maxBytes * SWEEP_AFTER_SHARE;
     sweeping = attempt(undefined, sweep).finally(() => {
       sweeping = null;
@@ -123,6 +127,7 @@ export function createThumbnailCache(settings: ThumbnailCacheSettings): Thumbnai
     async write(image, thumbnail) {
       if (toDiskBytes(thumbnail.length) > maxBytes) return;
       await attempt(undefined, async () => {
+        await makeRoom(thumbnail.length);
         const file = toFile(image);
         const temporary = `${file}.${randomUUID()}${TEMPORARY}`;
         await mkdir(toShard(image.productId), { recursive: true });
@@ -134,7 +139,6 @@ export function createThumbnailCache(settings: ThumbnailCacheSettings): Thumbnai
           await rm(temporary, { force: true });
           throw error;
         }
-        countWritten(thumbnail.length);
       });
     },
     remove: (image) => attempt(undefined, () => rm(toFile(image))),

@@ -55,19 +55,22 @@ export function createThumbnails(parts: ThumbnailParts): Thumbnails {
   async function fetchAndDraw(key: string, source: ImageRef, signal: AbortSignal): Promise<Uint8Array> {
     const host = toImageHost(source);
     failures.throwKnown(key, host);
-    try {
-      // Its place is kept until it is drawn, so that the bytes held in memory stay bounded.
-      return await limits.run(source, async () => {
-        signal.throwIfAborted();
-        const bytes = await images.fetch(source, signal);
-        return drawing(() => decoder.drawThumbnail(bytes, { signal }));
-      });
-    } catch (error) {
+    // Its place is kept until it is drawn, so that the bytes held in memory stay bounded.
+    return limits.run(source, async () => {
       signal.throwIfAborted();
-      const failure = toVitrineError(error, 'image_fetch_failed');
-      failures.add(key, host, failure);
-      throw failure;
-    }
+      // While it waited for its place, others of the same host may have failed.
+      failures.throwKnown(key, host);
+      try {
+        const bytes = await images.fetch(source, signal);
+        failures.succeed(host);
+        return await drawing(() => decoder.drawThumbnail(bytes, { signal }));
+      } catch (error) {
+        signal.throwIfAborted();
+        const failure = toVitrineError(error, 'image_fetch_failed');
+        failures.add(key, host, failure);
+        throw failure;
+      }
+    });
   }
 
   async function make(

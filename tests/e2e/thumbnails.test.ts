@@ -289,4 +289,39 @@ describe('many thumbnails', () => {
     await Promise.all(gone);
     expect(host.asked).toHaveLength(8 + 10);
   });
+
+  test('of a host that hangs hold up no others, no search and no probe', async () => {
+    const image = await drawLarge(1);
+    let hangs = false;
+    const host = await serve((_, response) => void (hangs || response.end(image)));
+    const quick = await serve((_, response) => response.end(image));
+    await writeFile(join(folder, 'a.png'), image);
+    const ids = Array.from({ length: 60 }, (_, index) => `p${index}`);
+    await index(
+      ...ids.map((id) => ({ product_id: id, image_url: `${host.url}/${id}` })),
+      { product_id: 'file', image_path: 'a.png' },
+      { product_id: 'quick', image_url: `${quick.url}/a.png` },
+    );
+    hangs = true;
+    host.asked.length = 0;
+    const leaving = new AbortController();
+    const { signal } = leaving;
+    const hanging = ids.map((id) =>
+      app.request(new Request(`http://localhost/products/${id}/images/main/thumbnail`, { signal })),
+    );
+    await until('fetches that hang', () => host.asked.length === 8 || undefined);
+
+    await readPicture(thumbnailOf('file'));
+    await readPicture(thumbnailOf('quick'));
+    const search = await app.request('/search', {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ image_url: `${quick.url}/a.png`, limit: 1 }),
+    });
+    expect(search.status).toBe(200);
+    expect((await app.request('/livez')).status).toBe(200);
+    expect(host.asked).toHaveLength(8);
+    leaving.abort();
+    await Promise.all(hanging);
+  });
 });
