@@ -1,5 +1,5 @@
-# One image for the API and the workers; docker-compose.yml starts both from it. It writes to /data, /models,
-# /thumbnails and /tmp alone, and needs no capability: run it with --read-only --tmpfs /tmp --cap-drop ALL.
+# One image for the API and the workers; docker-compose.yml starts both from it. It writes to /data, /models
+# and /tmp alone, in compose to /thumbnails too, and needs no capability: run it with --read-only --tmpfs /tmp --cap-drop ALL.
 # The version is the one of package-lock.json: raise both together.
 FROM node:24.21.0-slim AS dependencies
 WORKDIR /app
@@ -18,10 +18,9 @@ ENV MALLOC_MMAP_THRESHOLD_=1000000
 ENV NODE_ENV=production \
   HOST=0.0.0.0 \
   DATA_DIR=/data \
-  MODELS_DIR=/models \
-  THUMBNAIL_CACHE_DIR=/thumbnails
+  MODELS_DIR=/models
 WORKDIR /app
-# Named volumes get the owner of the folder that they are mounted over.
+# Named volumes get the owner of the folder that they are mounted over; compose has one for /thumbnails.
 RUN install -d -o node -g node /data /models /thumbnails
 COPY --from=dependencies /app/node_modules node_modules
 COPY package.json LICENSE ./

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
-import { globSync, readFileSync } from 'node:fs';
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import pLimit from 'p-limit';
@@ -24,9 +25,10 @@ const TARGET = 0.95;
 const logger = pino({ level: 'silent' });
 
 /**
- * The rate of the pipeline that decodes in processes, compared with one that decodes in the worker's own threads: the same
- * photos, model and settings, in turns; the store takes no time. Prints the medians, and the medians of the rounds' ratios.
- * The time of the processors says more than the rate where other programs run as well. Linux only.
+ * The rate of the pipeline that decodes in processes, compared with one that decodes in the worker's own threads, or with
+ * `--thumbnails` of one that draws thumbnails with one that doesn't: the same photos, model and settings, in turns; the
+ * store takes no time. Prints the medians, and the medians of the rounds' ratios. The time of the processors says more
+ * than the rate where other programs run as well. Linux only.
  */
 export async function run(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
@@ -36,6 +38,7 @@ export async function run(args: readonly string[]): Promise<void> {
       model: { type: 'string', default: 'builtin' },
       rounds: { type: 'string', default: '9' },
       jobs: { type: 'string', default: '600' },
+      thumbnails: { type: 'boolean', default: false },
     },
   });
   const files = globSync('**/*.{jpg,jpeg,png,webp}', { cwd: values.folder }).sort();
@@ -57,26 +60,40 @@ export async function run(args: readonly string[]): Promise<void> {
   });
   await embedder.start();
   await using processes = createDecoder({ ...CONFIG.images, logger });
-  const sides = { processes: processes as Pick<Decoder, 'prepare'>, threads: createThreadDecoder() };
-  for (const decoder of Object.values(sides)) await measure(decoder, embedder, photos.slice(0, 100));
+  const inProcesses: Side = { name: 'in processes', decoder: processes, withThumbnails: false };
+  const sides: readonly [Side, Side] = values.thumbnails
+    ? [
+        { ...inProcesses, name: 'with thumbnails', withThumbnails: true },
+        { ...inProcesses, name: 'without' },
+      ]
+    : [inProcesses, { ...inProcesses, name: 'in threads', decoder: createThreadDecoder() }];
+  for (const side of sides) await measure(side, embedder, photos.slice(0, 100));
 
-  const measured: Record<keyof typeof sides, Measured[]> = { processes: [], threads: [] };
+  const measured: readonly [Measured[], Measured[]] = [[], []];
   for (let round = 0; round < Number(values.rounds); round++) {
-    const order = Object.keys(sides) as (keyof typeof sides)[];
     // The one that comes second finds a warmer machine: they take turns.
-    for (const side of round % 2 === 0 ? order : order.reverse())
-      measured[side].push(await measure(sides[side], embedder, photos));
+    for (const index of round % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const))
+      measured[index].push(await measure(sides[index], embedder, photos));
   }
-  for (const [side, rounds] of Object.entries(measured)) {
+  for (const [index, { name }] of sides.entries()) {
+    const rounds = measured[index] ?? [];
     const rate = median(rounds.map(({ perSecond }) => perSecond)).toFixed(1);
     const cpu = median(rounds.map(({ cpuMs }) => cpuMs)).toFixed(2);
-    console.log(`in ${side}: ${rate} images/s, ${cpu} ms of processors per image`);
+    console.log(`${name}: ${rate} images/s, ${cpu} ms of processors per image`);
   }
   const toRatio = (name: keyof Measured) =>
-    median(measured.processes.map((one, round) => one[name] / (measured.threads[round] ?? one)[name]));
+    median(measured[0].map((one, round) => one[name] / (measured[1][round] ?? one)[name]));
   const rate = toRatio('perSecond');
-  console.log(`rate: ${rate.toFixed(3)} times (target ≥ ${TARGET}): ${rate >= TARGET ? 'met' : 'not met'}`);
+  const verdict = ` (target ≥ ${TARGET}): ${rate >= TARGET ? 'met' : 'not met'}`;
+  console.log(`rate: ${rate.toFixed(3)} times${values.thumbnails ? '' : verdict}`);
   console.log(`time of processors: ${toRatio('cpuMs').toFixed(3)} times`);
+}
+
+/** What is compared. */
+interface Side {
+  readonly name: string;
+  readonly decoder: Pick<Decoder, 'prepare'>;
+  readonly withThumbnails: boolean;
 }
 
 /** As the worker decoded before: in its own process, eight at a time. */
@@ -112,15 +129,24 @@ function readCpuMs(): number {
 }
 
 async function measure(
-  decoder: Pick<Decoder, 'prepare'>,
+  { decoder, withThumbnails }: Side,
   embedder: Embedder,
   photos: readonly Buffer[],
 ): Promise<Measured> {
   const { concurrency, batchSize, softTimeoutMs } = CONFIG.worker;
+  const folder = mkdtempSync(join(tmpdir(), 'vitrine-bench-'));
+  using _folder = { [Symbol.dispose]: () => rmSync(folder, { recursive: true }) };
+  await using thumbnails = createThumbnailCache({
+    ...CONFIG.thumbnails,
+    folder,
+    collection: 'bench',
+    clock: systemClock,
+    logger,
+  });
   const pipeline = createPipeline(
     {
       images: {
-        fetch: async (image) => photos[Number(image.kind === 'path' && image.path)] ?? Buffer.alloc(0),
+        fetch: async (image) => photos[Number(image.kind === 'inline' && image.base64)] ?? Buffer.alloc(0),
       },
       decoder,
       embedder,
@@ -130,20 +156,14 @@ async function measure(
         upsert: async (points) => points.map(() => 'indexed'),
       },
       clock: systemClock,
-      thumbnails: createThumbnailCache({
-        folder: '',
-        maxBytes: 0,
-        collection: '',
-        clock: systemClock,
-        logger,
-      }),
+      thumbnails,
     },
     {
       concurrency,
       batchSize,
       inferences: 2,
       softTimeoutMs,
-      withThumbnails: false,
+      withThumbnails,
       imageTimeoutMs: 30_000,
       storeTimeoutMs: 30_000,
       onStuck: () => undefined,
@@ -157,7 +177,7 @@ async function measure(
     photos.map((_, index) =>
       held(() => {
         const job = newClaimedJob(`job-${index}`);
-        const data = { ...job.data, image: { kind: 'path', path: String(index) } as const };
+        const data = { ...job.data, image: { kind: 'inline', base64: String(index) } as const };
         return pipeline.process({
           job: { ...job, data },
           abort: new AbortController(),

@@ -71,8 +71,8 @@ export async function decodeImage(
 
 /** The longest side of a thumbnail; a smaller image keeps its size. */
 const THUMBNAIL_PIXELS = 320;
-/** Not WebP: at its cheapest effort it saves a tenth of the bytes, and takes twice the time. */
-const THUMBNAIL_JPEG = { quality: 80 };
+/** Not WebP: at its cheapest effort it saves an eighth of the bytes, and takes four times as long (decision 0018). */
+const THUMBNAIL_JPEG = { quality: 80, optimiseCoding: false };
 
 /**
  * A small JPEG for people to look at: upright, sRGB, on white, without metadata.

@@ -442,7 +442,7 @@ export const SETTINGS = {
     'images',
     integer(0, 10_000_000),
     '500',
-    'Most disk space for thumbnails; those that were not looked at for longest go first. 500 MB hold about 25,000. 0: none are kept, and images that were sent inline have none.',
+    'Most disk space for thumbnails; those that were not looked at for longest go first. 500 MB hold about 20,000. 0: none are kept, and images that were sent inline have none.',
   ),
 
   WEBHOOK_SECRETS: setting(

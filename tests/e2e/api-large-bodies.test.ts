@@ -1,9 +1,7 @@
-import { once } from 'node:events';
-import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { createTempFolder } from '../support/context.ts';
+import { type LivezWatch, watchLivez } from '../support/livez-watch.ts';
 import { type Program, startProgram } from '../support/program.ts';
 import { until } from '../support/until.ts';
 
@@ -15,7 +13,7 @@ const LIVEZ_MS = 3 * 1_000;
 let folder: Awaited<ReturnType<typeof createTempFolder>>;
 let program: Program;
 let url: string;
-let watcher: Worker;
+let livez: LivezWatch;
 beforeAll(async () => {
   folder = await createTempFolder();
   program = startProgram('src/main.ts', { PORT: '0', DATA_DIR: folder.path, MODEL: 'builtin' }, [], {
@@ -23,27 +21,17 @@ beforeAll(async () => {
   });
   url = await until('the address', () => /"url":"([^"]+)"/.exec(program.output)?.[1]);
   await until('readiness', async () => ((await fetch(`${url}/readyz`)).ok ? true : undefined));
-  watcher = new Worker(join(import.meta.dirname, '../support/livez-thread.ts'), { workerData: url });
+  livez = watchLivez(url);
 });
 afterAll(async () => {
-  await watcher.terminate();
+  await livez[Symbol.asyncDispose]();
   await program[Symbol.asyncDispose]();
   await folder[Symbol.asyncDispose]();
 });
 
-/** The longest that /livez took since this was last asked. */
-async function readSlowestMs(): Promise<number> {
-  watcher.postMessage('read');
-  const [{ slowestMs, failure }] = (await once(watcher, 'message')) as [
-    { slowestMs: number; failure: string | null },
-  ];
-  expect(failure).toBeNull();
-  return slowestMs;
-}
-
 /** The answer, and the longest that /livez took until it came. */
 async function post(path: string, contentType: string, body: Uint8Array<ArrayBuffer>, headers = {}) {
-  await readSlowestMs();
+  await livez.readSlowestMs();
   const { status, answer } = await fetch(`${url}${path}`, {
     method: 'POST',
     headers: { 'Content-Type': contentType, ...headers },
@@ -53,7 +41,7 @@ async function post(path: string, contentType: string, body: Uint8Array<ArrayBuf
     // A refusal is sent before the body has come, and the client may be cut off before it reads it.
     (error: Error) => ({ status: 'cut off', answer: String(error.cause) }),
   );
-  return { status, answer, slowestMs: await readSlowestMs() };
+  return { status, answer, slowestMs: await livez.readSlowestMs() };
 }
 
 /** `unit` again and again between `head` and `tail`, `bytes` long in all. */

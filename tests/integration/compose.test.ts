@@ -93,6 +93,14 @@ describe('docker-compose.yml', () => {
     expect(qdrant?.volumes).toContain('qdrant-data:/qdrant/storage');
   });
 
+  it('lets the API and the workers share the thumbnails', () => {
+    for (const service of [api, worker]) {
+      expect(service?.volumes).toContain('thumbnails:/thumbnails');
+      expect(service?.environment).toMatchObject({ THUMBNAIL_CACHE_DIR: '/thumbnails' });
+    }
+    expect(dockerfile).toMatch(/install -d -o node -g node .*\/thumbnails/);
+  });
+
   it('publishes the API alone, on the loopback address by default', () => {
     expect(api?.ports).toHaveLength(1);
     expect(api?.ports?.[0]).toMatch(/^\$\{API_BIND:-127\.0\.0\.1\}:\$\{PORT:-8000\}:8000$/);

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import type { Decoder } from '../../models/decoding/decoder.ts';
 import type { ImageRef } from '../../src/catalog/product-image.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { ClaimedJob } from '../../src/queue/port.ts';
+import type { Pictured, ThumbnailCache } from '../../src/thumbnails/cache.ts';
 import { newClaimedJob } from '../support/fake-queue.ts';
 import { createFakeDecoder, createFakeWorld, type FakeWorld } from '../support/fake-worker.ts';
 
@@ -165,5 +167,68 @@ describe('one bad item of a batch', () => {
     await run(world, ...[1, 2, 3, 4].map((n) => newClaimedJob(`job-${n}`)));
     expect(world.queue.settlements.filter(({ kind }) => kind === 'fail')).toMatchObject([{ id: 'job-3' }]);
     expect(world.store.payloads.size).toBe(3);
+  });
+});
+
+describe('the thumbnail of an image that came with its job', () => {
+  /** A world whose decoder draws thumbnails, and what was done with them. */
+  function createWorld(environment: Readonly<Record<string, string>> = {}) {
+    const done: string[] = [];
+    const decoder: Decoder = {
+      ...createFakeDecoder(async () => new Uint8Array(3)),
+      async prepare(_, __, options) {
+        const thumbnail = options?.withThumbnail === true ? new Uint8Array([1]) : null;
+        return { pixels: new Uint8Array(3), size: 1, contentHash: 'new', thumbnail };
+      },
+    };
+    const note = (what: string) => async (image: Pictured) => void done.push(`${what} ${image.contentHash}`);
+    const thumbnails: ThumbnailCache = {
+      read: async () => null,
+      write: note('write'),
+      remove: note('remove'),
+      removeOthers: note('remove others than'),
+      removeProduct: async () => undefined,
+      async [Symbol.asyncDispose]() {},
+    };
+    const world = createFakeWorld(environment, { decoder, thumbnails });
+    const { upsert } = world.store;
+    world.store.upsert = async (points) => {
+      done.push('upsert');
+      return upsert(points);
+    };
+    return Object.assign(world, { done });
+  }
+
+  const inline = withImage({ kind: 'inline', base64: 'AQ==' });
+
+  test('is written before its point, and takes the place of the last one', async () => {
+    const world = createWorld();
+    await run(world, inline);
+    expect(world.done).toEqual(['write new', 'upsert', 'remove others than new']);
+  });
+
+  test.each(['superseded', 'deleted'] as const)('is removed when its point is %s', async (outcome) => {
+    const world = createWorld();
+    world.store.upsert = async () => [outcome];
+    await run(world, inline);
+    expect(world.done).toEqual(['write new', 'remove new']);
+  });
+
+  test('stays when a newer point has the same picture', async () => {
+    const world = createWorld();
+    const payload = { productId: 'job', imageId: 'main', imageRef: null, contentHash: 'new', indexedAt: 0 };
+    world.store.payloads.set('key-job', { ...payload, version: 2, sequence: 2 });
+    world.store.upsert = async () => ['superseded'];
+    await run(world, inline);
+    expect(world.done).toEqual(['write new']);
+  });
+
+  test('is not drawn of an image that can be fetched again, nor where none are kept', async () => {
+    const world = createWorld();
+    await run(world, newClaimedJob('job'));
+    expect(world.done).toEqual(['upsert']);
+    const without = createWorld({ THUMBNAIL_CACHE_MAX_MB: '0' });
+    await run(without, inline);
+    expect(without.done).toEqual(['upsert']);
   });
 });
