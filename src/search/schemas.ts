@@ -63,7 +63,7 @@ const options = {
   }),
   diversify: fraction.default(0).openapi({
     description:
-      'How much the first 200 hits should differ from each other (maximal marginal relevance). 0: they are ordered by score alone.',
+      'How much the first 100 hits should differ from each other (maximal marginal relevance). 0: they are ordered by score alone.',
   }),
 };
 

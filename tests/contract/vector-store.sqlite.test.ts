@@ -24,6 +24,12 @@ const PREVIOUS_SCHEMA = `
   CREATE INDEX vector_points_by_product ON vector_points (collection, product_id);
 `;
 
+const SEARCH = {
+  parts: [{ by: 'image', vector: AXIS, weight: 1 }],
+  limit: 1,
+  groupByProduct: true,
+} as const;
+
 const folder = mkdtempSync(join(tmpdir(), 'vitrine-store-'));
 const file = join(folder, 'store.db');
 
@@ -204,6 +210,38 @@ describe('a file', () => {
     await store[Symbol.asyncDispose]();
     await expect(store.upsert([toPoint('p', 0)])).rejects.toMatchObject({ code: 'store_unavailable' });
     await expect(store.ping()).rejects.toMatchObject({ code: 'store_unavailable' });
+    await expect(store.search(SEARCH)).rejects.toMatchObject({ code: 'store_unavailable' });
+  });
+
+  it('is searched in another thread: this one does other things meanwhile', async () => {
+    await using store = createSqliteVectorStore({ file, collection: 'threads' });
+    await store.ensureCollection(TEST_MODEL);
+    await store.upsert([toPoint('p', 0)]);
+    const queries = {
+      search: () => store.search(SEARCH),
+      facets: () => store.facets({ fields: ['brand'], metadataKeys: [], priceRanges: [], limit: 1 }),
+      listProducts: () => store.listProducts({ limit: 1 }),
+      duplicates: () => store.duplicates({ threshold: 0.98, limit: 1 }),
+    };
+    for (const [name, query] of Object.entries(queries)) {
+      const events: string[] = [];
+      const asked = query().then(() => events.push('answered'));
+      setImmediate(() => events.push('did other things'));
+      await asked;
+      expect(events, name).toEqual(['did other things', 'answered']);
+    }
+  });
+
+  it('that is closed during a search ends the search', async () => {
+    const store = createSqliteVectorStore({ file, collection: 'closing' });
+    await store.ensureCollection(TEST_MODEL);
+    const searches = Array.from({ length: 20 }, () => store.search(SEARCH));
+    const settled = Promise.allSettled(searches);
+    await store[Symbol.asyncDispose]();
+    for (const search of await settled) {
+      if (search.status === 'rejected') expect(search.reason).toMatchObject({ code: 'store_unavailable' });
+      else expect(search.value).toEqual([]);
+    }
   });
 });
 
