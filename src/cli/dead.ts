@@ -1,5 +1,5 @@
 import { pipeline } from 'node:stream/promises';
-import { deadPage, redrivenJobs, removedJobs } from '../jobs/schemas.ts';
+import { jobPage, redrivenJobs, removedJobs } from '../jobs/schemas.ts';
 import { connectServer, type ServerOptions } from './client.ts';
 import { toTable } from './table.ts';
 import { print, printJson, type Terminal } from './terminal.ts';
@@ -24,7 +24,7 @@ export async function listDead(
 ): Promise<number> {
   const client = await connectServer(server, terminal);
   const query = new URLSearchParams({ limit: String(limit), ...(code !== undefined && { code }) });
-  const page = await client.call(deadPage, `/queue/dead?${query}`);
+  const page = await client.call(jobPage, `/queue/dead?${query}`);
   if (json) {
     printJson(terminal, page);
     return 0;

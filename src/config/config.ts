@@ -6,6 +6,7 @@ import type { Language } from './languages.ts';
 import { type QueueSettings, type RetryPolicy, toLeaseTimes } from './queue-settings.ts';
 import { parseRedisUrl, type RedisTarget } from './redis-target.ts';
 import { SETTINGS, type Settings } from './settings.ts';
+import { type ShownSetting, toShownSettings } from './shown-settings.ts';
 
 /** All settings, by topic. Frozen; paths are absolute. */
 export interface Config {
@@ -99,6 +100,8 @@ export interface Config {
     readonly allowedNetworks: readonly string[];
     readonly timeoutMs: number;
   };
+  /** Every setting as an operator may see it. */
+  readonly shown: readonly ShownSetting[];
 }
 
 /** Who may use the API, and how much of it. */
@@ -150,7 +153,7 @@ export function parseConfig(environment: Environment): Config {
     faults.push({ path: 'API_KEYS_FILE', message: "can't be set together with API_KEYS" });
   if (faults.length > 0) throw toConfigurationError(faults);
   const retryIsExplicit = SETTING_NAMES.some((name) => name.startsWith('RETRY_') && environment[name]);
-  return toConfig(values as Settings, retryIsExplicit);
+  return toConfig(values as Settings, retryIsExplicit, toShownSettings(environment));
 }
 
 /** Settings of earlier versions: ignored in silence, they would leave something open or closed. */
@@ -166,8 +169,9 @@ export function toConfigurationError(faults: readonly Fault[]): VitrineError {
 }
 
 /** @throws VitrineError `invalid_configuration` for an unusable REDIS_URL */
-function toConfig(settings: Settings, retryIsExplicit: boolean): Config {
+function toConfig(settings: Settings, retryIsExplicit: boolean, shown: readonly ShownSetting[]): Config {
   return deepFreeze({
+    shown,
     host: settings.HOST,
     port: settings.PORT,
     dataDir: settings.DATA_DIR,

@@ -2,17 +2,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { toConfigurationError } from './config.ts';
+import { FILE_SECRETS } from './shown-settings.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
-
-/** Settings that a file may hold instead, named by the setting with `_FILE` after it. */
-const SECRETS = [
-  'REDIS_PASSWORD',
-  'QDRANT_API_KEY',
-  'SESSION_SECRET',
-  'IMAGE_SOURCE_HEADERS',
-  'WEBHOOK_SECRETS',
-];
 
 /**
  * The process's environment over the `.env` file of the folder: what is set for the process wins. Secrets that are
@@ -23,7 +15,7 @@ export function readEnvironment(folder: string = process.cwd()): Environment {
   const file = resolve(folder, '.env');
   const fromFile = existsSync(file) ? parseEnv(readFileSync(file, 'utf8')) : {};
   const environment: Record<string, string | undefined> = { ...fromFile, ...process.env };
-  for (const name of SECRETS) readSecret(environment, name);
+  for (const name of FILE_SECRETS) readSecret(environment, name);
   return environment;
 }
 

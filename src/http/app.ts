@@ -13,6 +13,8 @@ import { createDeadLetterRoutes } from '../jobs/dead-letter-routes.ts';
 import { createEnqueueRoutes } from '../jobs/enqueue-routes.ts';
 import { createJobRoutes } from '../jobs/job-routes.ts';
 import { createQueueRoutes } from '../jobs/queue-routes.ts';
+import { createQueueMonitor, type QueueMonitor } from '../monitor/monitor.ts';
+import { createMonitorRoutes } from '../monitor/routes.ts';
 import type { Clock } from '../observability/clock.ts';
 import type { Logger } from '../observability/logger.ts';
 import { createProductRoutes } from '../products/routes.ts';
@@ -33,6 +35,7 @@ import { createSessions } from './access/sessions.ts';
 import { type ApiQueue, createHealthRoutes } from './health.ts';
 import { createPageRoutes } from './pages.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
+import { createSettingsRoutes } from './settings-routes.ts';
 
 /** What the API is made of. */
 export interface ApiParts {
@@ -53,6 +56,7 @@ export interface ServerParts {
   readonly keyring: Keyring;
   /** Null: this process counts the requests of its clients alone. */
   readonly sharedCounts: SharedCounts | null;
+  readonly monitor: QueueMonitor;
 }
 
 /** The whole HTTP API without a socket: `app.request(path)` answers as the server would. */
@@ -62,6 +66,7 @@ export function createApp(
     readiness = createReadiness(context),
     keyring = openKeyring(context.config.access, context.logger),
     sharedCounts = null,
+    monitor = createQueueMonitor(context),
   }: Partial<ServerParts> = {},
 ): ApiRouter {
   const { config, logger, clock, queue, store, embedder, images, decoder, thumbnails } = context;
@@ -131,11 +136,13 @@ export function createApp(
   app.route('/', createJobRoutes(parts));
   app.route('/', createQueueRoutes(parts));
   app.route('/', createDeadLetterRoutes(parts));
+  app.route('/', createMonitorRoutes({ monitor, stopping }));
   app.route('/', createWebhookRoutes(parts));
   app.route('/', createSearchRoutes({ ...parts, prepare }));
   app.route('/', createProductRoutes({ ...parts, prepareStore }));
   app.route('/', createThumbnailRoutes({ ...parts, prepareStore }));
   app.route('/', createHealthRoutes(parts, readiness));
+  app.route('/', createSettingsRoutes(config));
   app.route('/', createSessionRoutes({ keyring, sessions, addresses, publicUrl: access.publicUrl }));
   app.route(
     '/',

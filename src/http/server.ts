@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
+import { createQueueMonitor } from '../monitor/monitor.ts';
 import { createClientAddresses } from './access/client-address.ts';
 import { limitConnections, limitSlowBodies } from './access/connections.ts';
 import { openKeyring, requireKeys } from './access/keyring.ts';
@@ -34,7 +35,8 @@ export async function startServer(parts: ApiParts): Promise<RunningServer> {
   const keyring = openKeyring(config.access, logger);
   requireKeys(config, keyring);
   const sharedCounts = await connectSharedCounts(config);
-  const app = createApp(parts, { readiness, keyring, sharedCounts });
+  const monitor = createQueueMonitor(parts);
+  const app = createApp(parts, { readiness, keyring, sharedCounts, monitor });
   const server = createAdaptorServer({
     fetch: app.fetch,
     hostname: config.host,
@@ -49,6 +51,7 @@ export async function startServer(parts: ApiParts): Promise<RunningServer> {
   limitConnections(server, config.access.connections, createClientAddresses(config.access));
   limitSlowBodies(server);
   const closeParts = () => {
+    monitor[Symbol.dispose]();
     keyring[Symbol.dispose]();
     sharedCounts?.client.disconnect();
   };
@@ -56,6 +59,7 @@ export async function startServer(parts: ApiParts): Promise<RunningServer> {
     closeParts();
     throw error;
   });
+  monitor.startHistory();
   logger.info({ url }, 'listening');
   readiness.prepare().then(
     () => logger.info({ model: parts.embedder.model.id }, 'ready to search'),

@@ -1,15 +1,15 @@
 import { createRoute, z } from '@hono/zod-openapi';
-import { toVitrineError } from '../errors/vitrine-error.ts';
 import type { Logger } from '../observability/logger.ts';
-import type { DeadSelection, JobPage, JobQueue, ListRequest } from '../queue/port.ts';
+import type { DeadSelection, JobPage, JobQueue } from '../queue/port.ts';
 import { limitBody, parseBodyKind, readJson } from '../routing/body.ts';
 import { invalidRequest, parseWith } from '../routing/faults.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, addBodyRoute, createRouter } from '../routing/router.ts';
+import { listJobs } from './list-jobs.ts';
 import {
-  deadPage,
   deadQuery,
   exportQuery,
+  jobPage,
   purgeQuery,
   purgeRequest,
   redrivenJobs,
@@ -30,7 +30,7 @@ const listRoute = createRoute({
   summary: 'The jobs that failed for good',
   request: { query: deadQuery },
   responses: {
-    200: { description: 'A page', content: { 'application/json': { schema: deadPage } } },
+    200: { description: 'A page', content: { 'application/json': { schema: jobPage } } },
     ...problems('invalid_request', 'queue_unavailable'),
   },
 });
@@ -102,7 +102,7 @@ export function createDeadLetterRoutes({ queue, logger }: DeadLetterParts): ApiR
   const routes = createRouter();
 
   routes.openapi(listRoute, async (c) => {
-    const page = await listDead(queue, c.req.valid('query'));
+    const page = await listJobs(queue, { status: 'failed', ...c.req.valid('query') });
     return c.json({ jobs: page.jobs.map(toWireJob), next_cursor: page.nextCursor, total: page.total }, 200);
   });
 
@@ -154,22 +154,6 @@ function toSelection({ ids, code }: z.infer<typeof purgeRequest>): DeadSelection
   return code === undefined ? 'all' : { code };
 }
 
-async function listDead(
-  queue: Pick<JobQueue, 'list'>,
-  { code, limit, cursor }: z.infer<typeof deadQuery>,
-): Promise<JobPage> {
-  const request: ListRequest = {
-    status: 'failed',
-    limit,
-    ...(code !== undefined && { code }),
-    ...(cursor !== undefined && { cursor }),
-  };
-  return queue.list(request).catch((error: unknown) => {
-    if (toVitrineError(error).code !== 'invalid_request') throw error;
-    throw invalidRequest([{ path: 'cursor', message: 'must be the next_cursor of a page of this list' }]);
-  });
-}
-
 const encoder = new TextEncoder();
 
 /** One chunk per page, so that not all dead letters are held at once. */
@@ -179,7 +163,7 @@ async function* exportDead(
 ): AsyncGenerator<Uint8Array> {
   let cursor: string | undefined;
   do {
-    const page: JobPage = await listDead(queue, { code, limit: EXPORT_PAGE, cursor });
+    const page: JobPage = await listJobs(queue, { status: 'failed', code, limit: EXPORT_PAGE, cursor });
     yield encoder.encode(page.jobs.map((job) => `${JSON.stringify(toWireJob(job))}\n`).join(''));
     cursor = page.nextCursor ?? undefined;
   } while (cursor !== undefined);

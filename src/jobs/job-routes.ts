@@ -4,14 +4,16 @@ import { VitrineError } from '../errors/vitrine-error.ts';
 import type { Clock } from '../observability/clock.ts';
 import { ENDED_STATUSES } from '../queue/job.ts';
 import type { JobQueue, JobView } from '../queue/port.ts';
+import { invalidRequest } from '../routing/faults.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, createRouter } from '../routing/router.ts';
-import { jobId, jobView } from './schemas.ts';
+import { listJobs } from './list-jobs.ts';
+import { jobId, jobPage, jobsQuery, jobView } from './schemas.ts';
 import { toWireJob } from './wire.ts';
 
 export interface JobParts {
   readonly clock: Pick<Clock, 'now'>;
-  readonly queue: Pick<JobQueue, 'status' | 'cancel' | 'redrive'>;
+  readonly queue: Pick<JobQueue, 'status' | 'cancel' | 'redrive' | 'list' | 'jobsOf'>;
 }
 
 const params = z.object({ job_id: jobId });
@@ -27,6 +29,28 @@ const statusRoute = createRoute({
   responses: {
     200: { description: 'The job', content: { 'application/json': { schema: jobView } } },
     ...problems('invalid_request', 'job_not_found', 'job_expired', 'queue_unavailable'),
+  },
+});
+
+const jobRoute = createRoute({
+  ...statusRoute,
+  path: '/queue/jobs/{job_id}',
+  summary: 'The same as /queue/status/{job_id}',
+});
+
+const listRoute = createRoute({
+  method: 'get',
+  path: '/queue/jobs',
+  tags: ['Jobs'],
+  summary: 'The jobs of a state, or of a product',
+  description: [
+    'By `status`: the one that came to it last first; of `processing`, the one that has run longest first.',
+    'By `product_id`: its jobs that wait or run and its dead letters, by image id, at most 1,000 on one page; with `status`, only those of it.',
+  ].join('\n\n'),
+  request: { query: jobsQuery },
+  responses: {
+    200: { description: 'A page', content: { 'application/json': { schema: jobPage } } },
+    ...problems('invalid_request', 'queue_unavailable'),
   },
 });
 
@@ -68,9 +92,23 @@ export function createJobRoutes({ clock, queue }: JobParts): ApiRouter {
     return job;
   }
 
-  routes.openapi(statusRoute, async (c) =>
-    c.json(toWireJob(await readJob(c.req.valid('param').job_id)), 200),
-  );
+  for (const route of [statusRoute, jobRoute]) {
+    routes.openapi(route, async (c) => c.json(toWireJob(await readJob(c.req.valid('param').job_id)), 200));
+  }
+
+  routes.openapi(listRoute, async (c) => {
+    const { status, product_id: product, ...page } = c.req.valid('query');
+    if (product !== undefined) {
+      const jobs = (await queue.jobsOf(product)).filter((job) => (status ?? job.status) === job.status);
+      const listed = jobs.slice(0, page.limit).map(toWireJob);
+      return c.json({ jobs: listed, next_cursor: null, total: jobs.length }, 200);
+    }
+    if (status === undefined) {
+      throw invalidRequest([{ path: 'status', message: 'is required without product_id' }]);
+    }
+    const { jobs, nextCursor, total } = await listJobs(queue, { status, ...page });
+    return c.json({ jobs: jobs.map(toWireJob), next_cursor: nextCursor, total }, 200);
+  });
 
   routes.openapi(cancelRoute, async (c) => {
     const { job_id: id } = c.req.valid('param');

@@ -1,11 +1,11 @@
-import { createRoute, type z } from '@hono/zod-openapi';
+import { createRoute } from '@hono/zod-openapi';
 import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import type { Logger } from '../observability/logger.ts';
 import type { JobQueue } from '../queue/port.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, createRouter } from '../routing/router.ts';
-import { toAlerts } from './alerts.ts';
+import { readQueueState } from './queue-state.ts';
 import {
   activeQuery,
   cleanupReport,
@@ -15,7 +15,7 @@ import {
   removedJobs,
   workerList,
 } from './schemas.ts';
-import { toWireCleanup, toWireJob, toWireStats, toWireWorker } from './wire.ts';
+import { toWireCleanup, toWireJob, toWireWorkers } from './wire.ts';
 
 export interface QueueParts {
   readonly config: Pick<Config, 'alerts' | 'allowFlush' | 'queue'>;
@@ -116,18 +116,9 @@ const resumeRoute = createRoute({
 export function createQueueRoutes({ config, logger, queue }: QueueParts): ApiRouter {
   const routes = createRouter();
 
-  async function readStats(): Promise<z.input<typeof queueStats>> {
-    const [stats, workers] = await Promise.all([queue.stats(), queue.workers()]);
-    return toWireStats(stats, workers, toAlerts(stats, workers.length, config));
-  }
-
-  routes.openapi(statsRoute, async (c) => c.json(await readStats(), 200));
-  routes.openapi(statusRoute, async (c) => c.json(await readStats(), 200));
-
-  routes.openapi(workersRoute, async (c) => {
-    const workers = await queue.workers();
-    return c.json({ workers: workers.map(toWireWorker), count: workers.length }, 200);
-  });
+  routes.openapi(statsRoute, async (c) => c.json((await readQueueState({ config, queue })).stats, 200));
+  routes.openapi(statusRoute, async (c) => c.json((await readQueueState({ config, queue })).stats, 200));
+  routes.openapi(workersRoute, async (c) => c.json(toWireWorkers(await queue.workers()), 200));
 
   routes.openapi(flushRoute, async (c) => {
     if (!config.allowFlush) throw new VitrineError('flush_not_allowed', 'ALLOW_FLUSH is not true.');

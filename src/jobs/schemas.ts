@@ -105,10 +105,32 @@ const MAX_SELECTED_IDS = 10_000;
 
 export const activeQuery = z.strictObject({ limit: pageLimit });
 
+const pageCursor = z
+  .string()
+  .min(1)
+  .max(500)
+  .optional()
+  .openapi({ description: '`next_cursor` of the last page.' });
+
+export const jobsQuery = z
+  .strictObject({
+    status: z.enum(JOB_STATUSES).optional(),
+    product_id: productId.optional(),
+    code: errorCode.optional().openapi({ description: 'Of failed jobs: their last error.' }),
+    limit: pageLimit,
+    cursor: pageCursor,
+  })
+  .superRefine(({ status, product_id: product, code, cursor }, { addIssue }) => {
+    const fault = (field: string, message: string) => addIssue({ code: 'custom', path: [field], message });
+    if (code !== undefined && status !== 'failed') fault('code', 'needs status=failed');
+    if (code !== undefined && product !== undefined) fault('code', "can't be set together with product_id");
+    if (cursor !== undefined && product !== undefined) fault('cursor', 'jobs of a product come on one page');
+  });
+
 export const deadQuery = z.strictObject({
   code: errorCode.optional(),
   limit: pageLimit,
-  cursor: z.string().min(1).max(500).optional().openapi({ description: '`next_cursor` of the last page.' }),
+  cursor: pageCursor,
 });
 
 export const exportQuery = z.strictObject({ code: errorCode.optional() });
@@ -238,13 +260,13 @@ export const jobView = z
 
 export const jobList = z.object({ jobs: z.array(jobView), count }).openapi('JobList');
 
-export const deadPage = z
+export const jobPage = z
   .object({
     jobs: z.array(jobView),
     next_cursor: z.string().nullable().openapi({ description: 'Null on the last page.' }),
     total: count,
   })
-  .openapi('DeadPage');
+  .openapi('JobPage');
 
 export const redrivenJobs = z.object({ redriven: count }).openapi('RedrivenJobs');
 

@@ -10,7 +10,7 @@ import type {
   SeenWorker,
 } from '../queue/port.ts';
 import { type Alert, toPending, toWaiting } from './alerts.ts';
-import type { cleanupReport, enqueuedJob, jobView, queueStats, worker } from './schemas.ts';
+import type { cleanupReport, enqueuedJob, jobView, queueStats, worker, workerList } from './schemas.ts';
 
 // Where the code's camelCase becomes the wire's snake_case. Field by field: what is new in a view reaches clients
 // only when it is named here and in a schema.
@@ -140,7 +140,11 @@ export function toWireCleanup(report: CleanupReport): z.input<typeof cleanupRepo
   return { checked, recovered, poisoned, repaired };
 }
 
-export function toWireWorker(seen: SeenWorker): z.input<typeof worker> {
+export function toWireWorkers(workers: readonly SeenWorker[]): z.input<typeof workerList> {
+  return { workers: workers.map(toWireWorker), count: workers.length };
+}
+
+function toWireWorker(seen: SeenWorker): z.input<typeof worker> {
   return {
     id: seen.id,
     host: seen.host,

@@ -169,6 +169,15 @@ function toForm(value: unknown): FormData {
   return form;
 }
 
+/** A stream of events goes on for ever: its beginning is enough. */
+async function readText(response: Response): Promise<string> {
+  if (response.headers.get('content-type') !== 'text/event-stream') return response.text();
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  const { value } = await reader.read();
+  await reader.cancel();
+  return value ?? '';
+}
+
 async function hold(
   method: string,
   { path, headers, body }: Sent,
@@ -177,7 +186,7 @@ async function hold(
   const asked = (async () => {
     const init = { method, headers: headers as [string, string][], ...(body !== undefined && { body }) };
     const response = await app.request(path, init);
-    return { response, text: await response.text() };
+    return { response, text: await readText(response) };
   })();
   const hung = new Promise<never>((_, reject) => {
     const timer = setTimeout(() => reject(new Error(`no answer within ${HANG_MS} ms`)), HANG_MS);

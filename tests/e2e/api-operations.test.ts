@@ -426,3 +426,57 @@ test('a job waits until run_at', async () => {
   const id = await enqueue('when', { run_at: at });
   expect((await api.get(`/queue/status/${id}`)).body).toMatchObject({ status: 'delayed', available_at: at });
 });
+
+describe('GET /queue/jobs', () => {
+  const ids = (body: Record<string, unknown>) =>
+    (body['jobs'] as { job_id: string }[]).map(({ job_id }) => job_id);
+
+  test('lists the jobs of a state page by page, the last first', async () => {
+    const made = [await enqueue('l1'), await enqueue('l2'), await enqueue('l3')];
+    const first = (await api.get('/queue/jobs?status=queued&limit=2')).body;
+    expect(first).toMatchObject({ total: 3, next_cursor: expect.any(String) });
+    const second = (await api.get(`/queue/jobs?status=queued&limit=2&cursor=${first['next_cursor']}`)).body;
+    expect(second).toMatchObject({ total: 3, next_cursor: null });
+    expect([...ids(first), ...ids(second)]).toEqual(made.toReversed());
+  });
+
+  test('lists the jobs of a product, of one state if asked', async () => {
+    const [failed = ''] = await fail('of-product');
+    const waiting = await enqueue('of-product', { image_id: 'back' });
+    await enqueue('other');
+    const all = (await api.get('/queue/jobs?product_id=of-product')).body;
+    expect(all).toMatchObject({ total: 2, next_cursor: null });
+    expect(ids(all).toSorted()).toEqual([failed, waiting].toSorted());
+    expect(ids((await api.get('/queue/jobs?product_id=of-product&status=failed')).body)).toEqual([failed]);
+  });
+
+  test.each([
+    ['', 'status'],
+    ['status=unknown', 'status'],
+    ['status=queued&cursor=x', 'cursor'],
+    ['product_id=p&cursor=x', 'cursor'],
+    ['status=queued&code=image_not_found', 'code'],
+  ])('refuses ?%s, naming %s', async (query, field) => {
+    expect(await api.get(`/queue/jobs?${query}`)).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_request', faults: [expect.objectContaining({ path: field })] },
+    });
+  });
+});
+
+test('GET /settings shows every setting, and no secret', async () => {
+  await using shown = await createTestContext({
+    REDIS_URL: 'redis://user:hidden-1@127.0.0.1:1/0',
+    QDRANT_API_KEY: 'hidden-2',
+    SESSION_SECRET: 'hidden-3-hidden-3-hidden-3-hidden-3',
+    BATCH_SIZE: '3',
+  });
+  const text = await (await createApp(shown).request('/settings')).text();
+  expect(text).not.toContain('hidden');
+  const { settings } = JSON.parse(text) as { settings: { name: string }[] };
+  const named = (name: string) => settings.find((each) => each.name === name);
+  expect(named('BATCH_SIZE')).toMatchObject({ value: '3', is_default: false, is_secret: false });
+  expect(named('PORT')).toMatchObject({ topic: 'The process' });
+  expect(named('QDRANT_API_KEY')).toMatchObject({ value: null, is_default: false, is_secret: true });
+  expect(named('REDIS_PASSWORD')).toMatchObject({ value: null, is_default: true, is_secret: true });
+});

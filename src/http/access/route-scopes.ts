@@ -16,6 +16,7 @@ export const ROUTE_SCOPES: Readonly<Record<string, 'public' | readonly Scope[]>>
   'GET /livez': 'public',
   'GET /readyz': 'public',
   'GET /health': ['read'],
+  'GET /settings': ['admin'],
   // They check the key themselves.
   'GET /session': 'public',
   'POST /session': 'public',
@@ -28,7 +29,11 @@ export const ROUTE_SCOPES: Readonly<Record<string, 'public' | readonly Scope[]>>
   // Jobs name their workers, and those their hosts.
   'GET /queue/status/:job_id': ['read'],
   'GET /queue/status': ['read'],
+  'GET /queue/jobs': ['read'],
+  'GET /queue/jobs/:job_id': ['read'],
   'GET /queue/stats': ['read'],
+  'GET /queue/history': ['read'],
+  'GET /events': ['read'],
   'GET /queue/workers': ['read'],
   'GET /queue/active': ['read'],
   'GET /queue/dead': ['read'],

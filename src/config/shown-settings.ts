@@ -1,0 +1,40 @@
+import { redact } from '../observability/redact.ts';
+import type { Environment } from './env.ts';
+import { SETTINGS, type Topic } from './settings.ts';
+
+/** Secrets that a file may hold instead, named by the setting with `_FILE` after it. */
+export const FILE_SECRETS: readonly string[] = [
+  'REDIS_PASSWORD',
+  'QDRANT_API_KEY',
+  'SESSION_SECRET',
+  'IMAGE_SOURCE_HEADERS',
+  'WEBHOOK_SECRETS',
+];
+
+const SECRETS = new Set([...FILE_SECRETS, 'API_KEYS', 'VITRINE_API_KEY']);
+
+/** A setting as an operator may see it. */
+export interface ShownSetting {
+  readonly name: string;
+  readonly topic: Topic;
+  readonly meaning: string;
+  /** Null when it is unset and has no default, and for every secret. Addresses come without passwords and queries. */
+  readonly value: string | null;
+  readonly isDefault: boolean;
+  readonly isSecret: boolean;
+}
+
+export function toShownSettings(environment: Environment): readonly ShownSetting[] {
+  return Object.entries(SETTINGS).map(([name, { topic, meaning, fallback }]) => {
+    const text = environment[name] || fallback;
+    const isSecret = SECRETS.has(name);
+    return {
+      name,
+      topic,
+      meaning,
+      value: isSecret || text === undefined ? null : redact(text),
+      isDefault: text === fallback,
+      isSecret,
+    };
+  });
+}
