@@ -11,7 +11,7 @@ import { paint, print, type Terminal } from '../src/cli/terminal.ts';
 import { type Config, parseConfig } from '../src/config/config.ts';
 import { type Environment, readEnvironment } from '../src/config/env.ts';
 import { runProgram } from '../src/program.ts';
-import { searchReply } from '../src/search/schemas.ts';
+import type { searchReply } from '../src/search/schemas.ts';
 import { serve } from '../src/serve.ts';
 import { createSampleCatalog } from './sample-catalog.ts';
 
@@ -87,7 +87,7 @@ async function indexAndSearch(catalog: Catalog, url: string, terminal: Terminal)
   const about = [product.name, product.category].filter((part) => part !== undefined).join(', ');
   print(terminal, `\nMost like ${paint(terminal.stdout, 'bold', productId)} (${about}):\n`);
   const body = { product_id: productId, limit: 8 };
-  printHits(terminal, await client.call(searchReply, '/search', { method: 'POST', body }));
+  printHits(terminal, await client.call<typeof searchReply>('/search', { method: 'POST', body }));
   return progress.failures.length;
 }
 

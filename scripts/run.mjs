@@ -53,8 +53,13 @@ if (entry === undefined) {
 }
 const child = spawn(pinnedNode, ['--disable-warning=ExperimentalWarning', join(root, entry), ...args], {
   stdio: 'inherit',
-  // Once a large block was freed, glibc keeps blocks up to that size instead of returning them, unless this is set.
-  env: { MALLOC_MMAP_THRESHOLD_: '1000000', ...process.env },
+  env: {
+    // Once a large block was freed, glibc keeps blocks up to that size instead of returning them, unless this is set.
+    MALLOC_MMAP_THRESHOLD_: '1000000',
+    // Compiled code is kept for the next start.
+    NODE_COMPILE_CACHE: join(root, 'node_modules', '.cache', 'compile'),
+    ...process.env,
+  },
 });
 // A supervisor may signal this process alone, so it passes the signal on. When the whole process group got it, the
 // child takes the second one for the same request (src/program.ts). A terminal always signals the whole group.

@@ -8,7 +8,7 @@ import type { Client } from '../src/cli/client.ts';
 import { runIndex, withoutServer } from '../src/cli/index/index-command.ts';
 import { parseConfig } from '../src/config/config.ts';
 import { runProgram } from '../src/program.ts';
-import { searchReply } from '../src/search/schemas.ts';
+import type { searchReply } from '../src/search/schemas.ts';
 import { createSampleCatalog } from './sample-catalog.ts';
 
 const QUERIES = ['MUG-008', 'SHO-002', 'CHR-001', 'BAG-004'];
@@ -47,7 +47,7 @@ async function draw(client: Client, paths: ReadonlyMap<string, string>): Promise
   const tiles: OverlayOptions[] = [];
   for (const [row, query] of QUERIES.entries()) {
     const body = { product_id: query, limit: HITS };
-    const { hits } = await client.call(searchReply, '/search', { method: 'POST', body });
+    const { hits } = await client.call<typeof searchReply>('/search', { method: 'POST', body });
     const captions = [query, ...hits.map((hit) => hit.score.toFixed(3))];
     for (const [column, productId] of [query, ...hits.map((hit) => hit.product_id)].entries()) {
       const left = GAP + column * (TILE + GAP) + (column > 0 ? BREAK : 0);

@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import type { z } from '@hono/zod-openapi';
-import pRetry from 'p-retry';
-import { type Config, parseConfig } from '../config/config.ts';
+import { DEFAULT_HOST, DEFAULT_PORT } from '../config/address.ts';
+import { toConfigurationError } from '../config/configuration-error.ts';
 import { ERRORS, type ErrorCode } from '../errors/error-table.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
+import { type Answer, type SendOptions, send } from './http.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Speaks to the HTTP API. */
@@ -11,12 +12,13 @@ export interface Client {
   /** Where the server is, for people. */
   readonly address: string;
   /**
-   * The answer's body, checked by its schema.
+   * The answer's body, of the type of the schema: `call<typeof jobView>`. It isn't checked, for loading the schemas
+   * takes longer than the rest of a command.
    * @throws VitrineError the server's own problem, or `server_unreachable`
    */
-  call<S extends z.ZodType>(schema: S, path: string, request?: ClientRequest): Promise<z.infer<S>>;
+  call<Schema extends z.ZodType>(path: string, request?: ClientRequest): Promise<z.infer<Schema>>;
   /** The raw answer, for bodies that are streamed. */
-  open(path: string, request?: ClientRequest): Promise<Response>;
+  open(path: string, request?: ClientRequest): Promise<Answer>;
 }
 
 /** Which server a command speaks to. */
@@ -33,13 +35,11 @@ export interface ClientRequest {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-type Send = (url: string, init: RequestInit) => Promise<Response>;
+type Send = (url: string, options: SendOptions) => Promise<Answer>;
 
 /** How long a server may take to say that it is alive. */
 const PROBE_MS = 3_000;
 const CALL_MS = 120_000;
-/** Waits of 0.25, 0.5, 1, 2, 4, 8 and 16 s: long enough for a server, a Redis or a Qdrant to be restarted. */
-const RETRIES = { retries: 7, minTimeout: 250, factor: 2 };
 
 /**
  * The server that is named by --server, or by HOST and PORT.
@@ -50,16 +50,18 @@ export async function connectServer(
   { server, keyFile }: ServerOptions,
   { environment, signal }: Terminal,
 ): Promise<Client> {
-  const address = toAddress(server, parseConfig(environment));
+  const { HOST, PORT } = environment;
+  const address = toAddress(server, { host: HOST || DEFAULT_HOST, port: PORT || DEFAULT_PORT });
   const key = keyFile === undefined ? environment['VITRINE_API_KEY'] || undefined : await readKey(keyFile);
-  if (await isAlive(address)) return createClient(address, fetch, signal, key);
+  if (await isAlive(address)) return createClient(address, send, signal, key);
   throw new VitrineError('server_unreachable', `No Vitrine server answers at ${address}.`);
 }
 
 /** True when a server answers there, however well it is. */
 export async function isAlive(address: string): Promise<boolean> {
   try {
-    const response = await fetch(`${address}/livez`, { signal: AbortSignal.timeout(PROBE_MS) });
+    const signal = AbortSignal.timeout(PROBE_MS);
+    const response = await send(`${address}/livez`, { method: 'GET', headers: {}, signal });
     const body: unknown = await response.json();
     return response.ok && typeof body === 'object' && body !== null && 'status' in body;
   } catch {
@@ -67,8 +69,11 @@ export async function isAlive(address: string): Promise<boolean> {
   }
 }
 
-/** @throws VitrineError `invalid_request` for a --server that isn't a web address */
-export function toAddress(server: string | undefined, { host, port }: Pick<Config, 'host' | 'port'>): string {
+/** @throws VitrineError `invalid_request` for a --server that isn't a web address, `invalid_configuration` */
+export function toAddress(
+  server: string | undefined,
+  { host, port }: { readonly host: string; readonly port: number | string },
+): string {
   if (server !== undefined) {
     if (URL.canParse(server) && /^https?:$/.test(new URL(server).protocol)) return server.replace(/\/+$/, '');
     throw new VitrineError(
@@ -80,7 +85,9 @@ export function toAddress(server: string | undefined, { host, port }: Pick<Confi
     );
   }
   const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
-  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+  const address = `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+  if (URL.canParse(address)) return address;
+  throw toConfigurationError([{ path: 'HOST and PORT', message: 'must be a host and its port' }]);
 }
 
 async function readKey(file: string): Promise<string> {
@@ -121,35 +128,14 @@ export function createClient(address: string, send: Send, signal: AbortSignal, k
   return {
     address,
     open,
-    async call(schema, path, request) {
+    async call<Schema extends z.ZodType>(path: string, request?: ClientRequest) {
       const response = await open(path, request);
-      const parsed = schema.safeParse(await response.json());
-      if (parsed.success) return parsed.data;
-      throw new VitrineError('internal_error', `The server at ${address} sent an answer of another shape.`, {
-        suggestion: 'Use the command of the same version as the server.',
-      });
+      return (await response.json()) as z.infer<Schema>;
     },
   };
 }
 
-/**
- * The client, but a call that may succeed later is repeated for half a minute. Only for calls that can be repeated. A
- * full queue is left to the caller, who knows how long to wait.
- */
-export function withRetries(client: Client, signal: AbortSignal): Client {
-  return {
-    ...client,
-    call: (schema, path, request) =>
-      pRetry(() => client.call(schema, path, request), {
-        ...RETRIES,
-        signal,
-        shouldRetry: ({ error }) =>
-          error instanceof VitrineError && error.retryable && error.code !== 'queue_full',
-      }),
-  };
-}
-
-async function toError(response: Response, address: string): Promise<VitrineError> {
+async function toError(response: Answer, address: string): Promise<VitrineError> {
   const problem: unknown = await response.json().catch(() => null);
   const fields = typeof problem === 'object' && problem !== null ? problem : {};
   const code = 'code' in fields && isErrorCode(fields.code) ? fields.code : 'internal_error';

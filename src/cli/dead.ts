@@ -1,5 +1,5 @@
 import { pipeline } from 'node:stream/promises';
-import { jobPage, redrivenJobs, removedJobs } from '../jobs/schemas.ts';
+import type { jobPage, redrivenJobs, removedJobs } from '../jobs/schemas.ts';
 import { connectServer, type ServerOptions } from './client.ts';
 import { toTable } from './table.ts';
 import { print, printJson, type Terminal } from './terminal.ts';
@@ -24,7 +24,7 @@ export async function listDead(
 ): Promise<number> {
   const client = await connectServer(server, terminal);
   const query = new URLSearchParams({ limit: String(limit), ...(code !== undefined && { code }) });
-  const page = await client.call(jobPage, `/queue/dead?${query}`);
+  const page = await client.call<typeof jobPage>(`/queue/dead?${query}`);
   if (json) {
     printJson(terminal, page);
     return 0;
@@ -61,7 +61,7 @@ export async function redriveDead(
 ): Promise<number> {
   const client = await connectServer(options, terminal);
   const body = toSelection(ids, options);
-  const reply = await client.call(redrivenJobs, '/queue/dead/redrive', { method: 'POST', body });
+  const reply = await client.call<typeof redrivenJobs>('/queue/dead/redrive', { method: 'POST', body });
   if (options.json) printJson(terminal, reply);
   else print(terminal, `${reply.redriven} put back in the queue`);
   return 0;
@@ -74,7 +74,7 @@ export async function purgeDead(
 ): Promise<number> {
   const client = await connectServer(options, terminal);
   const body = toSelection(ids, options);
-  const reply = await client.call(removedJobs, '/queue/dead', { method: 'DELETE', body });
+  const reply = await client.call<typeof removedJobs>('/queue/dead', { method: 'DELETE', body });
   if (options.json) printJson(terminal, reply);
   else print(terminal, `${reply.removed} removed`);
   return 0;

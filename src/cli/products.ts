@@ -1,6 +1,6 @@
 import type { z } from '@hono/zod-openapi';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { deletedProduct, duplicatesReply, productPage, productView } from '../products/schemas.ts';
+import type { deletedProduct, duplicatesReply, productPage, productView } from '../products/schemas.ts';
 import { connectServer, type ServerOptions } from './client.ts';
 import { type FilterOptions, toFilter, toPrice } from './search.ts';
 import { toTable } from './table.ts';
@@ -23,7 +23,7 @@ export async function listProducts(
     ...(options.cursor !== undefined && { cursor: options.cursor }),
     ...(filter !== undefined && { filter: JSON.stringify(filter) }),
   });
-  const page = await client.call(productPage, `/products?${query}`);
+  const page = await client.call<typeof productPage>(`/products?${query}`);
   if (options.json) {
     printJson(terminal, page);
     return 0;
@@ -52,7 +52,7 @@ export async function listProducts(
 
 export async function showProduct(id: string, options: PrintOptions, terminal: Terminal): Promise<number> {
   const client = await connectServer(options, terminal);
-  printProduct(await client.call(productView, toPath(id)), options, terminal);
+  printProduct(await client.call<typeof productView>(toPath(id)), options, terminal);
   return 0;
 }
 
@@ -77,7 +77,11 @@ export async function updateProduct(id: string, options: UpdateOptions, terminal
     ...(tag.length > 0 && { tags: tag }),
     ...Object.fromEntries(unset.map((field) => [field, null])),
   };
-  printProduct(await client.call(productView, toPath(id), { method: 'PATCH', body }), options, terminal);
+  printProduct(
+    await client.call<typeof productView>(toPath(id), { method: 'PATCH', body }),
+    options,
+    terminal,
+  );
   return 0;
 }
 
@@ -140,7 +144,7 @@ export async function deleteProducts(
   const client = await connectServer(options, terminal);
   const suffix = image === undefined ? '' : `/images/${encodeURIComponent(image)}`;
   for (const id of ids) {
-    const reply = await client.call(deletedProduct, `${toPath(id)}${suffix}`, { method: 'DELETE' });
+    const reply = await client.call<typeof deletedProduct>(`${toPath(id)}${suffix}`, { method: 'DELETE' });
     const { deleted_images, cancelled_jobs } = reply;
     print(terminal, `${plain(id)}  ${deleted_images} images deleted, ${cancelled_jobs} jobs cancelled`);
   }
@@ -156,7 +160,7 @@ export async function showDuplicates(
     limit: String(options.limit),
     ...(options.threshold !== undefined && { threshold: String(options.threshold) }),
   });
-  const reply = await client.call(duplicatesReply, `/products/duplicates?${query}`);
+  const reply = await client.call<typeof duplicatesReply>(`/products/duplicates?${query}`);
   if (options.json) {
     printJson(terminal, reply);
     return 0;

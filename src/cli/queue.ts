@@ -1,5 +1,5 @@
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { jobView, pausedState, queueStats, workerList } from '../jobs/schemas.ts';
+import type { jobView, pausedState, queueStats, workerList } from '../jobs/schemas.ts';
 import { connectServer, type ServerOptions } from './client.ts';
 import { toDuration, toTable } from './table.ts';
 import { paint, plain, print, printJson, type Terminal } from './terminal.ts';
@@ -10,7 +10,7 @@ interface PrintOptions extends ServerOptions {
 
 export async function statsCommand({ json, ...server }: PrintOptions, terminal: Terminal): Promise<number> {
   const client = await connectServer(server, terminal);
-  const stats = await client.call(queueStats, '/queue/stats');
+  const stats = await client.call<typeof queueStats>('/queue/stats');
   if (json) {
     printJson(terminal, stats);
     return 0;
@@ -38,7 +38,7 @@ export async function statsCommand({ json, ...server }: PrintOptions, terminal: 
 
 export async function workersCommand({ json, ...server }: PrintOptions, terminal: Terminal): Promise<number> {
   const client = await connectServer(server, terminal);
-  const list = await client.call(workerList, '/queue/workers');
+  const list = await client.call<typeof workerList>('/queue/workers');
   if (json) {
     printJson(terminal, list);
     return 0;
@@ -86,7 +86,7 @@ export async function pauseCommand(
   terminal: Terminal,
 ): Promise<number> {
   const client = await connectServer(server, terminal);
-  await client.call(pausedState, `/queue/${name}`, { method: 'POST' });
+  await client.call<typeof pausedState>(`/queue/${name}`, { method: 'POST' });
   print(terminal, PAUSE_OUTCOMES[name]);
   return 0;
 }
@@ -103,7 +103,7 @@ export async function jobsCommand(
   for (const id of ids) {
     try {
       const path = `/queue/jobs/${encodeURIComponent(id)}/${name}`;
-      const job = await client.call(jobView, path, { method: 'POST' });
+      const job = await client.call<typeof jobView>(path, { method: 'POST' });
       print(terminal, `${id}  ${job.cancel_requested ? 'will be cancelled' : job.status}`);
     } catch (error) {
       if (!(error instanceof VitrineError) || error.status >= 500) throw error;

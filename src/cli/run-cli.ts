@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { CommanderError } from '@commander-js/extra-typings';
+import { VitrineError } from '../errors/vitrine-error.ts';
 import { toSentences } from '../program.ts';
 import { createCommands, DRAINING_COMMANDS } from './commands.ts';
 import { paint, type Terminal } from './terminal.ts';
@@ -25,10 +26,19 @@ export async function runCli(args: readonly string[], terminal: Terminal): Promi
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (terminal.signal.aborted) return INTERRUPTED;
-    const [first = '', ...others] = toSentences(error).split('\n');
+    const [first = '', ...others] = toSentences(toMeant(error)).split('\n');
     terminal.stderr.write(`${[paint(terminal.stderr, 'red', first), ...others].join('\n')}\n`);
     return 1;
   }
+}
+
+/** A server of another version may leave out of its answer what a command reads. */
+function toMeant(error: unknown): unknown {
+  if (!(error instanceof TypeError)) return error;
+  return new VitrineError('internal_error', 'The answer of the server has another shape.', {
+    cause: error,
+    suggestion: 'Use the command of the same version as the server.',
+  });
 }
 
 async function untilInterrupted({ signal }: Terminal): Promise<number> {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { z } from '@hono/zod-openapi';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { searchReply } from '../search/schemas.ts';
+import type { searchReply } from '../search/schemas.ts';
 import { connectServer, type ServerOptions } from './client.ts';
 import { toTable } from './table.ts';
 import { print, printJson, type Terminal } from './terminal.ts';
@@ -74,7 +74,7 @@ export async function searchCommand(
     filter: toFilter(options),
     facets: wantsFacets ? { price_ranges: options.priceRange } : undefined,
   };
-  const reply = await client.call(searchReply, '/search', { method: 'POST', body });
+  const reply = await client.call<typeof searchReply>('/search', { method: 'POST', body });
   if (options.json) printJson(terminal, reply);
   else {
     if (options.limit > 0) printHits(terminal, reply);

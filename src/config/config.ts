@@ -1,6 +1,6 @@
 import { join, resolve } from 'node:path';
-import { VitrineError } from '../errors/vitrine-error.ts';
 import type { ApiKey } from './api-keys.ts';
+import { type SettingFault, toConfigurationError } from './configuration-error.ts';
 import type { Environment } from './env.ts';
 import type { Language } from './languages.ts';
 import { type QueueSettings, type RetryPolicy, toLeaseTimes } from './queue-settings.ts';
@@ -122,18 +122,13 @@ export interface AccessConfig {
   };
 }
 
-interface Fault {
-  readonly path: string;
-  readonly message: string;
-}
-
 /**
  * The configuration of an environment. An empty value counts as unset.
  * @throws VitrineError `invalid_configuration` that names every faulty setting, and never a value.
  */
 export function parseConfig(environment: Environment): Config {
   const values: Record<string, unknown> = {};
-  const faults: Fault[] = [];
+  const faults: SettingFault[] = [];
   for (const [name, { check, fallback }] of Object.entries(SETTINGS)) {
     const text = environment[name] || fallback;
     if (text === undefined) continue;
@@ -162,11 +157,6 @@ const RENAMED: Readonly<Record<string, string>> = {
 };
 
 export const SETTING_NAMES: readonly string[] = Object.keys(SETTINGS);
-
-export function toConfigurationError(faults: readonly Fault[]): VitrineError {
-  const detail = faults.map(({ path, message }) => `${path} ${message}`).join('; ');
-  return new VitrineError('invalid_configuration', `${detail}.`, { faults });
-}
 
 /** @throws VitrineError `invalid_configuration` for an unusable REDIS_URL */
 function toConfig(settings: Settings, retryIsExplicit: boolean, shown: readonly ShownSetting[]): Config {

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseEnv } from 'node:util';
-import { toConfigurationError } from './config.ts';
+import { toConfigurationError } from './configuration-error.ts';
 import { FILE_SECRETS } from './shown-settings.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;

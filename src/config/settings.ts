@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import { DEFAULT_HOST, DEFAULT_PORT } from './address.ts';
 import { LANGUAGES } from './languages.ts';
 import {
   apiKeys,
@@ -67,10 +68,10 @@ export const SETTINGS = {
   HOST: setting(
     'process',
     text('a host name or an address'),
-    '127.0.0.1',
+    DEFAULT_HOST,
     'Address that the API listens on. `0.0.0.0` opens it to the network, which needs API keys or `ALLOW_ANONYMOUS`.',
   ),
-  PORT: setting('process', integer(0, 65_535), '8000', 'Port of the API. 0: any free port.'),
+  PORT: setting('process', integer(0, 65_535), DEFAULT_PORT, 'Port of the API. 0: any free port.'),
   DATA_DIR: setting(
     'process',
     folder,

@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import type { z } from '@hono/zod-openapi';
 import { describe, expect, test } from 'vitest';
 import type { FeedEntry } from '../../src/catalog/feed.ts';
-import { type Client, type ClientRequest, withRetries } from '../../src/cli/client.ts';
+import type { Client, ClientRequest } from '../../src/cli/client.ts';
 import { createCommands } from '../../src/cli/commands.ts';
 import { indexCatalog } from '../../src/cli/index/index-catalog.ts';
+import { withRetries } from '../../src/cli/index/with-retries.ts';
 import { runCli } from '../../src/cli/run-cli.ts';
 import { toTable } from '../../src/cli/table.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
@@ -145,11 +146,29 @@ test.each([
   server.closeAllConnections();
 });
 
+test('an answer of another shape is said to be one', async () => {
+  await using server = createServer((_, response) => response.end('{"status":"ok"}')).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  expect(await run(['stats'], { PORT: String(port) })).toEqual({
+    code: 1,
+    out: '',
+    err: 'The answer of the server has another shape.\nUse the command of the same version as the server. (internal_error)\n',
+  });
+  server.closeAllConnections();
+});
+
+test('a HOST that is none is named', async () => {
+  const { code, err } = await run(['stats'], { HOST: 'a b', PORT: '1' });
+  expect(code).toBe(1);
+  expect(err).toContain('HOST and PORT must be a host and its port.');
+});
+
 /** A server's answers, by the path of the request. */
 function createFakeClient(answer: (path: string, request: ClientRequest) => unknown): Client {
   return {
     address: 'http://fake',
-    async call<S extends z.ZodType>(_schema: S, path: string, request: ClientRequest = {}) {
+    async call<S extends z.ZodType>(path: string, request: ClientRequest = {}) {
       return answer(path, request) as z.infer<S>;
     },
     open: () => Promise.reject(new Error('not used')),
@@ -229,8 +248,7 @@ describe('a client with retries', () => {
       return { paused: true };
     });
     const { signal } = new AbortController();
-    const schema = {} as z.ZodType;
-    expect(await withRetries(flaky, signal).call(schema, '/x')).toEqual({ paused: true });
+    expect(await withRetries(flaky, signal).call('/x')).toEqual({ paused: true });
     expect(calls).toBe(3);
 
     let refusals = 0;
@@ -238,7 +256,7 @@ describe('a client with retries', () => {
       refusals += 1;
       throw new VitrineError('job_not_found', 'There is none.');
     });
-    await expect(withRetries(refusing, signal).call(schema, '/x')).rejects.toMatchObject({
+    await expect(withRetries(refusing, signal).call('/x')).rejects.toMatchObject({
       code: 'job_not_found',
     });
     expect(refusals).toBe(1);

@@ -2,8 +2,8 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import sharp from 'sharp';
 import { toVitrineError, VitrineError } from '../../errors/vitrine-error.ts';
-import { enqueuedJob, jobView, workerList } from '../../jobs/schemas.ts';
-import { searchReply } from '../../search/schemas.ts';
+import type { enqueuedJob, jobView, workerList } from '../../jobs/schemas.ts';
+import type { searchReply } from '../../search/schemas.ts';
 import { type Client, connectServer, type ServerOptions } from '../client.ts';
 import type { Terminal } from '../terminal.ts';
 import type { CheckResult } from './checks.ts';
@@ -58,10 +58,10 @@ async function drawPicture(): Promise<string> {
 
 async function indexPicture(client: Client, productId: string, picture: string, signal: AbortSignal) {
   const body = { product_id: productId, image_base64: picture, name: 'Smoke test', priority: 'high' };
-  const { job_id: id } = await client.call(enqueuedJob, '/queue/enqueue', { method: 'POST', body });
+  const { job_id: id } = await client.call<typeof enqueuedJob>('/queue/enqueue', { method: 'POST', body });
   const deadline = performance.now() + INDEX_MS;
   while (performance.now() < deadline) {
-    const job = await client.call(jobView, `/queue/status/${id}`);
+    const job = await client.call<typeof jobView>(`/queue/status/${id}`);
     if (job.status === 'completed') return `a picture was indexed by ${job.result?.model ?? 'a worker'}`;
     if (job.status === 'failed' || job.status === 'cancelled') {
       const { message, suggestion } = job.last_error ?? {
@@ -72,7 +72,7 @@ async function indexPicture(client: Client, productId: string, picture: string, 
     }
     await sleep(POLL_MS, undefined, { signal });
   }
-  const { count } = await client.call(workerList, '/queue/workers');
+  const { count } = await client.call<typeof workerList>('/queue/workers');
   throw new VitrineError('internal_error', `The job did not end within ${INDEX_MS / 1_000} s.`, {
     suggestion:
       count === 0
@@ -83,7 +83,7 @@ async function indexPicture(client: Client, productId: string, picture: string, 
 
 async function findPicture(client: Client, productId: string, picture: string): Promise<string> {
   const body = { image_base64: picture, limit: 5 };
-  const { hits } = await client.call(searchReply, '/search', { method: 'POST', body });
+  const { hits } = await client.call<typeof searchReply>('/search', { method: 'POST', body });
   const rank = hits.findIndex((hit) => hit.product_id === productId);
   if (rank === -1) {
     throw new VitrineError('internal_error', 'A search with the picture does not find it.', {

@@ -1,6 +1,6 @@
 import pLimit from 'p-limit';
 import { VitrineError } from '../../errors/vitrine-error.ts';
-import { jobView } from '../../jobs/schemas.ts';
+import type { jobView } from '../../jobs/schemas.ts';
 import type { Client } from '../client.ts';
 
 /** How a job ended. `code` is null when it completed. */
@@ -132,7 +132,7 @@ function toDelayed({ id, where, inlineBytes }: JobToFollow, availableInMs: numbe
 
 async function askOne(client: Client, { id, where }: JobToFollow): Promise<Answer> {
   try {
-    const job = await client.call(jobView, `/queue/status/${id}`);
+    const job = await client.call<typeof jobView>(`/queue/status/${id}`);
     switch (job.status) {
       case 'completed':
         return { where, code: null, detail: '', suggestion: '' };

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isFault } from '../../catalog/feed.ts';
 import type { Catalog } from '../../catalog/read-catalog.ts';
 import { VitrineError } from '../../errors/vitrine-error.ts';
-import { batchReply, queueStats } from '../../jobs/schemas.ts';
+import type { batchReply, queueStats } from '../../jobs/schemas.ts';
 import type { Client } from '../client.ts';
 import { type EndedJob, followJobs, LATER_MS } from './follow-jobs.ts';
 import { type PendingJob, readJob } from './index-job.ts';
@@ -142,7 +142,7 @@ const toFailure = (where: string, detail: string): EndedJob => ({
 });
 
 async function findObstacle(client: Client): Promise<string | null> {
-  const stats = await client.call(queueStats, '/queue/stats');
+  const stats = await client.call<typeof queueStats>('/queue/stats');
   if (stats.paused) return 'the queue is paused until `vitrine resume`';
   return stats.workers_alive === 0 ? 'no worker is alive: start one with `vitrine worker`' : null;
 }
@@ -156,7 +156,7 @@ async function enqueue(client: Client, jobs: readonly PendingJob[], signal: Abor
   } as const;
   for (;;) {
     try {
-      return await client.call(batchReply, '/queue/enqueue/batch', request);
+      return await client.call<typeof batchReply>('/queue/enqueue/batch', request);
     } catch (error) {
       if (!(error instanceof VitrineError) || error.code !== 'queue_full') throw error;
       await sleep(error.retryAfterMs ?? 1_000, undefined, { signal });

@@ -8,12 +8,12 @@ import {
   isAlive,
   type ServerOptions,
   toAddress,
-  withRetries,
 } from '../client.ts';
 import { print, printJson, type Terminal } from '../terminal.ts';
 import { type IndexOptions, type IndexProgress, indexCatalog } from './index-catalog.ts';
 import { showProgress } from './progress.ts';
 import { printReport } from './report.ts';
+import { withRetries } from './with-retries.ts';
 
 interface Options extends ServerOptions {
   readonly decimal?: 'point' | 'comma' | undefined;

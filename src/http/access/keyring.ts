@@ -1,7 +1,8 @@
 import { timingSafeEqual } from 'node:crypto';
 import { readFileSync, unwatchFile, watchFile } from 'node:fs';
 import { type ApiKey, hashApiKey, parseApiKeys } from '../../config/api-keys.ts';
-import { type AccessConfig, type Config, toConfigurationError } from '../../config/config.ts';
+import type { AccessConfig, Config } from '../../config/config.ts';
+import { toConfigurationError } from '../../config/configuration-error.ts';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import type { Logger } from '../../observability/logger.ts';
 import { isLoopback } from './host.ts';
