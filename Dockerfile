@@ -21,13 +21,19 @@ ENV NODE_ENV=production \
   MODELS_DIR=/models
 WORKDIR /app
 # Named volumes get the owner of the folder that they are mounted over; compose has one for /thumbnails.
-RUN install -d -o node -g node /data /models /thumbnails
+RUN install -d -o node -g node /data /models /thumbnails /compiled
 COPY --from=dependencies /app/node_modules node_modules
 COPY package.json LICENSE ./
 COPY models models
 COPY workers workers
 COPY src src
 USER node
+# Compiles what the programs load, once: they start in less than half the time.
+ENV NODE_COMPILE_CACHE=/compiled
+RUN node --input-type=module -e "for (const file of [ \
+  'src/serve.ts', 'src/run-worker.ts', 'models/transformers-model.ts', 'src/vectors/qdrant/vector-store.ts', \
+  'src/queue/redis/queue.ts', 'src/queue/spool/spooled-queue.ts', \
+  'src/queue/sqlite/queue.ts', 'src/vectors/sqlite/vector-store.ts']) await import('./' + file)"
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT || 8000}/livez`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]

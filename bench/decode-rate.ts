@@ -16,6 +16,7 @@ import { systemClock } from '../src/observability/system-clock.ts';
 import { createThumbnailCache } from '../src/thumbnails/cache.ts';
 import { newClaimedJob } from '../tests/support/fake-queue.ts';
 import { createPipeline } from '../workers/pipeline.ts';
+import { median } from './support/report.ts';
 
 const CONFIG = parseConfig(readEnvironment());
 const PHOTOS = join(import.meta.dirname, '../../shared/data');
@@ -192,9 +193,4 @@ async function measure(
     perSecond: (photos.length / (performance.now() - startedAt)) * 1_000,
     cpuMs: (readCpuMs() - cpuBefore) / photos.length,
   };
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? 0;
 }

@@ -9,6 +9,7 @@ import type { ImageJobData, JobResult } from '../src/queue/job.ts';
 import { type JobQueue, type NewJob, toLeaseTimes } from '../src/queue/port.ts';
 import { createRedisQueue } from '../src/queue/redis/queue.ts';
 import { type RedisServer, startRedis } from '../tests/support/redis-server.ts';
+import { atLeast, median, report } from './support/report.ts';
 
 const IN_FLIGHT = 500;
 const BULK = 1_000;
@@ -91,12 +92,11 @@ export async function run(args: readonly string[]): Promise<void> {
       'Vitrine, jobs/s': Math.round(our.perSecond),
       'BullMQ, jobs/s': Math.round(their.perSecond),
       ratio: Number(ratio.toFixed(2)),
-      target: `≥ ${target}`,
-      met: ratio >= target ? 'yes' : 'no',
+      ...atLeast(ratio, target),
       'Redis µs/job': `${our.redisUs.toFixed(1)} : ${their.redisUs.toFixed(1)}`,
     };
   });
-  console.table(table);
+  report('queue', table);
   await printMemory(redis, waiting);
 }
 
@@ -268,12 +268,4 @@ async function inFlight<T>(jobs: readonly T[], enqueue: (job: T) => Promise<unkn
 
 async function inBulk<T>(jobs: readonly T[], enqueue: (part: T[]) => Promise<unknown>): Promise<void> {
   for (let first = 0; first < jobs.length; first += BULK) await enqueue(jobs.slice(first, first + BULK));
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1
-    ? (sorted[middle] ?? 0)
-    : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2;
 }

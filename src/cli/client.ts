@@ -42,9 +42,8 @@ const PROBE_MS = 3_000;
 const CALL_MS = 120_000;
 
 /**
- * The server that is named by --server, or by HOST and PORT.
- * @throws VitrineError `server_unreachable` when none answers; `invalid_configuration`; `invalid_request` for a
- * --key-file that can't be read
+ * A client of the server that is named by --server, or by HOST and PORT. Whether one is there, the first call finds out.
+ * @throws VitrineError `invalid_configuration`; `invalid_request` for a --key-file that can't be read
  */
 export async function connectServer(
   { server, keyFile }: ServerOptions,
@@ -53,8 +52,7 @@ export async function connectServer(
   const { HOST, PORT } = environment;
   const address = toAddress(server, { host: HOST || DEFAULT_HOST, port: PORT || DEFAULT_PORT });
   const key = keyFile === undefined ? environment['VITRINE_API_KEY'] || undefined : await readKey(keyFile);
-  if (await isAlive(address)) return createClient(address, send, signal, key);
-  throw new VitrineError('server_unreachable', `No Vitrine server answers at ${address}.`);
+  return createClient(address, send, signal, key);
 }
 
 /** True when a server answers there, however well it is. */
@@ -105,6 +103,7 @@ async function readKey(file: string): Promise<string> {
  * @param key an API key, sent with every request
  */
 export function createClient(address: string, send: Send, signal: AbortSignal, key?: string): Client {
+  let hasAnswered = false;
   const open = async (path: string, { method = 'GET', body, headers }: ClientRequest = {}) => {
     const response = await send(`${address}${path}`, {
       method,
@@ -117,11 +116,13 @@ export function createClient(address: string, send: Send, signal: AbortSignal, k
       signal: AbortSignal.any([signal, AbortSignal.timeout(CALL_MS)]),
     }).catch((cause: unknown) => {
       signal.throwIfAborted();
+      if (!hasAnswered) throw toUnreachable(address, cause);
       throw new VitrineError('server_unreachable', `The server at ${address} no longer answers.`, {
         cause,
         suggestion: 'Check whether it still runs; its log says why it ended.',
       });
     });
+    hasAnswered = true;
     if (!response.ok) throw await toError(response, address);
     return response;
   };
@@ -130,10 +131,16 @@ export function createClient(address: string, send: Send, signal: AbortSignal, k
     open,
     async call<Schema extends z.ZodType>(path: string, request?: ClientRequest) {
       const response = await open(path, request);
-      return (await response.json()) as z.infer<Schema>;
+      const body = await response.json().catch((cause: unknown) => {
+        throw toUnreachable(address, cause);
+      });
+      return body as z.infer<Schema>;
     },
   };
 }
+
+const toUnreachable = (address: string, cause: unknown): VitrineError =>
+  new VitrineError('server_unreachable', `No Vitrine server answers at ${address}.`, { cause });
 
 async function toError(response: Answer, address: string): Promise<VitrineError> {
   const problem: unknown = await response.json().catch(() => null);

@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError, Option, type OptionValues } from '@commander-js/extra-typings';
 import packageJson from '../../package.json' with { type: 'json' };
-import { SCOPES } from '../config/api-keys.ts';
+import { SCOPES } from '../config/scopes.ts';
 import type { Box, PriceRange } from './search.ts';
 import type { Terminal } from './terminal.ts';
 

@@ -1,4 +1,5 @@
-import { createApiKey, isKeyName, type Scope, toKeyEntry } from '../config/api-keys.ts';
+import { createApiKey, isKeyName, toKeyEntry } from '../config/api-keys.ts';
+import type { Scope } from '../config/scopes.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { paint, print, type Terminal } from './terminal.ts';
 

@@ -1,8 +1,5 @@
 import { hash, randomBytes } from 'node:crypto';
-
-/** What a key may do. `admin` may do everything. */
-export const SCOPES = ['enqueue', 'search', 'read', 'admin'] as const;
-export type Scope = (typeof SCOPES)[number];
+import { SCOPES, type Scope } from './scopes.ts';
 
 /** A key as it is configured: never the key itself. */
 export interface ApiKey {

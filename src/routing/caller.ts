@@ -1,4 +1,5 @@
-import { type ApiKey, SCOPES, type Scope } from '../config/api-keys.ts';
+import type { ApiKey } from '../config/api-keys.ts';
+import { SCOPES, type Scope } from '../config/scopes.ts';
 
 /** Who sends a request, and what they may do. */
 export interface Caller {

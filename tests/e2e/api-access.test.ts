@@ -1,7 +1,8 @@
 import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { createApiKey, type Scope, toKeyEntry } from '../../src/config/api-keys.ts';
+import { createApiKey, toKeyEntry } from '../../src/config/api-keys.ts';
+import type { Scope } from '../../src/config/scopes.ts';
 import { ROUTE_SCOPES } from '../../src/http/access/route-scopes.ts';
 import { createApp } from '../../src/http/app.ts';
 import { startServer } from '../../src/http/server.ts';

@@ -33,6 +33,7 @@ export async function runSmokeTest(server: ServerOptions, terminal: Terminal, sh
   let client: Client | undefined;
   await step('server', async () => {
     client = await connectServer(server, terminal);
+    await client.open('/livez');
     return `Vitrine answers at ${client.address}`;
   });
   if (client === undefined) return;

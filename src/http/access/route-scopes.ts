@@ -1,4 +1,4 @@
-import type { Scope } from '../../config/api-keys.ts';
+import type { Scope } from '../../config/scopes.ts';
 
 /**
  * What a key needs for each route: one of the scopes; `public`: none. `admin` has all scopes. A route that is missing

@@ -1,6 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie';
-import { SCOPES } from '../../config/api-keys.ts';
+import { SCOPES } from '../../config/scopes.ts';
 import { ANYONE, type Caller, toCaller } from '../../routing/caller.ts';
 import { problems } from '../../routing/problem.ts';
 import { type ApiRouter, createRouter } from '../../routing/router.ts';
