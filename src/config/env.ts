@@ -2,9 +2,17 @@ import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { toConfigurationError } from './configuration-error.ts';
-import { FILE_SECRETS } from './shown-settings.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Secrets that a file may hold instead, named by the setting with `_FILE` after it. */
+export const FILE_SECRETS: readonly string[] = [
+  'REDIS_PASSWORD',
+  'QDRANT_API_KEY',
+  'SESSION_SECRET',
+  'IMAGE_SOURCE_HEADERS',
+  'WEBHOOK_SECRETS',
+];
 
 /**
  * The process's environment over the `.env` file of the folder: what is set for the process wins. Secrets that are

@@ -1,15 +1,6 @@
 import { redact } from '../observability/redact.ts';
-import type { Environment } from './env.ts';
+import { type Environment, FILE_SECRETS } from './env.ts';
 import { SETTINGS, type Topic } from './settings.ts';
-
-/** Secrets that a file may hold instead, named by the setting with `_FILE` after it. */
-export const FILE_SECRETS: readonly string[] = [
-  'REDIS_PASSWORD',
-  'QDRANT_API_KEY',
-  'SESSION_SECRET',
-  'IMAGE_SOURCE_HEADERS',
-  'WEBHOOK_SECRETS',
-];
 
 const SECRETS = new Set([...FILE_SECRETS, 'API_KEYS', 'VITRINE_API_KEY']);
 

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -14,6 +15,7 @@ import { runCli } from '../../src/cli/run-cli.ts';
 import { toTable } from '../../src/cli/table.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import { createTempFolder } from '../support/context.ts';
+import { root } from '../support/program.ts';
 import { createTestTerminal } from '../support/terminal.ts';
 
 async function run(args: readonly string[], environment: Readonly<Record<string, string>> = { PORT: '1' }) {
@@ -157,6 +159,21 @@ test('an answer of another shape is said to be one', async () => {
   });
   server.closeAllConnections();
 });
+
+test.each([[['--help']], [['stats', '--server', 'http://127.0.0.1:1']]])(
+  '%j loads neither zod nor fetch, which take longer than all else',
+  (args) => {
+    const report = `import { registerHooks } from 'node:module';
+      const files = [];
+      registerHooks({ load: (url, context, next) => (files.push(url), next(url, context)) });
+      process.on('exit', () => console.error([...files, ...process.moduleLoadList].join('\\n')));`;
+    const hook = `data:text/javascript,${encodeURIComponent(report)}`;
+    const command = ['--import', hook, join(root, 'src', 'vitrine.mjs'), ...args];
+    const { stderr } = spawnSync(process.execPath, command, { encoding: 'utf8' });
+    expect(stderr).toContain('src/cli/commands.ts');
+    expect(stderr).not.toMatch(/node_modules\/(@hono|zod|undici)|deps\/undici\/undici/);
+  },
+);
 
 test('a HOST that is none is named', async () => {
   const { code, err } = await run(['stats'], { HOST: 'a b', PORT: '1' });
