@@ -119,6 +119,8 @@ export function createThumbnailCache(settings: ThumbnailCacheSettings): Thumbnai
       return attempt(null, async () => {
         const file = toFile(image);
         const bytes = await readFile(file);
+        // What a machine that lost power had not written yet.
+        if (bytes.length === 0) return null;
         const now = clock.now() / 1000;
         await attempt(undefined, () => utimes(file, now, now));
         return bytes;

@@ -3,6 +3,8 @@ import type { VitrineError } from '../errors/vitrine-error.ts';
 import type { Clock } from '../observability/clock.ts';
 
 const KEPT_MS = 60_000;
+/** For what passes by itself, such as a host that is busy. */
+const DEFERRED_MS = 5_000;
 /** Of what a host asks for. */
 const LEAST_MS = 1_000;
 const MOST_MS = 600_000;
@@ -42,7 +44,8 @@ export function createFailures(clock: Pick<Clock, 'monotonic'>): Failures {
 
   return {
     add(key, host, error) {
-      const ms = Math.min(MOST_MS, Math.max(LEAST_MS, error.retryAfterMs ?? KEPT_MS));
+      const usualMs = error.retry === 'defer' ? DEFERRED_MS : KEPT_MS;
+      const ms = Math.min(MOST_MS, Math.max(LEAST_MS, error.retryAfterMs ?? usualMs));
       const failure = { error, until: clock.monotonic() + ms };
       keep(pictures, key, failure);
       if (host === null) return;

@@ -199,7 +199,15 @@ describe('with a server', () => {
 describe('doctor', () => {
   test('looks at every part, and reports faulty settings by name', async () => {
     const { output } = await vitrine('doctor');
-    for (const part of ['✓ node', '✓ data', '✓ images', '✓ queue', '✓ store', '✓ model     builtin'])
+    for (const part of [
+      '✓ node',
+      '✓ data',
+      '✓ thumbnails',
+      '✓ images',
+      '✓ queue',
+      '✓ store',
+      '✓ model     builtin',
+    ])
       expect(output).toContain(part);
     await using program = startProgram('src/cli.ts', { ...environment(), BATCH_SIZE: 'many' }, ['doctor']);
     expect(await program.ended).toBe(1);

@@ -102,6 +102,13 @@ describe('what is written', () => {
     expect(await listFiles()).toEqual([]);
   });
 
+  test('is made again when a machine that lost power left an empty file', async () => {
+    const cache = open();
+    await cache.write(toImage('p'), Buffer.from('picture'));
+    await writeFile((await listFiles())[0]!.path, '');
+    expect(await cache.read(toImage('p'))).toBeNull();
+  });
+
   test('is nothing where nothing may be kept', async () => {
     const cache = open({ maxBytes: 0 });
     await cache.write(toImage('p'), Buffer.from('picture'));

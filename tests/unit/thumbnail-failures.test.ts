@@ -46,6 +46,13 @@ test('a host that asks to slow down is left alone for as long as it asks', async
   expect([isKnown('a'), isKnown('b')]).toEqual([false, false]);
 });
 
+test('what passes by itself is tried again after seconds', async () => {
+  const { clock, isKnown, fail } = open();
+  fail('a', 'image_host_slow');
+  await clock.advance(5_000);
+  expect(isKnown('a')).toBe(false);
+});
+
 test('a host that asks to wait for days is asked again after ten minutes', async () => {
   const { clock, isKnown, fail } = open();
   fail('a', 'image_host_busy', 86_400_000);

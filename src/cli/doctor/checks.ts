@@ -7,6 +7,7 @@ import { Writable } from 'node:stream';
 import { pino } from 'pino';
 import { type Config, parseConfig } from '../../config/config.ts';
 import type { Environment } from '../../config/env.ts';
+import type { SettingName } from '../../config/settings.ts';
 import { type Context, createContext } from '../../context.ts';
 import { toVitrineError } from '../../errors/vitrine-error.ts';
 import { openKeyring, requireKeys } from '../../http/access/keyring.ts';
@@ -47,7 +48,8 @@ export function createChecks(environment: Environment): readonly Check[] {
   }
   return [
     node,
-    { name: 'data', run: () => checkDataFolder(config.dataDir) },
+    { name: 'data', run: () => checkFolder(config.dataDir, 'DATA_DIR') },
+    { name: 'thumbnails', run: () => checkThumbnails(config.thumbnails) },
     { name: 'images', run: () => checkImageRoots(config.images.roots) },
     { name: 'queue', run: () => checkPart(config, checkQueue) },
     { name: 'store', run: () => checkPart(config, checkStore) },
@@ -65,7 +67,7 @@ function checkNode(version: string): CheckResult {
   return { state: 'fail', text: `Node ${version} is too old.`, todo };
 }
 
-async function checkDataFolder(folder: string): Promise<CheckResult> {
+async function checkFolder(folder: string, setting: SettingName): Promise<CheckResult> {
   const probe = join(folder, `.doctor-${randomUUID()}`);
   try {
     await mkdir(folder, { recursive: true });
@@ -75,14 +77,21 @@ async function checkDataFolder(folder: string): Promise<CheckResult> {
     return {
       state: 'fail',
       text: `${folder} can't be written to.`,
-      todo: 'Set DATA_DIR to a folder that can.',
+      todo: `Set ${setting} to a folder that can.`,
     };
   }
   const { bavail, bsize } = await statfs(folder);
   const free = `${((bavail * bsize) / 1e9).toFixed(1)} GB free`;
   return bavail * bsize < LOW_DISK_BYTES
-    ? { state: 'warn', text: `${folder} has only ${free}.`, todo: 'Make room, or set DATA_DIR elsewhere.' }
+    ? { state: 'warn', text: `${folder} has only ${free}.`, todo: `Make room, or set ${setting} elsewhere.` }
     : { state: 'ok', text: `${folder} is writable, ${free}` };
+}
+
+/** Everything else works without thumbnails. */
+async function checkThumbnails({ folder, maxBytes }: Config['thumbnails']): Promise<CheckResult> {
+  if (maxBytes === 0) return { state: 'ok', text: 'none are kept: THUMBNAIL_CACHE_MAX_MB is 0' };
+  const result = await checkFolder(folder, 'THUMBNAIL_CACHE_DIR');
+  return result.state === 'fail' ? { ...result, state: 'warn' } : result;
 }
 
 async function checkImageRoots(roots: readonly string[]): Promise<CheckResult> {
