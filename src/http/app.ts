@@ -32,6 +32,7 @@ import { type Keyring, openKeyring } from './access/keyring.ts';
 import { createRateLimiter, limitRate, type SharedCounts } from './access/rate-limit.ts';
 import { createSessionRoutes } from './access/session-routes.ts';
 import { createSessions } from './access/sessions.ts';
+import { createDashboardRoutes } from './dashboard-routes.ts';
 import { type ApiQueue, createHealthRoutes } from './health.ts';
 import { createPageRoutes } from './pages.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
@@ -144,6 +145,7 @@ export function createApp(
   app.route('/', createHealthRoutes(parts, readiness));
   app.route('/', createSettingsRoutes(config));
   app.route('/', createSessionRoutes({ keyring, sessions, addresses, publicUrl: access.publicUrl }));
+  app.route('/', createDashboardRoutes());
   app.route(
     '/',
     createPageRoutes(() => app, keyring.isRequired),

@@ -58,7 +58,6 @@ export function createPageRoutes(app: () => ApiRouter, needsKey: boolean): ApiRo
     return c.body(document, 200, { 'Content-Type': 'application/json' });
   });
 
-  routes.get('/', (c) => page(c, PAGE_POLICY, 'Vitrine', homePage(), STYLE));
   routes.get('/errors', (c) => page(c, PAGE_POLICY, 'Errors of Vitrine', errorsPage(), STYLE));
   routes.get('/docs', (c) =>
     page(
@@ -105,16 +104,6 @@ ${body}
 </body>
 </html>`);
 }
-
-const homePage = (): Markup => html`<h1>Vitrine</h1>
-<p>Makes a product catalog searchable by its images. <small>${packageJson.version}</small></p>
-<ul>
-<li><a href="/docs">API documentation</a> <small>and its <a href="/openapi.json">OpenAPI 3.1 document</a></small></li>
-<li><a href="/queue/stats">Queue</a> <small>what waits, runs and failed</small></li>
-<li><a href="/queue/workers">Workers</a> <small>which are alive, and what they do</small></li>
-<li><a href="/health">Health</a> <small>each part that Vitrine needs</small></li>
-<li><a href="/errors">Error codes</a> <small>and what to do about each</small></li>
-</ul>`;
 
 const errorsPage = (): Markup => html`<h1>Error codes</h1>
 <p>Each reply that reports a failure carries one of these as its <code>code</code>. <a href="/">Start page</a></p>

@@ -4,7 +4,7 @@ import { TOPICS } from '../config/settings.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, createRouter } from '../routing/router.ts';
 
-const settings = z
+export const settings = z
   .object({
     settings: z.array(
       z.object({

@@ -52,7 +52,7 @@ describe('the OpenAPI document', () => {
   });
 
   test('names every route of the app but its pages', () => {
-    const pages = /^GET \/($|docs|errors$|openapi\.json$)/;
+    const pages = /^GET \/($|dashboard|docs|errors$|openapi\.json$)/;
     const served = app.routes
       .filter(({ method }) => method !== 'ALL')
       .map(({ method, path }) => `${method} ${path.replaceAll(/:(\w+)/g, '{$1}')}`)

@@ -42,10 +42,9 @@ describe.skipIf(executablePath === undefined)('each page shows itself under its 
       await page.getByText('Nothing is stored before').waitFor();
     }));
 
-  test('/ and /errors, with their style', () =>
+  test('/errors, with its style', () =>
     browse(async (visit) => {
-      const page = await visit('/');
-      await page.getByRole('link', { name: 'Error codes' }).click();
+      const page = await visit('/errors');
       await page.locator('#job_not_found').waitFor();
       expect(await page.evaluate('getComputedStyle(document.body).maxWidth')).toBe('704px');
     }));

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { expect, test } from 'vitest';
+import type { Context } from '../../src/context.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import { startServer } from '../../src/http/server.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
@@ -28,14 +29,14 @@ test('finishes a running request before it stops, and cuts one that never ends',
   let answer = (): void => {};
   const asked = Promise.withResolvers<void>();
   await using context = await createTestContext({ PORT: '0', SHUTDOWN_GRACE_MS: '1500' });
-  const stats = async () => {
+  const list: Context['queue']['list'] = async (request) => {
     asked.resolve();
     await new Promise<void>((resolve) => {
       answer = resolve;
     });
-    return context.queue.stats();
+    return context.queue.list(request);
   };
-  const server = await startServer({ ...context, queue: { ...context.queue, stats } });
+  const server = await startServer({ ...context, queue: { ...context.queue, list } });
   const { hostname, port } = new URL(server.url);
   const stuck = connect(Number(port), hostname);
   stuck.on('error', () => undefined).resume();
@@ -43,7 +44,7 @@ test('finishes a running request before it stops, and cuts one that never ends',
   stuck.write(
     'POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n',
   );
-  const running = fetch(`${server.url}/queue/stats`);
+  const running = fetch(`${server.url}/queue/active`);
   await asked.promise;
   const stopped = server.stop();
   answer();

@@ -1,0 +1,116 @@
+import { render } from 'preact';
+import { useEffect, useState } from 'preact/hooks';
+import { CatalogView } from './catalog.ts';
+import { DeadLettersView } from './dead-letters.ts';
+import { JobsView } from './jobs.ts';
+import { type ApiError, needsKey } from './lib/api.ts';
+import { ConfirmDialog } from './lib/confirm.ts';
+import { isLive, listen, stats } from './lib/events.ts';
+import { toCompact } from './lib/format.ts';
+import { html } from './lib/html.ts';
+import { toApiError } from './lib/load.ts';
+import { Notices } from './lib/notices.ts';
+import { Failure, Loading } from './lib/parts.ts';
+import { route, toHref } from './lib/router.ts';
+import { can, loadSession, type Scope, session, signOut } from './lib/session.ts';
+import { QueueView } from './queue.ts';
+import { SearchView } from './search.ts';
+import { SignIn } from './sign-in.ts';
+import { SystemView } from './system.ts';
+
+interface View {
+  readonly name: string;
+  readonly title: string;
+  readonly scope: Scope;
+  readonly show: () => unknown;
+  /** A number that wants attention. */
+  readonly count?: () => number;
+}
+
+const VIEWS: readonly View[] = [
+  { name: 'search', title: 'Search', scope: 'search', show: () => html`<${SearchView} />` },
+  { name: 'catalog', title: 'Catalog', scope: 'read', show: () => html`<${CatalogView} />` },
+  {
+    name: 'queue',
+    title: 'Queue',
+    scope: 'read',
+    show: () => html`<${QueueView} />`,
+    count: () => stats.value?.alerts.length ?? 0,
+  },
+  { name: 'jobs', title: 'Jobs', scope: 'read', show: () => html`<${JobsView} />` },
+  {
+    name: 'dead-letters',
+    title: 'Dead letters',
+    scope: 'read',
+    show: () => html`<${DeadLettersView} />`,
+    count: () => stats.value?.dead ?? 0,
+  },
+  { name: 'system', title: 'System', scope: 'read', show: () => html`<${SystemView} />` },
+];
+
+function Page() {
+  const [error, setError] = useState<ApiError | null>(null);
+  const start = () => {
+    setError(null);
+    loadSession().catch((reason: unknown) => setError(toApiError(reason)));
+  };
+  useEffect(start, []);
+  const isKnown = session.value !== null;
+  useEffect(() => {
+    if (isKnown && can('read')) listen();
+  }, [isKnown]);
+  const view = VIEWS.find(({ name }) => name === (route.value.path[0] ?? 'search'));
+  useEffect(() => {
+    document.title = view === undefined ? 'Vitrine' : `${view.title} · Vitrine`;
+  }, [view]);
+
+  return html`
+    <a class="skip" href="#content" onClick=${skipToContent}>Skip to content</a>
+    <${Header} current=${view?.name} />
+    <main id="content" tabindex="-1">${toContent(view, error, start)}</main>
+    <${ConfirmDialog} />
+    <${Notices} />
+  `;
+}
+
+function toContent(view: View | undefined, error: ApiError | null, retry: () => void) {
+  if (needsKey.value) return html`<${SignIn} />`;
+  if (error !== null) return html`<${Failure} error=${error} retry=${retry} />`;
+  if (session.value === null) return html`<${Loading} what="the page" />`;
+  if (view === undefined) {
+    return html`<section class="empty"><h1>Nothing is at this address</h1>
+      <p><a href=${toHref(['search'])}>Go to the search</a></p></section>`;
+  }
+  if (!can(view.scope)) {
+    return html`<section class="empty"><h1>${view.title}</h1>
+      <p>Your key does not have the scope <code>${view.scope}</code>. Sign out, and sign in with one that has.</p></section>`;
+  }
+  return view.show();
+}
+
+function Header({ current }: { current: string | undefined }) {
+  const name = session.value?.name;
+  return html`<header class="top">
+    <a class="brand" href=${toHref(['search'])}><img src="/dashboard/icon.svg" alt="" width="28" height="28" />Vitrine</a>
+    <nav aria-label="Views">
+      ${VIEWS.map(({ name: view, title, count }) => {
+        const alerts = count?.() ?? 0;
+        return html`<a href=${toHref([view])} aria-current=${view === current ? 'page' : undefined}>
+          ${title}${alerts > 0 && html`<span class="count">${toCompact(alerts)}</span>`}</a>`;
+      })}
+    </nav>
+    <span class="session">
+      ${session.value !== null && !isLive.value && can('read') && html`<span class="offline" role="status">Not live</span>`}
+      ${name && html`<button class="quiet" onClick=${() => void signOut()} title=${`Signed in with the key ${name}`}>Sign out</button>`}
+    </span>
+  </header>`;
+}
+
+/** The address holds the view, so the link must not replace it. */
+function skipToContent(event: Event): void {
+  event.preventDefault();
+  document.getElementById('content')?.focus();
+}
+
+const app = document.getElementById('app');
+if (app !== null) render(html`<${Page} />`, app);

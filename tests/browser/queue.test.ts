@@ -1,0 +1,49 @@
+import { afterAll, describe, expect, test } from 'vitest';
+import { newWorkerReport } from '../support/worker-reports.ts';
+import { closeBrowser, PHONE, visit, WIDE, whyNoBrowser } from './support/browser.ts';
+
+const reason = whyNoBrowser();
+if (reason !== null) console.warn(`skipped: ${reason}`);
+
+afterAll(closeBrowser);
+
+describe.skipIf(reason !== null)('the queue', () => {
+  test.each([
+    ['on a phone, light', { viewport: PHONE, colorScheme: 'light' }],
+    ['on a phone, dark', { viewport: PHONE, colorScheme: 'dark' }],
+    ['on a wide screen, light', { viewport: WIDE, colorScheme: 'light' }],
+    ['on a wide screen, dark', { viewport: WIDE, colorScheme: 'dark' }],
+  ] as const)('is accessible %s', (_name, options) =>
+    visit(options, async ({ context, page, open, checkAccessibility }) => {
+      await context.queue.heartbeat(newWorkerReport('w1'));
+      await open('#/queue');
+      await page.getByRole('cell', { name: 'host 42' }).waitFor();
+      await checkAccessibility();
+      await open('#/system');
+      await page.getByText('answers in').first().waitFor();
+      await checkAccessibility();
+      // Nothing is wider than the screen.
+      expect(await page.evaluate('document.documentElement.scrollWidth <= innerWidth')).toBe(true);
+    }),
+  );
+
+  test('pauses and resumes, and says so', () =>
+    visit({}, async ({ context, page, open }) => {
+      await open('#/queue');
+      await page.getByRole('button', { name: 'Pause' }).click();
+      await page.getByText('Paused.').waitFor();
+      expect((await context.queue.stats()).paused).toBe(true);
+      await page.getByRole('button', { name: 'Resume' }).click();
+      await page.getByText('Paused.').waitFor({ state: 'detached' });
+    }));
+
+  test('a worker appears with its heartbeat, and disappears when it is gone', () =>
+    visit({}, async ({ context, page, open }) => {
+      await open('#/queue');
+      await page.getByText('No worker is running').waitFor();
+      await context.queue.heartbeat(newWorkerReport('w1'));
+      await page.getByRole('cell', { name: 'host 42' }).waitFor();
+      await context.queue.removeWorker('w1');
+      await page.getByText('No worker is running').waitFor();
+    }));
+});
