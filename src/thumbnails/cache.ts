@@ -45,6 +45,9 @@ const WARN_EVERY_MS = 60_000;
 const TEMPORARY = '.tmp';
 /** Of an image whose bytes came with its job: there is no source to make the thumbnail from again. */
 const INLINE = '.inline.jpg';
+/** What is named otherwise is someone else's, and is never touched. */
+const SHARD_NAME = /^[0-9a-f]{2}$/;
+const FILE_NAME = /^[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{32}(?:\.inline)?\.jpg(?:\.[0-9a-f-]{36}\.tmp)?$/;
 
 export function createThumbnailCache(settings: ThumbnailCacheSettings): ThumbnailCache {
   const { folder, maxBytes, collection, clock, logger } = settings;
@@ -65,7 +68,7 @@ export function createThumbnailCache(settings: ThumbnailCacheSettings): Thumbnai
   function warn(error: unknown): void {
     if (clock.monotonic() < warnFrom) return;
     warnFrom = clock.monotonic() + WARN_EVERY_MS;
-    logger.warn({ error, folder }, 'the folder of thumbnails can not be used');
+    logger.warn({ error, folder }, 'the folder of thumbnails cannot be used');
   }
 
   /** The outcome, or the fallback when the folder can't be used. */
@@ -86,12 +89,11 @@ export function createThumbnailCache(settings: ThumbnailCacheSettings): Thumbnai
   /** Removes what was not used for longest, until little enough is left. What can't be made again goes last. */
   async function sweep(): Promise<void> {
     const files = await listFiles(folder, ending.signal);
-    const [temporary = [], kept = []] = [true, false].map((is) =>
-      files.filter(({ path }) => path.endsWith(TEMPORARY) === is),
-    );
-    const abandoned = temporary.filter(({ usedAt }) => usedAt < clock.now() - ABANDONED_MS);
+    const isTemporary = ({ path }: CachedFile) => path.endsWith(TEMPORARY);
+    const abandoned = files.filter((file) => isTemporary(file) && file.usedAt < clock.now() - ABANDONED_MS);
     for (const { path } of abandoned) await attempt(undefined, () => rm(path));
 
+    const kept = files.filter((file) => !isTemporary(file));
     const isInline = ({ path }: CachedFile) => Number(path.endsWith(INLINE));
     kept.sort((one, other) => isInline(one) - isInline(other) || one.usedAt - other.usedAt);
     let excess = kept.reduce((sum, { bytes }) => sum + bytes, 0) - maxBytes * KEPT_SHARE;
@@ -170,10 +172,11 @@ interface CachedFile {
 /** One after the other: a large folder must not keep the threads of the file system from others. */
 async function listFiles(folder: string, signal: AbortSignal): Promise<CachedFile[]> {
   const files: CachedFile[] = [];
-  for (const shard of await readdir(folder)) {
+  const shards = (await readdir(folder)).filter((name) => SHARD_NAME.test(name));
+  for (const shard of shards) {
     if (signal.aborted) break;
     const names = await readdir(join(folder, shard)).catch(() => []);
-    for (const name of names) {
+    for (const name of names.filter((each) => FILE_NAME.test(each))) {
       const path = join(folder, shard, name);
       const stats = await stat(path).catch(() => null);
       if (stats !== null) files.push({ path, bytes: toDiskBytes(stats.size), usedAt: stats.mtimeMs });

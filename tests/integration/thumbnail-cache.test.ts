@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { chmod, readdir, stat, utimes, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, mkdir, readdir, stat, utimes, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/observability/system-clock.ts';
@@ -148,7 +149,21 @@ describe('the limit', () => {
     expect(kept.filter((name) => name.startsWith('more'))).toHaveLength(25);
   });
 
-  test('spares those that can not be made again', async () => {
+  test('touches no file that is not its own', async () => {
+    const foreign = [join(folder, 'ab', 'holiday.jpg'), join(folder, 'Pictures', `${'a'.repeat(32)}.jpg`)];
+    for (const path of foreign) {
+      await mkdir(dirname(path), { recursive: true });
+      await writeFile(path, Buffer.alloc(10 * MAX));
+    }
+    const cache = open({ maxBytes: MAX });
+    for (let index = 0; index < 60; index++) await cache.write(toImage(`p${index}`), PICTURE);
+    await cache[Symbol.asyncDispose]();
+    const paths = (await listFiles()).map(({ path }) => path);
+    for (const path of foreign) expect(paths).toContain(path);
+    expect(paths.length).toBeLessThan(60);
+  });
+
+  test('spares those that cannot be made again', async () => {
     const cache = open({ maxBytes: MAX });
     for (let index = 0; index < 20; index++) await cache.write(toInline(`inline-${index}`), PICTURE);
     await age(60_000);
@@ -194,10 +209,10 @@ describe('the limit', () => {
   test('counts what another process left behind, and removes what one died writing', async () => {
     const before = open();
     for (let index = 0; index < 60; index++) await before.write(toImage(`old-${index}`), PICTURE);
-    const abandoned = `${(await listFiles())[0]!.path}.x.tmp`;
+    const abandoned = `${(await listFiles())[0]!.path}.${randomUUID()}.tmp`;
     await writeFile(abandoned, PICTURE);
     await age(2 * 3_600_000);
-    const fresh = `${abandoned.slice(0, -4)}2.tmp`;
+    const fresh = `${(await listFiles())[1]!.path}.${randomUUID()}.tmp`;
     await writeFile(fresh, PICTURE);
     await open({ maxBytes: MAX }).write(toImage('p'), PICTURE);
     await until('the folder is swept', async () => ((await toTotal()) <= MAX ? true : undefined));
@@ -207,7 +222,7 @@ describe('the limit', () => {
   });
 });
 
-describe('a folder that can not be used', () => {
+describe('a folder that cannot be used', () => {
   test('costs the thumbnails and nothing else, and is warned of once', async () => {
     await writeFile(folder, 'This is a file.');
     const cache = open();
@@ -216,7 +231,7 @@ describe('a folder that can not be used', () => {
     expect(await cache.read(toImage('p'))).toBeNull();
     await cache.removeOthers(toImage('p'));
     await cache.removeProduct('p');
-    expect(warnings).toEqual(['the folder of thumbnails can not be used']);
+    expect(warnings).toEqual(['the folder of thumbnails cannot be used']);
   });
 
   const isRoot = process.getuid?.() === 0;
