@@ -11,9 +11,9 @@ import { paint, print, type Terminal } from '../src/cli/terminal.ts';
 import { type Config, parseConfig } from '../src/config/config.ts';
 import { type Environment, readEnvironment } from '../src/config/env.ts';
 import { runProgram } from '../src/program.ts';
+import { createSampleCatalog } from '../src/samples/sample-catalog.ts';
 import type { searchReply } from '../src/search/schemas.ts';
 import { serve } from '../src/serve.ts';
-import { createSampleCatalog } from './sample-catalog.ts';
 
 const USAGE = `Usage: npm run quickstart [-- [--catalog FILE.csv] [--once]]
 

@@ -8,8 +8,8 @@ import type { Client } from '../src/cli/client.ts';
 import { runIndex, withoutServer } from '../src/cli/index/index-command.ts';
 import { parseConfig } from '../src/config/config.ts';
 import { runProgram } from '../src/program.ts';
+import { createSampleCatalog } from '../src/samples/sample-catalog.ts';
 import type { searchReply } from '../src/search/schemas.ts';
-import { createSampleCatalog } from './sample-catalog.ts';
 
 const QUERIES = ['MUG-008', 'SHO-002', 'CHR-001', 'BAG-004'];
 const HITS = 6;

@@ -21,6 +21,7 @@ import { createProductRoutes } from '../products/routes.ts';
 import { createThumbnailRoutes } from '../products/thumbnail-routes.ts';
 import { createErrorHandler, toProblemResponse } from '../routing/problem.ts';
 import { type ApiEnv, type ApiRouter, createRouter } from '../routing/router.ts';
+import { createSampleRoutes } from '../samples/routes.ts';
 import { createSearchRoutes } from '../search/routes.ts';
 import type { ThumbnailCache } from '../thumbnails/cache.ts';
 import type { VectorStore } from '../vectors/port.ts';
@@ -140,6 +141,7 @@ export function createApp(
   app.route('/', createMonitorRoutes({ monitor, stopping }));
   app.route('/', createWebhookRoutes(parts));
   app.route('/', createSearchRoutes({ ...parts, prepare }));
+  app.route('/', createSampleRoutes());
   app.route('/', createProductRoutes({ ...parts, prepareStore }));
   app.route('/', createThumbnailRoutes({ ...parts, prepareStore }));
   app.route('/', createHealthRoutes(parts, readiness));

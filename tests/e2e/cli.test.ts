@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { createSampleCatalog } from '../../scripts/sample-catalog.ts';
+import { createSampleCatalog } from '../../src/samples/sample-catalog.ts';
 import { type Program, root, startProgram } from '../support/program.ts';
 import { until } from '../support/until.ts';
 

@@ -4,7 +4,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { createSampleCatalog } from '../../scripts/sample-catalog.ts';
+import { createSampleCatalog } from '../../src/samples/sample-catalog.ts';
 import { startProgram } from '../support/program.ts';
 import { until } from '../support/until.ts';
 

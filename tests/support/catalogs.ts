@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parse } from 'csv-parse/sync';
-import { createSampleCatalog } from '../../scripts/sample-catalog.ts';
+import { createSampleCatalog } from '../../src/samples/sample-catalog.ts';
 import { realProducts } from './products.ts';
 
 export interface TestCatalog {

@@ -23,6 +23,7 @@ export const ROUTE_SCOPES: Readonly<Record<string, 'public' | readonly Scope[]>>
   'POST /session': 'public',
   'DELETE /session': 'public',
 
+  'GET /samples': ['enqueue'],
   'POST /queue/enqueue': ['enqueue'],
   'POST /queue/enqueue/batch': ['enqueue'],
   'POST /queue/jobs/:job_id/retry': ['admin'],

@@ -1,15 +1,15 @@
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import sharp from 'sharp';
-import { drawBag } from './sample-catalog/bag.ts';
-import { drawBottle } from './sample-catalog/bottle.ts';
-import { drawChair } from './sample-catalog/chair.ts';
-import { createRandom, type Drawing, n, pick, type Style, shade } from './sample-catalog/drawing.ts';
-import { drawLamp } from './sample-catalog/lamp.ts';
-import { drawMug } from './sample-catalog/mug.ts';
-import { drawShoe } from './sample-catalog/shoe.ts';
-import { drawTShirt } from './sample-catalog/t-shirt.ts';
-import { drawWatch } from './sample-catalog/watch.ts';
+import { drawBag } from './bag.ts';
+import { drawBottle } from './bottle.ts';
+import { drawChair } from './chair.ts';
+import { createRandom, type Drawing, n, pick, type Style, shade } from './drawing.ts';
+import { drawLamp } from './lamp.ts';
+import { drawMug } from './mug.ts';
+import { drawShoe } from './shoe.ts';
+import { drawTShirt } from './t-shirt.ts';
+import { drawWatch } from './watch.ts';
 
 interface Category {
   readonly name: string;
@@ -112,54 +112,94 @@ const COLORS: readonly { readonly name: string; readonly main: string; readonly 
 ];
 
 const BRANDS = ['Alder', 'Brisk', 'Corvo', 'Ember', 'Fjord'] as const;
-/** Pixels a side of a picture. */
+/** Pixels per side of a picture. */
 const PICTURE_SIZE = 480;
-const COLUMNS = 'product_id,image_id,name,description,category,brand,price,currency,tags,image_path';
+const COLUMNS = [
+  'product_id',
+  'image_id',
+  'name',
+  'description',
+  'category',
+  'brand',
+  'price',
+  'currency',
+  'tags',
+  'image_path',
+] as const;
+
+export interface Sample {
+  readonly product_id: string;
+  readonly image_id: string;
+  readonly name: string;
+  readonly description: string;
+  readonly category: string;
+  readonly brand: string;
+  readonly price: number;
+  readonly currency: string;
+  readonly tags: readonly string[];
+}
+
+/** One product in every colour of each category, with its picture; half of them PNG and half JPEG. Always the same. */
+export async function* drawSamples(): AsyncGenerator<{
+  sample: Sample;
+  picture: Buffer;
+  type: 'png' | 'jpg';
+}> {
+  for (const [index, category] of CATEGORIES.entries()) {
+    for (const [variant, { main, accent }] of COLORS.entries()) {
+      const random = createRandom(index * COLORS.length + variant);
+      const type = variant % 2 === 0 ? 'png' : 'jpg';
+      const drawing = category.draw({ color: main, accent, variant, random });
+      const raster = sharp(Buffer.from(toPicture(drawing, random)));
+      const encoded = type === 'png' ? raster.png({ compressionLevel: 6 }) : raster.jpeg({ quality: 88 });
+      yield { sample: toSample(category, variant, random), picture: await encoded.toBuffer(), type };
+    }
+  }
+}
 
 /**
- * Draws the sample catalog into the folder: one picture a product in every colour of each category, half of them
- * PNG and half JPEG, and `catalog.csv` which describes them. The same pictures on every call.
+ * Writes the samples into the folder: the pictures, and `catalog.csv` which describes them.
  * @returns the path of catalog.csv and how many products it has
  */
 export async function createSampleCatalog(
   folder: string,
 ): Promise<{ readonly csv: string; readonly products: number }> {
-  const lines = await Promise.all(
-    CATEGORIES.map((category, index) => drawCategory(folder, category, index * COLORS.length)),
-  );
-  const csv = join(folder, 'catalog.csv');
-  await writeFile(csv, `${COLUMNS}\n${lines.flat().join('\n')}\n`);
-  return { csv, products: lines.flat().length };
-}
-
-async function drawCategory(folder: string, category: Category, seed: number): Promise<readonly string[]> {
-  await mkdir(join(folder, 'images', category.name), { recursive: true });
   const lines: string[] = [];
-  for (const [variant, color] of COLORS.entries()) {
-    const random = createRandom(seed + variant);
-    const productId = `${category.code}-${String(variant + 1).padStart(3, '0')}`;
-    const extension = variant % 2 === 0 ? 'png' : 'jpg';
-    const path = `images/${category.name}/${productId.toLowerCase()}.${extension}`;
-    const drawing = category.draw({ color: color.main, accent: color.accent, variant, random });
-    const raster = sharp(Buffer.from(toPicture(drawing, random)));
-    const encoded = extension === 'png' ? raster.png({ compressionLevel: 6 }) : raster.jpeg({ quality: 88 });
-    await encoded.toFile(join(folder, path));
-    lines.push(toLine(category, variant, productId, path, random));
+  for await (const { sample, picture, type } of drawSamples()) {
+    const path = `images/${sample.category}/${sample.product_id.toLowerCase()}.${type}`;
+    await mkdir(dirname(join(folder, path)), { recursive: true });
+    await writeFile(join(folder, path), picture);
+    const fields = {
+      ...sample,
+      description: `"${sample.description}"`,
+      tags: sample.tags.join(';'),
+      image_path: path,
+    };
+    lines.push(
+      COLUMNS.map((column) => (column === 'price' ? fields.price.toFixed(2) : fields[column])).join(','),
+    );
   }
-  return lines;
+  const csv = join(folder, 'catalog.csv');
+  await writeFile(csv, `${COLUMNS.join(',')}\n${lines.join('\n')}\n`);
+  return { csv, products: lines.length };
 }
 
-function toLine(category: Category, variant: number, productId: string, path: string, random: () => number) {
+function toSample(category: Category, variant: number, random: () => number): Sample {
   const color = COLORS[variant]?.name ?? '';
-  const design = pick(category.designs, variant);
-  const price = (category.price * (0.8 + random() * 0.5)).toFixed(2);
+  const price = Number((category.price * (0.8 + random() * 0.5)).toFixed(2));
   const brand = pick(BRANDS, Math.floor(random() * BRANDS.length));
-  const description = `A ${design} ${category.title} in ${color}, drawn for the sample catalog`;
-  const tags = [...category.tags, color].join(';');
-  const name = `${color.charAt(0).toUpperCase()}${color.slice(1)} ${category.title}`;
-  return [productId, 'main', name, `"${description}"`, category.name, brand, price, 'EUR', tags, path].join(
-    ',',
-  );
+  const design = pick(category.designs, variant);
+  return {
+    product_id: `${category.code}-${String(variant + 1).padStart(3, '0')}`,
+    image_id: 'main',
+    name: `${color.charAt(0).toUpperCase()}${color.slice(1)} ${category.title}`,
+    description: `A ${design} ${category.title} in ${color}, drawn for the sample catalog`,
+    category: category.name,
+    brand,
+    price,
+    currency: 'EUR',
+    tags: [...category.tags, color],
+  };
 }
 
 /** The drawing as a photograph would have it: on a lit background, a little off the middle, with a shadow. */
