@@ -1,4 +1,4 @@
-import { v5 as uuidv5 } from 'uuid';
+import { parse, v5 as uuidv5 } from 'uuid';
 
 /** Where the bytes of an image are. */
 export type ImageRef =
@@ -36,7 +36,7 @@ export interface ProductImage {
 export const DEFAULT_IMAGE_ID = 'main';
 
 /** Namespace of all point ids (RFC 9562, section 6.6): a random UUID, fixed for ever. */
-const POINT_NAMESPACE = '6f1f0a5e-2f0c-4a57-9d3b-5c1f7f2b8f41';
+const POINT_NAMESPACE = parse('6f1f0a5e-2f0c-4a57-9d3b-5c1f7f2b8f41');
 
 /**
  * The id of a product image's point, a UUIDv5: the same for the same product image on every machine, so that a

@@ -1,10 +1,12 @@
 import { createRoute, z } from '@hono/zod-openapi';
+import type { Context } from 'hono';
 import pLimit from 'p-limit';
 import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import type { Clock } from '../observability/clock.ts';
 import type { JobQueue } from '../queue/port.ts';
 import { limitBody, toBodyBytes } from '../routing/body.ts';
+import { parseWith } from '../routing/faults.ts';
 import { problems } from '../routing/problem.ts';
 import { type ApiRouter, addBodyRoute, createRouter } from '../routing/router.ts';
 import { type BatchBody, enqueueAll, parseBatch, readBatchBody, toRejection } from './batch.ts';
@@ -36,11 +38,19 @@ const MIN_BATCH_BYTES = 67_108_864;
 /** Batches that are held in memory in parsed form at the same time: each may take 250 MB. */
 const PARSED_BATCHES = 2;
 
-const idempotencyKey = z
-  .string()
-  .regex(/^[\x21-\x7e]{1,255}$/, { error: 'must be 1 to 255 visible ASCII characters' })
-  .optional()
-  .openapi({ description: 'Within 24 hours the same key with the same jobs gets the first answer again.' });
+const keyHeader = z.object({
+  'idempotency-key': z
+    .string()
+    .regex(/^[\x21-\x7e]{1,255}$/, { error: 'must be 1 to 255 visible ASCII characters' })
+    .optional()
+    .openapi({
+      description: 'Within 24 hours the same key with the same jobs gets the first answer again.',
+    }),
+});
+
+/** @throws VitrineError `invalid_request` */
+const readKey = (c: Context): string | undefined =>
+  parseWith(keyHeader, { 'idempotency-key': c.req.header('idempotency-key') })['idempotency-key'];
 
 const refusals = [
   'invalid_request',
@@ -62,8 +72,7 @@ const enqueueRoute = createRoute({
   description:
     'After the reply the job is stored durably. A waiting job of the same product image is replaced by this one; a running one gets this one as its follow-up.',
   request: {
-    headers: z.object({
-      'idempotency-key': idempotencyKey,
+    headers: keyHeader.extend({
       prefer: z.string().optional().openapi({
         description: '`wait=N` waits for the end of the job, up to N seconds, 1 to 60 (RFC 7240).',
         example: 'wait=10',
@@ -101,7 +110,7 @@ const batchRoute = createRoute({
   description:
     'A JSON array, or NDJSON with one job a line. Good jobs are accepted, bad ones reported by their index from 0. Nothing is stored before the whole body has arrived. Where the queue takes no more in the middle, the rest is rejected with its reason, to be sent again. The body may be compressed: Content-Encoding: gzip.',
   request: {
-    headers: z.object({ 'idempotency-key': idempotencyKey }),
+    headers: keyHeader,
     body: {
       required: true,
       content: {
@@ -125,7 +134,7 @@ export function createEnqueueRoutes({ config, clock, queue, stopping }: EnqueueP
 
   routes.use(enqueueRoute.path, limitBody(jobBytes));
   addBodyRoute(routes, enqueueRoute, async (c) => {
-    const { 'idempotency-key': key, prefer } = c.req.valid('header');
+    const key = readKey(c);
     const request = await readJobRequest(c, config);
     const repetition = await recallRequest<z.input<typeof enqueuedJob>>(queue, key, ['one', request]);
     let { answer } = repetition;
@@ -139,7 +148,7 @@ export function createEnqueueRoutes({ config, clock, queue, stopping }: EnqueueP
     }
     c.header('Location', answer.status_url);
 
-    const waitSeconds = toWaitSeconds(prefer);
+    const waitSeconds = toWaitSeconds(c.req.header('prefer'));
     if (waitSeconds === null) return c.json(answer, 202);
 
     c.header('Preference-Applied', `wait=${waitSeconds}`);
@@ -153,7 +162,7 @@ export function createEnqueueRoutes({ config, clock, queue, stopping }: EnqueueP
   routes.use(batchRoute.path, limitBody(Math.max(MIN_BATCH_BYTES, jobBytes)));
   addBodyRoute(routes, batchRoute, async (c) => {
     const body = await readBatchBody(c);
-    const key = c.req.valid('header')['idempotency-key'];
+    const key = readKey(c);
     const { answer, isRepeated } = await inTurn(() => enqueueBatch(body, key));
     if (isRepeated) c.header('Idempotency-Replayed', 'true');
     return c.json(answer, 202);

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomUUIDv7 } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { toVitrineError, VitrineError } from '../errors/vitrine-error.ts';
 import type { JobQueue } from '../queue/port.ts';
@@ -35,7 +35,7 @@ export async function recallRequest<Answer extends object>(
   parts: readonly unknown[],
 ): Promise<Repetition<Answer>> {
   if (key === undefined) {
-    return { answer: null, idAt: () => uuidv7(), keep: () => Promise.resolve() };
+    return { answer: null, idAt: () => randomUUIDv7(), keep: () => Promise.resolve() };
   }
   const own: FirstRequest = { fingerprint: await hashParts(parts), at: Date.now() };
   const remembered = await queue.remember(`request:${key}`, JSON.stringify(own), DAY_MS);

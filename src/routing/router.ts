@@ -19,8 +19,9 @@ export function createRouter(): ApiRouter {
 }
 
 /**
- * Adds a route whose handler reads and parses the body itself, with the schemas that its document is made of. The
- * router's own parser can't take JSON or a form on one route, and accepts JSON that `parseJson` refuses.
+ * Adds a route whose handler reads and parses body and headers itself, with the schemas that its document is made of.
+ * The router's own parser can't take JSON or a form on one route, accepts JSON that `parseJson` refuses, and copies all
+ * headers to find one.
  */
 export function addBodyRoute<Route extends RouteConfig>(
   routes: ApiRouter,
@@ -28,6 +29,6 @@ export function addBodyRoute<Route extends RouteConfig>(
   handler: RouteHandler<Route, ApiEnv>,
 ): void {
   routes.openAPIRegistry.registerPath(route);
-  const { body: _, ...request } = route.request ?? {};
+  const { body: _, headers: __, ...request } = route.request ?? {};
   routes.openapi({ ...route, hide: true, request } as Route, handler);
 }

@@ -1,3 +1,4 @@
+import { isIPv4 } from 'node:net';
 import type { HttpBindings } from '@hono/node-server';
 import type { Context } from 'hono';
 import ipaddr from 'ipaddr.js';
@@ -59,6 +60,7 @@ export function createClientAddresses({
 
 /** Requests are counted by it: one host, of which a network of IPv6 addresses is typically given to one. */
 export function toAddressGroup(text: string): string {
+  if (isIPv4(text)) return text;
   const address = toAddress(text);
   if (address === null || address.kind() === 'ipv4') return address?.toString() ?? text;
   return ipaddr.IPv6.networkAddressFromCIDR(`${address.toString()}/64`).toString();

@@ -1,4 +1,4 @@
-import { v7 as uuidv7 } from 'uuid';
+import { randomUUIDv7 } from 'node:crypto';
 import { toImageHost } from '../../catalog/product-image.ts';
 import {
   AGED_TURN,
@@ -162,7 +162,7 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
   function reportEnd(job: Job, end: Delivery['end']): void {
     const { productId, imageId } = job;
     for (const { url, host } of job.callbacks) {
-      const [id, sequence] = [uuidv7(), nextSequence()];
+      const [id, sequence] = [randomUUIDv7(), nextSequence()];
       const data: DeliveryJobData = { kind: 'delivery', url, job: toView(job, null, null) };
       wait({
         ...NEW_JOB,
