@@ -197,7 +197,7 @@ async function measureBullMq(redis: RedisServer, count: number): Promise<Rates> 
   return { one, bulk, finish };
 }
 
-async function openVitrine(redis: RedisServer): Promise<JobQueue> {
+export async function openVitrine(redis: RedisServer): Promise<JobQueue> {
   const queue = createRedisQueue({
     target: parseRedisUrl(redis.url),
     prefix: 'bench',
@@ -233,7 +233,7 @@ function toJobData(n: number): ImageJobData {
   };
 }
 
-function toJob(n: number): NewJob {
+export function toJob(n: number): NewJob {
   const data = toJobData(n);
   const key = toPointId(data.productId, data.imageId);
   return { id: randomUUID(), key, data, priority: 'normal', maxAttempts: 3, version: null };
@@ -266,6 +266,6 @@ async function inFlight<T>(jobs: readonly T[], enqueue: (job: T) => Promise<unkn
   await Promise.all(Array.from({ length: IN_FLIGHT }, lane));
 }
 
-async function inBulk<T>(jobs: readonly T[], enqueue: (part: T[]) => Promise<unknown>): Promise<void> {
+export async function inBulk<T>(jobs: readonly T[], enqueue: (part: T[]) => Promise<unknown>): Promise<void> {
   for (let first = 0; first < jobs.length; first += BULK) await enqueue(jobs.slice(first, first + BULK));
 }

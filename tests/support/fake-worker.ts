@@ -46,7 +46,7 @@ export interface FakeStore extends VectorStore {
   pings: number;
 }
 
-function createFakeStore(): FakeStore {
+export function createFakeStore(): FakeStore {
   const notUsed = (): never => {
     throw new Error('The worker does not use this.');
   };
@@ -85,7 +85,7 @@ function createFakeStore(): FakeStore {
   return store;
 }
 
-function createFakeEmbedder(): Embedder {
+export function createFakeEmbedder(): Embedder {
   return {
     model,
     start: async () => model,
