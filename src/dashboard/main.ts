@@ -11,10 +11,11 @@ import { html } from './lib/html.ts';
 import { toApiError } from './lib/load.ts';
 import { Notices } from './lib/notices.ts';
 import { Failure, Loading } from './lib/parts.ts';
+import { findPicture } from './lib/pictures.ts';
 import { route, toHref } from './lib/router.ts';
 import { can, loadSession, type Scope, session, signOut } from './lib/session.ts';
 import { QueueView } from './queue.ts';
-import { SearchView } from './search.ts';
+import { SearchView, searchWith } from './search.ts';
 import { SignIn } from './sign-in.ts';
 import { SystemView } from './system.ts';
 
@@ -60,6 +61,7 @@ function Page() {
     if (isKnown && can('read')) listen();
   }, [isKnown]);
   const view = VIEWS.find(({ name }) => name === (route.value.path[0] ?? 'search'));
+  useEffect(takePictures, []);
   useEffect(() => {
     document.title = view === undefined ? 'Vitrine' : `${view.title} · Vitrine`;
   }, [view]);
@@ -75,7 +77,7 @@ function Page() {
 
 function toContent(view: View | undefined, error: ApiError | null, retry: () => void) {
   if (needsKey.value) return html`<${SignIn} />`;
-  if (error !== null) return html`<${Failure} error=${error} retry=${retry} />`;
+  if (session.value === null && error !== null) return html`<${Failure} error=${error} retry=${retry} />`;
   if (session.value === null) return html`<${Loading} what="the page" />`;
   if (view === undefined) {
     return html`<section class="empty"><h1>Nothing is at this address</h1>
@@ -104,6 +106,40 @@ function Header({ current }: { current: string | undefined }) {
       ${name && html`<button class="quiet" onClick=${() => void signOut()} title=${`Signed in with the key ${name}`}>Sign out</button>`}
     </span>
   </header>`;
+}
+
+/** A picture that is dropped or pasted anywhere is searched with, but for the import of a catalog, which takes files. */
+function takePictures(): () => void {
+  const left = new AbortController();
+  const take = (event: Event, data: DataTransfer | null) => {
+    const picture = findPicture(data);
+    const isImport = route.value.path[0] === 'catalog' && route.value.path[1] === 'import';
+    if (picture === undefined || isImport || !can('search')) return;
+    event.preventDefault();
+    void searchWith(picture);
+  };
+  const mark = (isOver: boolean) => document.body.classList.toggle('dropping', isOver);
+  const options = { signal: left.signal };
+  addEventListener(
+    'dragover',
+    (event) => {
+      event.preventDefault();
+      mark(true);
+    },
+    options,
+  );
+  addEventListener('dragleave', (event) => mark(event.relatedTarget !== null), options);
+  addEventListener(
+    'drop',
+    (event) => {
+      mark(false);
+      take(event, event.dataTransfer);
+      event.preventDefault();
+    },
+    options,
+  );
+  addEventListener('paste', (event) => take(event, event.clipboardData), options);
+  return () => left.abort();
 }
 
 /** The address holds the view, so the link must not replace it. */

@@ -61,6 +61,7 @@ export async function visit(options: VisitOptions, work: (visit: Visit) => Promi
   const tab = await (await browser).newContext({ viewport, colorScheme, reducedMotion: 'reduce' });
   try {
     const page = await tab.newPage();
+    page.setDefaultTimeout(15_000);
     const faults: string[] = [];
     page.on('console', (message) => {
       const isRefusal = expectsRefusals && message.text().startsWith('Failed to load resource');
