@@ -8,6 +8,7 @@ import type { Decoder } from '../../models/decoding/decoder.ts';
 import type { Embedder } from '../../models/embedder.ts';
 import type { Config } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
+import { createFeedRoutes } from '../feeds/routes.ts';
 import type { ImageSource } from '../images/port.ts';
 import { createDeadLetterRoutes } from '../jobs/dead-letter-routes.ts';
 import { createEnqueueRoutes } from '../jobs/enqueue-routes.ts';
@@ -141,6 +142,7 @@ export function createApp(
   app.route('/', createMonitorRoutes({ monitor, stopping }));
   app.route('/', createWebhookRoutes(parts));
   app.route('/', createSearchRoutes({ ...parts, prepare }));
+  app.route('/', createFeedRoutes());
   app.route('/', createSampleRoutes());
   app.route('/', createProductRoutes({ ...parts, prepareStore }));
   app.route('/', createThumbnailRoutes({ ...parts, prepareStore }));

@@ -24,6 +24,7 @@ export const ROUTE_SCOPES: Readonly<Record<string, 'public' | readonly Scope[]>>
   'DELETE /session': 'public',
 
   'GET /samples': ['enqueue'],
+  'POST /catalog/preview': ['enqueue'],
   'POST /queue/enqueue': ['enqueue'],
   'POST /queue/enqueue/batch': ['enqueue'],
   'POST /queue/jobs/:job_id/retry': ['admin'],
