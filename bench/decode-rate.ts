@@ -54,6 +54,7 @@ export async function run(args: readonly string[]): Promise<void> {
 
   await using embedder = createThreadEmbedder({
     ensureModel: () => resolveModel(values.model, CONFIG.model),
+    device: 'cpu',
     threads: 0,
     intraOpThreads: 0,
     maxProcessMemoryBytes: 0,

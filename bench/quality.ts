@@ -83,6 +83,7 @@ async function measure(
   const preprocessing = { ...definition.preprocessing, fit };
   await using embedder = createThreadEmbedder({
     ensureModel: async () => ({ ...definition, preprocessing }),
+    device: 'cpu',
     threads: 1,
     intraOpThreads: 0,
     maxProcessMemoryBytes: 0,

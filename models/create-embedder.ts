@@ -27,6 +27,7 @@ export interface EmbedderParts {
 export function createEmbedder(settings: Config['model'], parts: EmbedderParts): Embedder {
   return createThreadEmbedder({
     ensureModel: (signal) => ensureModel(settings, parts, signal),
+    device: settings.device,
     threads: settings.threads,
     intraOpThreads: settings.intraOpThreads,
     maxProcessMemoryBytes: settings.maxProcessMemoryBytes,

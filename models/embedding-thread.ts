@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { ErrorCode } from '../src/errors/error-table.ts';
 import { toVitrineError } from '../src/errors/vitrine-error.ts';
+import type { DeviceSetting } from './device.ts';
 import type { PreparedImage } from './embedder.ts';
 import { type ModelDefinition, readFingerprint } from './model-folder.ts';
 import { loadModel } from './transformers-model.ts';
@@ -8,6 +9,7 @@ import { loadModel } from './transformers-model.ts';
 /** What the thread is started with. */
 export interface ThreadData {
   readonly definition: ModelDefinition;
+  readonly device: DeviceSetting;
   readonly intraOpThreads: number;
 }
 
@@ -16,7 +18,7 @@ export type ThreadRequest =
   | { readonly id: number; readonly kind: 'texts'; readonly texts: readonly string[] };
 
 export type ThreadReply =
-  | { readonly kind: 'ready'; readonly fingerprint: string }
+  | { readonly kind: 'ready'; readonly fingerprint: string; readonly device: string; readonly why: string }
   | { readonly kind: 'unusable'; readonly code: ErrorCode; readonly message: string }
   /** The vectors of one request, one after the other. */
   | { readonly kind: 'vectors'; readonly id: number; readonly vectors: Float32Array }
@@ -34,9 +36,9 @@ const toFailure = (error: unknown, fallback: ErrorCode) => {
   return { code, message };
 };
 
-const { definition, intraOpThreads } = workerData as ThreadData;
+const { definition, device, intraOpThreads } = workerData as ThreadData;
 try {
-  const model = await loadModel(definition, { intraOpThreads });
+  const model = await loadModel(definition, { device, intraOpThreads });
   const fingerprint = await readFingerprint(definition);
   const answer = async (request: ThreadRequest | 'stop') => {
     if (request === 'stop') {
@@ -54,7 +56,7 @@ try {
       reply({ kind: 'failed', id: request.id, ...toFailure(error, 'embedding_failed') });
     }
   };
-  reply({ kind: 'ready', fingerprint });
+  reply({ kind: 'ready', fingerprint, ...model.device });
   // One after the other, so that the embedder can tell how long a single call takes.
   let last = Promise.resolve();
   port.on('message', (request: ThreadRequest | 'stop') => {

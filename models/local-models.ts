@@ -80,7 +80,7 @@ export async function verifyModel(id: string, dir: string): Promise<readonly str
   const definition = await resolveModel(id, { dir });
   // Loaded here only: listing models doesn't need it, and it takes half a second.
   const { loadModel } = await import('./transformers-model.ts');
-  await using model = await loadModel(definition, { intraOpThreads: 1 });
+  await using model = await loadModel(definition, { device: 'cpu', intraOpThreads: 1 });
   if (definition.text !== null) await model.embedTexts(['a product']);
   lines.push(
     `loaded: an image${definition.text === null ? '' : ' and words'} to ${definition.dimension} numbers`,

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { VitrineError } from '../src/errors/vitrine-error.ts';
 import type { Logger } from '../src/observability/logger.ts';
+import type { DeviceSetting } from './device.ts';
 import type { Embedder, EmbedderModel, PreparedImage } from './embedder.ts';
 import type { ThreadData, ThreadReply, ThreadRequest } from './embedding-thread.ts';
 import type { ModelDefinition } from './model-folder.ts';
@@ -10,6 +11,7 @@ import type { ModelDefinition } from './model-folder.ts';
 export interface ThreadEmbedderOptions {
   /** Finds the model and puts its weights on the disk. Called by `start`; the signal aborts on disposal. */
   ensureModel(signal: AbortSignal): Promise<ModelDefinition>;
+  readonly device: DeviceSetting;
   /** 0: one thread for every four processors. */
   readonly threads: number;
   /** 0: the processors divided among the threads, at most four each. */
@@ -70,7 +72,9 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
     disposed.signal.throwIfAborted();
     const started = Array.from({ length: counts.threads }, () => addThread(definition));
     try {
-      const [fingerprint = ''] = await Promise.all(started.map(({ ready }) => ready));
+      const [first] = await Promise.all(started.map(({ ready }) => ready));
+      const { fingerprint = '', device, why } = first ?? {};
+      logger.info({ device }, `inference runs on ${device}: ${why}`);
       const { id, dimension, preprocessing, text } = definition;
       loaded = { definition, model: { id, dimension, fingerprint, preprocessing, hasText: text !== null } };
       return loaded;
@@ -84,7 +88,7 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
   function addThread(definition: ModelDefinition): Thread {
     const thread = startThread({
       entry,
-      data: { definition, intraOpThreads: counts.intraOpThreads },
+      data: { definition, device: options.device, intraOpThreads: counts.intraOpThreads },
       fingerprint: loaded?.model.fingerprint,
       inferenceTimeoutMs,
       logger,
@@ -163,10 +167,12 @@ type Work =
   | { readonly kind: 'images'; readonly images: readonly PreparedImage[] }
   | { readonly kind: 'texts'; readonly texts: readonly string[] };
 
+type Ready = Extract<ThreadReply, { readonly kind: 'ready' }>;
+
 /** A thread that has loaded the model, or is loading it. It answers its calls one after the other. */
 interface Thread {
-  /** The fingerprint of the model it has loaded. */
-  readonly ready: Promise<string>;
+  /** The model it has loaded, and what that computes on. */
+  readonly ready: Promise<Ready>;
   /** Calls that it has not answered. */
   pendingCalls(): number;
   /** @returns the vectors, one after the other */
@@ -202,7 +208,7 @@ function startThread(options: ThreadOptions): Thread {
   const worker = new Worker(options.entry, { workerData: options.data, name: 'embedding', execArgv: [] });
   const { id } = options.data.definition;
   const calls = new Map<number, Call>();
-  const ready = Promise.withResolvers<string>();
+  const ready = Promise.withResolvers<Ready>();
   let isReady = false;
   let hasEnded = false;
   let lastCallId = 0;
@@ -259,7 +265,7 @@ function startThread(options: ThreadOptions): Thread {
         );
       }
       isReady = true;
-      ready.resolve(message.fingerprint);
+      ready.resolve(message);
     } else {
       const call = calls.get(message.id);
       calls.delete(message.id);

@@ -1,12 +1,15 @@
 import { basename, dirname } from 'node:path';
 import { AutoTokenizer, env, PreTrainedModel, type PreTrainedTokenizer, Tensor } from '@xenova/transformers';
 import { VitrineError } from '../src/errors/vitrine-error.ts';
+import { type Chosen, type Device, type DeviceSetting, openOnDevice } from './device.ts';
 import type { PreparedImage, Preprocessing } from './embedder.ts';
 import type { ModelDefinition } from './model-folder.ts';
 import type { Encoder } from './registry.ts';
 
 /** A model in this thread's memory. Each call blocks the thread while onnxruntime computes. */
 export interface LoadedModel extends AsyncDisposable {
+  /** What it computes on, and why there. */
+  readonly device: Pick<Chosen<never>, 'device' | 'why'>;
   /** One inference call; the vectors, L2-normalised, one after the other: `images.length · dimension`. */
   embedImages(images: readonly PreparedImage[]): Promise<Float32Array>;
   /** The same for words. @throws VitrineError `text_not_supported` */
@@ -14,13 +17,14 @@ export interface LoadedModel extends AsyncDisposable {
 }
 
 export interface LoadOptions {
+  readonly device: DeviceSetting;
   /** Processors that one inference call uses. */
   readonly intraOpThreads: number;
 }
 
 /**
  * Loads a model from its folder, never from the network, and runs it once on a white image.
- * @throws VitrineError `model_unavailable`, `embedding_invalid` when the output isn't what the definition says
+ * @throws VitrineError `model_unavailable`, `device_unavailable`, `embedding_invalid` when the output isn't what the definition says
  */
 export async function loadModel(definition: ModelDefinition, options: LoadOptions): Promise<LoadedModel> {
   env.allowRemoteModels = false;
@@ -28,10 +32,17 @@ export async function loadModel(definition: ModelDefinition, options: LoadOption
   env.useBrowserCache = false;
   env.localModelPath = dirname(definition.folder);
 
-  const vision = await loadEncoder(definition, definition.vision, options);
+  const load = (encoder: Encoder, device: Device) =>
+    loadEncoder(definition, encoder, options.intraOpThreads, device);
+  const {
+    opened: vision,
+    device,
+    why,
+  } = await openOnDevice(options.device, (each) => load(definition.vision, each));
   let text: { readonly run: EncoderRun; readonly tokenizer: PreTrainedTokenizer } | undefined;
 
   const loaded: LoadedModel = {
+    device: { device, why },
     async embedImages(images) {
       const { size } = definition.preprocessing;
       const pixels = new Tensor('float32', toPlanes(images, definition.preprocessing), [
@@ -51,7 +62,7 @@ export async function loadModel(definition: ModelDefinition, options: LoadOption
       }
       // Loaded when first used: workers never need it.
       text ??= {
-        run: await loadEncoder(definition, definition.text, options),
+        run: await load(definition.text, device),
         tokenizer: await AutoTokenizer.from_pretrained(basename(definition.folder), {
           local_files_only: true,
         }),
@@ -77,12 +88,13 @@ interface EncoderRun {
 async function loadEncoder(
   definition: ModelDefinition,
   encoder: Encoder,
-  { intraOpThreads }: LoadOptions,
+  intraOpThreads: number,
+  device: Device,
 ): Promise<EncoderRun> {
   const model = await PreTrainedModel.from_pretrained(basename(definition.folder), {
     model_file_name: encoder.file,
     dtype: definition.dtype,
-    device: 'cpu',
+    device,
     local_files_only: true,
     session_options: { intraOpNumThreads: intraOpThreads, interOpNumThreads: 1 },
   }).catch((cause: unknown) => {

@@ -53,7 +53,7 @@ export interface Worker {
   readonly id: string;
   /**
    * Works until it is stopped; with `once`, until nothing can be claimed and nothing is due within a minute.
-   * @throws VitrineError `model_unavailable`, `model_mismatch`, `store_rejected` when it can't begin; `worker_stuck` when
+   * @throws VitrineError `model_unavailable`, `device_unavailable`, `model_mismatch`, `store_rejected` when it can't begin; `worker_stuck` when
    * all slots of a stage are held by work that never returned: the process should end
    */
   run(options?: { readonly once?: boolean }): Promise<WorkerCounts>;

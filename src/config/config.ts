@@ -57,6 +57,7 @@ export interface Config {
     readonly hubUrl: string;
     /** True: nothing is downloaded. */
     readonly offline: boolean;
+    readonly device: Settings['EMBEDDING_DEVICE'];
     /** Inference threads; 0: by the processors this process may use. */
     readonly threads: number;
     /** Processors per inference call; 0: by the processors this process may use. */
@@ -217,6 +218,7 @@ function toConfig(settings: Settings, retryIsExplicit: boolean, shown: readonly 
       dir: settings.MODELS_DIR,
       hubUrl: settings.MODEL_HUB_URL,
       offline: settings.MODELS_OFFLINE,
+      device: settings.EMBEDDING_DEVICE,
       threads: settings.EMBEDDING_THREADS,
       intraOpThreads: settings.INTRA_OP_THREADS,
       maxProcessMemoryBytes: settings.WORKER_MEMORY_LIMIT_MB * 1_000_000,

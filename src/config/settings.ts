@@ -342,6 +342,12 @@ export const SETTINGS = {
     'false',
     'Downloads nothing. A worker without weights says which command downloads them.',
   ),
+  EMBEDDING_DEVICE: setting(
+    'model',
+    oneOf('auto', 'cpu', 'cuda', 'dml', 'coreml', 'webgpu'),
+    'auto',
+    'What inference runs on. `auto`: CUDA where its libraries are installed, else the processor.',
+  ),
   EMBEDDING_THREADS: setting(
     'model',
     integer(0, 64),

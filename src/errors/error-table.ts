@@ -213,6 +213,12 @@ export const ERRORS = {
     'The model could not be loaded',
     'Check MODEL and MODELS_DIR. `vitrine doctor` shows more.',
   ),
+  device_unavailable: define(
+    503,
+    'release',
+    'The device for inference could not be used',
+    'docs/models.md says what each device needs. EMBEDDING_DEVICE=cpu works everywhere.',
+  ),
   model_mismatch: define(
     409,
     'never',

@@ -46,7 +46,14 @@ const readyzRoute = createRoute({
     'The queue and the vector store answer, the model is loaded, and the server is not being stopped.',
   responses: {
     200: { description: 'They can', content: { 'application/json': { schema: alive } } },
-    ...problems('not_ready', 'queue_unavailable', 'store_unavailable', 'model_unavailable', 'model_mismatch'),
+    ...problems(
+      'not_ready',
+      'queue_unavailable',
+      'store_unavailable',
+      'model_unavailable',
+      'device_unavailable',
+      'model_mismatch',
+    ),
   },
 });
 

@@ -17,7 +17,7 @@ export interface ReadinessParts {
 export interface Readiness {
   /**
    * For a search: loads the model and makes the collection. Done once for all callers, and tried again after a failure.
-   * @throws VitrineError `model_unavailable`, `model_mismatch`, `store_unavailable`, `store_rejected`
+   * @throws VitrineError `model_unavailable`, `device_unavailable`, `model_mismatch`, `store_unavailable`, `store_rejected`
    */
   prepare(): Promise<void>;
   /**

@@ -39,6 +39,7 @@ const storeFailures = [
   'invalid_request',
   'model_mismatch',
   'model_unavailable',
+  'device_unavailable',
   'store_rejected',
   'store_unavailable',
 ] as const satisfies readonly ErrorCode[];

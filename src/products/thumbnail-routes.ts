@@ -59,6 +59,7 @@ const thumbnailRoute = createRoute({
       'thumbnail_not_found',
       'model_mismatch',
       'model_unavailable',
+      'device_unavailable',
       'store_rejected',
       'store_unavailable',
       ...sourceFailures,

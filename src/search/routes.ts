@@ -28,6 +28,7 @@ const failures = [
   'product_not_found',
   'model_mismatch',
   'model_unavailable',
+  'device_unavailable',
   'store_rejected',
   'store_unavailable',
 ] as const satisfies readonly ErrorCode[];

@@ -44,6 +44,24 @@ describe('the worker process', () => {
     expect(worker.output).toContain(ready);
   });
 
+  test('says once what inference runs on, and why', async () => {
+    const worker = start(['--once'], { EMBEDDING_THREADS: '2', EMBEDDING_DEVICE: 'cpu' });
+    expect(await worker.ended).toBe(0);
+    expect(worker.output.match(/inference runs on .*?"/g)).toEqual([
+      'inference runs on cpu: EMBEDDING_DEVICE=cpu"',
+    ]);
+  });
+
+  test('ends with a sentence when the device that is asked for is not there', async () => {
+    // Each is of another system.
+    const device = process.platform === 'win32' ? 'coreml' : 'dml';
+    const worker = start([], { EMBEDDING_DEVICE: device });
+    expect(await worker.ended).toBe(1);
+    expect(worker.output).toContain(`${device} can't be used: `);
+    expect(worker.output).toContain('EMBEDDING_DEVICE=cpu works everywhere. (device_unavailable)');
+    expect(worker.output).not.toMatch(/^ +at /m);
+  });
+
   test('with --once ends with 1 when a job failed', async () => {
     await context.queue.enqueue([newInlineJob('p', new Uint8Array([1, 2, 3]))]);
     expect(await start(['--once']).ended).toBe(1);

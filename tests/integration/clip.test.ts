@@ -29,7 +29,7 @@ const definition: ModelDefinition = {
   vision: { file: 'vision_model', output: 'image_embeds', pooling: 'none' },
   text: { file: 'text_model', output: 'text_embeds', pooling: 'none' },
 };
-const model = await loadModel(definition, { intraOpThreads: 1 });
+const model = await loadModel(definition, { device: 'cpu', intraOpThreads: 1 });
 afterAll(() => model[Symbol.asyncDispose]());
 
 const closeTo = (expected: readonly number[]) => expected.map((value) => expect.closeTo(value, 5));

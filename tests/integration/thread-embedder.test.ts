@@ -32,6 +32,7 @@ function open(changes: Partial<ThreadEmbedderOptions> = {}): Embedder {
   return stack.use(
     createThreadEmbedder({
       ensureModel: async () => definition,
+      device: 'cpu',
       threads: 1,
       intraOpThreads: 1,
       maxProcessMemoryBytes: 0,

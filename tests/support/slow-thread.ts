@@ -14,5 +14,5 @@ if (parentPort !== null) {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, count * IMAGE_MS);
     reply({ kind: 'vectors', id: request.id, vectors: new Float32Array(count * dimension) });
   });
-  reply({ kind: 'ready', fingerprint: 'none' });
+  reply({ kind: 'ready', fingerprint: 'none', device: 'cpu', why: 'it is slow' });
 }
