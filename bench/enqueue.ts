@@ -39,15 +39,10 @@ export async function run(args: readonly string[]): Promise<void> {
   });
   const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)];
   await using redis = await startRedis(['--auto-aof-rewrite-percentage', '0']);
-  const { key, entry } = createApiKey('bench', ['enqueue']);
   const nodeArgs = values.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${values.profile}`];
-  await using api = await startServer(
-    'src/main.ts',
-    { REDIS_URL: redis.url, API_KEYS: toKeyEntry(entry), MODEL: 'builtin' },
-    nodeArgs,
-  );
-  await using bare = await startServer('bench/support/bare-route.ts', {});
-  const headers = { Authorization: `Bearer ${key}` };
+  await using api = await startApi(redis, nodeArgs);
+  await using bare = await startServer(BARE_ROUTE, {});
+  const { headers } = api;
   if (values.million) {
     report('enqueue-million', [await measureMillion(redis, api, headers)]);
     return;
@@ -56,6 +51,19 @@ export async function run(args: readonly string[]): Promise<void> {
     ...(await measureSingle(redis, api, bare, headers, { rounds, seconds })),
     await measureBatches(redis, api, headers, { rounds, seconds }),
   ]);
+}
+
+export const BARE_ROUTE = 'bench/support/bare-route.ts';
+
+/** An API process with a key that the headers carry, and with the rate limits that are the default. */
+export async function startApi(
+  redis: RedisServer,
+  nodeArgs: readonly string[] = [],
+): Promise<MeasuredServer & { readonly headers: Readonly<Record<string, string>> }> {
+  const { key, entry } = createApiKey('bench', ['enqueue']);
+  const environment = { REDIS_URL: redis.url, API_KEYS: toKeyEntry(entry), MODEL: 'builtin' };
+  const server = await startServer('src/main.ts', environment, nodeArgs);
+  return { ...server, headers: { Authorization: `Bearer ${key}` } };
 }
 
 interface Extent {
@@ -72,11 +80,7 @@ async function measureSingle(
 ): Promise<readonly Row[]> {
   const ours: Measured[] = [];
   const theirs: Measured[] = [];
-  const load = {
-    path: '/queue/enqueue',
-    headers: { ...headers, 'Content-Type': 'application/json' },
-    ...{ connections: CONNECTIONS, jobs: 1, warmUpMs: 1_000, measureMs: seconds * 1_000 },
-  };
+  const load = toSingleLoad(headers, seconds * 1_000);
   // Compiled by then.
   for (const server of [api, bare]) await measureLoad(server, { ...load, measureMs: 3_000 });
   for (let round = 0; round < rounds; round++) {
@@ -213,7 +217,22 @@ async function measureMillion(
   };
 }
 
-async function measureLoad(server: MeasuredServer, load: Omit<LoadOptions, 'url'>): Promise<Measured> {
+/** Single jobs over many connections. */
+export function toSingleLoad(
+  headers: Readonly<Record<string, string>>,
+  measureMs: number,
+): Omit<LoadOptions, 'url'> {
+  return {
+    path: '/queue/enqueue',
+    headers: { ...headers, 'Content-Type': 'application/json' },
+    connections: CONNECTIONS,
+    jobs: 1,
+    warmUpMs: 1_000,
+    measureMs,
+  };
+}
+
+export async function measureLoad(server: MeasuredServer, load: Omit<LoadOptions, 'url'>): Promise<Measured> {
   const options: LoadOptions = { url: server.url, ...load };
   const cpuBefore = readCpuMs(server.process);
   const { stdout } = await promisify(execFile)(process.execPath, [

@@ -22,16 +22,18 @@ const LANES = 4;
 const RESULT: JobResult = { outcome: 'indexed', pointId: 'p', collection: 'c', model: 'm' };
 
 /** What is measured, and how many times BullMQ's rate it should reach. */
-const CASES = {
+export const CASES = {
   one: { name: `enqueue one by one, ${IN_FLIGHT} in flight`, target: 1.3 },
   bulk: { name: `enqueue ${BULK} per call`, target: 2 },
   finish: { name: `claim and finish empty jobs, ${HELD} held`, target: 2 },
 } as const;
-type Case = keyof typeof CASES;
-/** Jobs per second, and what redis-server worked for each: a busy machine changes that less. */
+export type Case = keyof typeof CASES;
+/** Jobs per second, and the processor time for each: a busy machine changes that less. */
 interface Measured {
   readonly perSecond: number;
   readonly redisUs: number;
+  /** Of this process and redis-server. */
+  readonly cpuUs: number;
 }
 type Rates = Record<Case, Measured>;
 
@@ -81,6 +83,7 @@ export async function run(args: readonly string[]): Promise<void> {
     const [our, their] = [ours, theirs].map((all) => ({
       perSecond: median(all.map((rates) => rates[name].perSecond)),
       redisUs: median(all.map((rates) => rates[name].redisUs)),
+      cpuUs: median(all.map((rates) => rates[name].cpuUs)),
     })) as [Measured, Measured];
     const { target } = CASES[name];
     // The two sides of a round ran one after the other: what else the machine did slowed down both.
@@ -94,6 +97,7 @@ export async function run(args: readonly string[]): Promise<void> {
       ratio: Number(ratio.toFixed(2)),
       ...atLeast(ratio, target),
       'Redis µs/job': `${our.redisUs.toFixed(1)} : ${their.redisUs.toFixed(1)}`,
+      'all µs/job': `${our.cpuUs.toFixed(0)} : ${their.cpuUs.toFixed(0)}`,
     };
   });
   report('queue', table);
@@ -143,7 +147,7 @@ async function readBuffers(redis: RedisServer, read: (name: string) => number): 
   return ofClients + read('mem_aof_buffer') + read('used_memory_startup');
 }
 
-async function measureVitrine(redis: RedisServer, count: number): Promise<Rates> {
+export async function measureVitrine(redis: RedisServer, count: number): Promise<Rates> {
   await redis.client.flushall('SYNC');
   await using queue = await openVitrine(redis);
   const measure = (work: () => Promise<unknown>) => measureRate(redis, count, work);
@@ -166,7 +170,7 @@ async function measureVitrine(redis: RedisServer, count: number): Promise<Rates>
   return { one, bulk, finish };
 }
 
-async function measureBullMq(redis: RedisServer, count: number): Promise<Rates> {
+export async function measureBullMq(redis: RedisServer, count: number): Promise<Rates> {
   await redis.client.flushall('SYNC');
   const queue = openBullMq(redis);
   const measure = (work: () => Promise<unknown>) => measureRate(redis, count, work);
@@ -244,11 +248,14 @@ async function measureRate(
   count: number,
   work: () => Promise<unknown>,
 ): Promise<Measured> {
-  const cpuBefore = await readCpuUs(redis);
+  const redisBefore = await readCpuUs(redis);
+  const ownBefore = process.cpuUsage();
   const start = performance.now();
   await work();
   const perSecond = (count / (performance.now() - start)) * 1_000;
-  return { perSecond, redisUs: ((await readCpuUs(redis)) - cpuBefore) / count };
+  const { user, system } = process.cpuUsage(ownBefore);
+  const redisUs = ((await readCpuUs(redis)) - redisBefore) / count;
+  return { perSecond, redisUs, cpuUs: redisUs + (user + system) / count };
 }
 
 /** Processor time of redis-server so far. */
