@@ -1,4 +1,5 @@
 import type { z } from '@hono/zod-openapi';
+import type { previewReply } from '../../feeds/schemas.ts';
 import type { health } from '../../http/health-schema.ts';
 import type { settings } from '../../http/settings-routes.ts';
 import type { jobPage, jobView, queueStats, worker, workerList } from '../../jobs/schemas.ts';
@@ -21,4 +22,5 @@ export type Hit = SearchReply['hits'][number];
 export type Product = z.output<typeof productView>;
 export type ProductPage = z.output<typeof productPage>;
 export type DeletedProduct = z.output<typeof deletedProduct>;
+export type FeedPreview = z.output<typeof previewReply>;
 export type Payload = Hit['payload'];
