@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { availableParallelism, totalmem } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
@@ -35,6 +36,11 @@ const INFERENCE_TIMEOUT_MS = 60_000;
 const ITEMS_PER_TIMEOUT = 8;
 /** Generous as well: the weights may lie on a slow network drive. */
 const LOAD_TIMEOUT_MS = 300_000;
+/**
+ * How long a thread may take to end by itself. To terminate one in native code, such as while it loads a model, ends the
+ * whole process: the native code throws into a thread that is no more.
+ */
+const STOP_TIMEOUT_MS = 5_000;
 /** A thread that hangs in native code never terminates, so nothing waits for it longer than this. */
 const TERMINATE_TIMEOUT_MS = 2_000;
 
@@ -206,6 +212,7 @@ function startThread(options: ThreadOptions): Thread {
   const { logger } = options;
   // Options of the main program (test runners', debuggers') are not the thread's.
   const worker = new Worker(options.entry, { workerData: options.data, name: 'embedding', execArgv: [] });
+  const exited = once(worker, 'exit').catch(() => undefined);
   const { id } = options.data.definition;
   const calls = new Map<number, Call>();
   const ready = Promise.withResolvers<Ready>();
@@ -228,6 +235,8 @@ function startThread(options: ThreadOptions): Thread {
     ready.reject(error);
     for (const { reject } of calls.values()) reject(error);
     calls.clear();
+    worker.postMessage('stop');
+    await Promise.race([exited, delay(STOP_TIMEOUT_MS, undefined, { ref: false })]);
     await Promise.race([worker.terminate(), delay(TERMINATE_TIMEOUT_MS, undefined, { ref: false })]);
   }
 

@@ -1,6 +1,9 @@
+import { execFile } from 'node:child_process';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import type { Worker } from 'node:worker_threads';
 import { pino } from 'pino';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -199,6 +202,12 @@ describe('createThreadEmbedder', () => {
     const starting = embedder.start();
     await embedder[Symbol.asyncDispose]();
     await expect(starting).rejects.toThrow('The embedder was stopped.');
+  });
+
+  test('it can be stopped at any moment of its start', async () => {
+    const child = fileURLToPath(new URL('../support/embedder-child.ts', import.meta.url));
+    const { stdout } = await promisify(execFile)(process.execPath, [child]);
+    expect(stdout).toBe('stopped each time\n');
   });
 
   test('words are refused by a model without a text encoder', async () => {
