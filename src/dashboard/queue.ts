@@ -49,7 +49,7 @@ const ADVICE: Readonly<Record<QueueStats['alerts'][number]['code'], string>> = {
   oldest_waiting: 'Start more workers; jobs of a low priority wait behind others.',
   no_workers: 'Start a worker: npm run worker, or docker compose up --scale worker=1.',
   failure_rate: 'Look at the dead letters: one code often explains most failures.',
-  dead_letters: 'Look at the dead letters, mend the cause, and redrive them.',
+  dead_letters: 'Look at the dead letters, fix the cause, and redrive them.',
   dead_letters_dropped: 'Redrive or delete dead letters, or raise MAX_DEAD.',
 };
 

@@ -216,6 +216,8 @@ describe('what has none', () => {
     const missing = { status: 404, code: 'product_not_found' };
     expect(await readFailure(thumbnailOf('nothing'))).toEqual(missing);
     expect(await readFailure(thumbnailOf('p', {}, 'other'))).toEqual(missing);
+    const optional = '/products/nothing/images/main/thumbnail?optional=true';
+    expect((await createApp(context).request(optional)).status).toBe(204);
   });
 
   test('is not found when an inline image lost its own', async () => {

@@ -68,4 +68,4 @@ export const toPath = (...parts: readonly string[]): string =>
   parts.map((part) => `/${encodeURIComponent(part)}`).join('');
 
 export const toThumbnail = (productId: string, imageId: string): string =>
-  `${toPath('products', productId, 'images', imageId)}/thumbnail`;
+  `${toPath('products', productId, 'images', imageId)}/thumbnail?optional=true`;
