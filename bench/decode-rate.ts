@@ -16,6 +16,7 @@ import { systemClock } from '../src/observability/system-clock.ts';
 import { createThumbnailCache } from '../src/thumbnails/cache.ts';
 import { newClaimedJob } from '../tests/support/fake-queue.ts';
 import { createPipeline } from '../workers/pipeline.ts';
+import { readOwnCpuMs } from './support/processor-time.ts';
 import { median } from './support/report.ts';
 
 const CONFIG = parseConfig(readEnvironment());
@@ -117,19 +118,6 @@ interface Measured {
   readonly cpuMs: number;
 }
 
-/** Of all processors so far. The kernel counts a child's time here when it has ended, so living ones are asked. */
-function readCpuMs(): number {
-  const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ');
-  const toTicks = (pid: string, fields: readonly number[]) => {
-    // The name, in brackets, may hold spaces.
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-    return fields.reduce((sum, field) => sum + Number(stat[field]), 0);
-  };
-  const ended = [11, 12, 13, 14];
-  const living = children.filter((pid) => pid !== '').map((pid) => toTicks(pid, [11, 12]));
-  return [toTicks('self', ended), ...living].reduce((sum, ticks) => sum + ticks, 0) * 10;
-}
-
 async function measure(
   { decoder, withThumbnails }: Side,
   embedder: Embedder,
@@ -174,7 +162,7 @@ async function measure(
   );
   const held = pLimit(HELD);
   const startedAt = performance.now();
-  const cpuBefore = readCpuMs();
+  const cpuBefore = readOwnCpuMs();
   await Promise.all(
     photos.map((_, index) =>
       held(() => {
@@ -192,6 +180,6 @@ async function measure(
   );
   return {
     perSecond: (photos.length / (performance.now() - startedAt)) * 1_000,
-    cpuMs: (readCpuMs() - cpuBefore) / photos.length,
+    cpuMs: (readOwnCpuMs() - cpuBefore) / photos.length,
   };
 }

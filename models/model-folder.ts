@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
@@ -87,6 +87,11 @@ export function toOnnxPath({ file }: Pick<Encoder, 'file'>, dtype: Dtype): strin
 
 /** Part of every fingerprint. Raise it when prepareImage returns other pixels for the same image. */
 const PREPROCESSING_VERSION = 1;
+
+/** The size of the vision model's weights. */
+export async function readWeightsBytes({ folder, vision, dtype }: ModelDefinition): Promise<number> {
+  return (await stat(join(folder, toOnnxPath(vision, dtype)))).size;
+}
 
 /**
  * Hex SHA-256 of everything that an image's vector depends on: the content of the vision model's graph, and how images

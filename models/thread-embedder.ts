@@ -7,15 +7,15 @@ import type { Logger } from '../src/observability/logger.ts';
 import type { DeviceSetting } from './device.ts';
 import type { Embedder, EmbedderModel, PreparedImage } from './embedder.ts';
 import type { ThreadData, ThreadReply, ThreadRequest } from './embedding-thread.ts';
-import type { ModelDefinition } from './model-folder.ts';
+import { type ModelDefinition, readWeightsBytes } from './model-folder.ts';
 
 export interface ThreadEmbedderOptions {
   /** Finds the model and puts its weights on the disk. Called by `start`; the signal aborts on disposal. */
   ensureModel(signal: AbortSignal): Promise<ModelDefinition>;
   readonly device: DeviceSetting;
-  /** 0: one thread for every four processors. */
+  /** 0: one thread for every three processors. */
   readonly threads: number;
-  /** 0: the processors divided among the threads, at most four each. */
+  /** 0: by the size of the model, see `toIntraOpThreads`. */
   readonly intraOpThreads: number;
   /**
    * A thread is replaced after the batch that takes `memoryBytes` over this. 0: four fifths of the container's limit;
@@ -55,11 +55,12 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
     memoryBytes = process.memoryUsage.rss,
   } = options;
   const entry = options.entry ?? new URL('./embedding-thread.ts', import.meta.url);
-  const counts = toThreadCounts(availableParallelism(), options.threads, options.intraOpThreads);
+  const threadCount = toThreadCount(availableParallelism(), options.threads);
   const memoryLimit = toMemoryLimit(options.maxProcessMemoryBytes, process.constrainedMemory(), totalmem());
   const disposed = new AbortController();
   const threads = new Set<Thread>();
   const replacements = new WeakSet<Thread>();
+  let intraOpThreads = 1;
   let replacingHelps = true;
   let loading: Promise<Loaded> | undefined;
   let loaded: Loaded | undefined;
@@ -76,7 +77,10 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
   async function loadOnce(): Promise<Loaded> {
     const definition = await options.ensureModel(disposed.signal);
     disposed.signal.throwIfAborted();
-    const started = Array.from({ length: counts.threads }, () => addThread(definition));
+    intraOpThreads =
+      options.intraOpThreads ||
+      toIntraOpThreads(availableParallelism(), threadCount, await readWeightsBytes(definition));
+    const started = Array.from({ length: threadCount }, () => addThread(definition));
     try {
       const [first] = await Promise.all(started.map(({ ready }) => ready));
       const { fingerprint = '', device, why } = first ?? {};
@@ -94,7 +98,7 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
   function addThread(definition: ModelDefinition): Thread {
     const thread = startThread({
       entry,
-      data: { definition, device: options.device, intraOpThreads: counts.intraOpThreads },
+      data: { definition, device: options.device, intraOpThreads },
       fingerprint: loaded?.model.fingerprint,
       inferenceTimeoutMs,
       logger,
@@ -108,7 +112,7 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
   /** The thread with the least to do; a new one when all are busy and one is missing. */
   function chooseThread(definition: ModelDefinition): Thread {
     const [best] = [...threads].sort((a, b) => a.pendingCalls() - b.pendingCalls());
-    const isFull = threads.size >= counts.threads;
+    const isFull = threads.size >= threadCount;
     return best !== undefined && (isFull || best.pendingCalls() === 0) ? best : addThread(definition);
   }
 
@@ -316,19 +320,21 @@ function startThread(options: ThreadOptions): Thread {
   };
 }
 
+/** Inference threads of a process that may use `processors`: the others decode. 0 asked for: by the processors. */
+export const toThreadCount = (processors: number, asked: number): number =>
+  asked || Math.max(1, Math.round(processors / 3));
+
+/** Of the vision model. Mobile networks have less, transformers more. */
+const LARGE_WEIGHTS_BYTES = 30_000_000;
+
 /**
- * How many threads, and how many processors each of them uses, for a process that may use `processors`. Threads scale
- * better than processors within one small inference; four is where onnxruntime's gain flattens for models of this size.
+ * Processors that each inference call uses. A small model takes one: onnxruntime's other threads would wait for it in a
+ * loop, on processors that decode images (`npm run bench -- pipeline`). A large one takes its share of all, at most four,
+ * where onnxruntime's gain flattens.
  */
-export function toThreadCounts(
-  processors: number,
-  threads: number,
-  intraOpThreads: number,
-): { threads: number; intraOpThreads: number } {
-  const count = threads === 0 ? Math.max(1, Math.round(processors / 4)) : threads;
-  const each =
-    intraOpThreads === 0 ? Math.min(4, Math.max(1, Math.floor(processors / count))) : intraOpThreads;
-  return { threads: count, intraOpThreads: each };
+export function toIntraOpThreads(processors: number, threads: number, weightsBytes: number): number {
+  if (weightsBytes < LARGE_WEIGHTS_BYTES) return 1;
+  return Math.min(4, Math.max(1, Math.floor(processors / threads)));
 }
 
 /** The memory at which a thread is replaced; Infinity: never. A container's limit above the machine's memory is none. */

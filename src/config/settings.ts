@@ -352,13 +352,13 @@ export const SETTINGS = {
     'model',
     integer(0, 64),
     '0',
-    'Inference threads. 0: by the processors that the process may use.',
+    'Inference threads. 0: one for every three processors that the process may use.',
   ),
   INTRA_OP_THREADS: setting(
     'model',
     integer(0, 64),
     '0',
-    'Processors per inference call. 0: by the processors that the process may use.',
+    'Processors per inference call. 0: one for a small model; for a large one its share of all, at most four.',
   ),
   WORKER_MEMORY_LIMIT_MB: setting(
     'model',

@@ -2,7 +2,7 @@ import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open, readlink, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, relative, resolve, sep } from 'node:path';
 import { VitrineError } from '../errors/vitrine-error.ts';
-import { readLimited, tooLarge } from './read-limited.ts';
+import { tooLarge } from './read-limited.ts';
 
 /** Where files may be read from. */
 export interface ImageRoots {
@@ -13,8 +13,22 @@ export interface ImageRoots {
   read(path: string, signal: AbortSignal): Promise<Uint8Array>;
 }
 
+/** Between two looks at whether the read is still wanted. */
+const READ_BYTES = 4_000_000;
+/** Where the roots really are is looked up again after this. */
+const ROOTS_FRESH_MS = 1_000;
+
 /** @param roots absolute folders; none: no file may be read */
 export function createImageRoots(roots: readonly string[], maxBytes: number): ImageRoots {
+  let realRoots: Promise<readonly string[]> | undefined;
+  let freshUntil = 0;
+  const findRealRoots = () => {
+    if (realRoots === undefined || performance.now() > freshUntil) {
+      freshUntil = performance.now() + ROOTS_FRESH_MS;
+      realRoots = Promise.all(roots.map((root) => realpath(root).catch(() => root)));
+    }
+    return realRoots;
+  };
   return {
     async read(path, signal) {
       if (roots.length === 0) {
@@ -26,9 +40,8 @@ export function createImageRoots(roots: readonly string[], maxBytes: number): Im
       if (path.includes('\0') || path.split(/[/\\]/).includes('..')) {
         throw forbidden('The image path may not contain "..".');
       }
-      const realRoots = await Promise.all(roots.map((root) => realpath(root).catch(() => root)));
-      const real = await findFile(path, roots, realRoots);
-      return readRegularFile(real, realRoots, maxBytes, signal);
+      const real = await findFile(path, roots, await findRealRoots());
+      return readRegularFile(real, await findRealRoots(), maxBytes, signal);
     },
   };
 }
@@ -77,12 +90,28 @@ async function readRegularFile(
     // A folder on the way may have become a link since: what counts is where the file is that was really opened.
     if (!isInsideAny(realRoots, await readOpenedPath(file, path, opened))) throw linkOutside();
     if (opened.size > maxBytes) throw tooLarge(maxBytes);
-    // A stream that is made with an aborted signal emits its error before anybody can listen, and ends the process.
-    signal.throwIfAborted();
-    const chunks = file.createReadStream({ end: maxBytes, autoClose: false, signal });
-    return await readLimited(chunks, maxBytes);
+    return await readWhole(file, opened.size, maxBytes, signal);
   } finally {
     await file.close();
+  }
+}
+
+/** All bytes, into one buffer of the size that the file had when it was opened; it may grow meanwhile. */
+async function readWhole(
+  file: FileHandle,
+  size: number,
+  maxBytes: number,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  let bytes = Buffer.allocUnsafeSlow(size + 1);
+  let length = 0;
+  for (;;) {
+    signal.throwIfAborted();
+    const { bytesRead } = await file.read(bytes, length, Math.min(READ_BYTES, bytes.length - length));
+    if (bytesRead === 0) return bytes.subarray(0, length);
+    length += bytesRead;
+    if (length > maxBytes) throw tooLarge(maxBytes);
+    if (length === bytes.length) bytes = Buffer.concat([bytes], 2 * length);
   }
 }
 

@@ -12,8 +12,9 @@ import { resolveModel } from '../../models/model-folder.ts';
 import {
   createThreadEmbedder,
   type ThreadEmbedderOptions,
+  toIntraOpThreads,
   toMemoryLimit,
-  toThreadCounts,
+  toThreadCount,
 } from '../../models/thread-embedder.ts';
 import { CRASH_BYTE, HANG_BYTE } from '../support/crashing-thread.ts';
 import { IMAGE_MS } from '../support/slow-thread.ts';
@@ -216,13 +217,18 @@ describe('createThreadEmbedder', () => {
 });
 
 test.each([
-  { processors: 1, threads: 0, intraOpThreads: 0, expected: { threads: 1, intraOpThreads: 1 } },
-  { processors: 2, threads: 0, intraOpThreads: 0, expected: { threads: 1, intraOpThreads: 2 } },
-  { processors: 8, threads: 0, intraOpThreads: 0, expected: { threads: 2, intraOpThreads: 4 } },
-  { processors: 8, threads: 3, intraOpThreads: 1, expected: { threads: 3, intraOpThreads: 1 } },
-])('$processors processors, asked for $threads × $intraOpThreads: $expected', (given) => {
-  expect(toThreadCounts(given.processors, given.threads, given.intraOpThreads)).toEqual(given.expected);
-});
+  { processors: 1, asked: 0, threads: 1, small: 1, large: 1 },
+  { processors: 2, asked: 0, threads: 1, small: 1, large: 2 },
+  { processors: 8, asked: 0, threads: 3, small: 1, large: 2 },
+  { processors: 8, asked: 1, threads: 1, small: 1, large: 4 },
+])(
+  '$processors processors, asked for $asked: $threads threads',
+  ({ processors, asked, threads, small, large }) => {
+    expect(toThreadCount(processors, asked)).toBe(threads);
+    expect(toIntraOpThreads(processors, threads, 5_000_000)).toBe(small);
+    expect(toIntraOpThreads(processors, threads, 350_000_000)).toBe(large);
+  },
+);
 
 test.each([
   ['what was asked for', 5, 100, 1000, 5],

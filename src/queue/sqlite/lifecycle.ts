@@ -284,8 +284,14 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
 
   /** By priority, but every so many turns the one that has waited longest. */
   function nextInLine(turn: number): Job | undefined {
-    const heads = PRIORITIES.flatMap((priority) => firstIn(priority) ?? []);
-    return turn % AGED_TURN === 0 ? heads.toSorted((a, b) => a.turn - b.turn)[0] : heads[0];
+    const isAged = turn % AGED_TURN === 0;
+    const heads: Job[] = [];
+    for (const priority of PRIORITIES) {
+      const head = firstIn(priority);
+      if (head !== undefined && !isAged) return head;
+      if (head !== undefined) heads.push(head);
+    }
+    return heads.toSorted((a, b) => a.turn - b.turn)[0];
   }
 
   function toClaimed(job: Job, data: JobData): ClaimedJob {
