@@ -103,6 +103,17 @@ export function describeDeadLetters(harness: QueueHarness): void {
       expect(again!.sequence).toBeLessThan(sequence);
     });
 
+    it('end as cancelled, as they were, while a newer job of their image runs', async () => {
+      await using queue = await harness.open();
+      const dead = newJob('a');
+      await queue.enqueue([dead]);
+      await queue.settle([fail((await claim(queue)).jobs[0]!)]);
+      await queue.enqueue([newJob('a')]);
+      await claim(queue);
+      expect(await queue.redrive('all')).toBe(0);
+      expect(await queue.status(dead.id)).toMatchObject({ status: 'cancelled', attempts: 1 });
+    });
+
     it('more than one transaction holds come back too', async () => {
       await using queue = await harness.open();
       await bury(

@@ -451,6 +451,11 @@ export function createLifecycle(tables: Tables, leaseMs: number) {
   /** A dead letter waits again, with its old version, unless its payload was dropped; returns whether it does. */
   function redrive(job: Job): boolean {
     if (payload(job.id) === undefined) return false;
+    const running = siblings(job).find(({ status }) => status === 'processing');
+    if (running !== undefined && !running.cancelRequested && isNewer(running, job)) {
+      finish(job, 'cancelled');
+      return false;
+    }
     Object.assign(job, { attempts: 0, crashes: 0, cancelRequested: false, leasedMs: 0 });
     Object.assign(job, { deferredAt: null, endedAt: null, turn: nextSequence() });
     return wait(job);
