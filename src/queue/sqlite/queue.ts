@@ -90,8 +90,14 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
       return readSnapshot(database, () => tables.atOneInstant(() => work(parts)));
     });
 
-  const enqueuePart = (jobs: readonly NewJob[], maxPending: number, goOn: boolean) =>
-    write((parts) => store(parts, jobs, maxPending, goOn));
+  let enqueued = Promise.withResolvers<void>();
+
+  async function enqueuePart(jobs: readonly NewJob[], maxPending: number, goOn: boolean) {
+    const answers = await write((parts) => store(parts, jobs, maxPending, goOn));
+    enqueued.resolve();
+    enqueued = Promise.withResolvers();
+    return answers;
+  }
 
   const split = (jobs: readonly NewJob[]) => splitJobs(jobs, PART, PART_CHARS);
 
@@ -173,7 +179,8 @@ export function createSqliteQueue(settings: SqliteQueueSettings): JobQueue {
       while (!signal.aborted && !isClosed) {
         const leftMs = deadline - performance.now();
         if (leftMs <= 0 || (await read(countArrived)) !== arrivedAtEmptyClaim) return;
-        await delay(Math.min(WORK_POLL_MS, Math.ceil(leftMs)));
+        // What this process enqueues wakes its worker; what others enqueue is seen when it looks.
+        await Promise.race([enqueued.promise, delay(Math.min(WORK_POLL_MS, Math.ceil(leftMs)))]);
       }
     },
 
