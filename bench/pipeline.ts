@@ -1,21 +1,19 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { createReadStream, globSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
 import { createTempFolder } from '../tests/support/context.ts';
 import { startRedis } from '../tests/support/redis-server.ts';
 import type { Arrangement, FloorOptions } from './pipeline/floor.ts';
 import { type Measured, perSecond } from './pipeline/measured.ts';
+import { listPhotos, runProgram, SHARED, startStoreDouble } from './pipeline/programs.ts';
 import type { WholeOptions } from './pipeline/whole.ts';
 import { atLeast, median, type Row, report } from './support/report.ts';
 import { readCpuMs } from './support/server.ts';
 
-const SHARED = join(import.meta.dirname, '../../shared');
+const PROGRAMS = join(import.meta.dirname, 'pipeline');
 const SEARCHED = 400;
 const BATCH_SIZES = [8, 16];
 
@@ -59,7 +57,10 @@ export async function run(args: readonly string[]): Promise<void> {
     (more: Readonly<Record<string, string>> = {}, from = photos) =>
     async () => {
       await using folder = await createTempFolder();
-      return runWhole({ photos: from, environment: { ...environment, DATA_DIR: folder.path, ...more } });
+      return await runWhole({
+        photos: from,
+        environment: { ...environment, DATA_DIR: folder.path, ...more },
+      });
     };
   const sides = {
     floor: () => runFloor({ ...model, ...best, photos }),
@@ -67,7 +68,7 @@ export async function run(args: readonly string[]): Promise<void> {
     'earlier defaults': embedded(EARLIER_DEFAULTS),
     'Redis and Qdrant’s double': async () => {
       await using folder = await createTempFolder();
-      return backends.measure((urls) =>
+      return await backends.measure((urls) =>
         runWhole({ photos, environment: { ...environment, DATA_DIR: folder.path, ...urls } }),
       );
     },
@@ -103,12 +104,6 @@ export async function run(args: readonly string[]): Promise<void> {
   );
 }
 
-function listPhotos(folder: string, count: number): readonly string[] {
-  const files = globSync('**/*.{jpg,jpeg,png,webp}', { cwd: folder }).sort();
-  if (files.length === 0) throw new Error(`There are no photos in ${folder}.`);
-  return Array.from({ length: count }, (_, index) => join(folder, files[(index * 7) % files.length] ?? ''));
-}
-
 /** Tries the arrangements on a part of the photos, prints each, and returns the fastest. */
 async function searchArrangements(
   model: Pick<FloorOptions, 'model' | 'modelsDir'>,
@@ -140,49 +135,28 @@ async function searchArrangements(
 }
 
 const runFloor = (options: FloorOptions): Promise<Measured> =>
-  runProgram('floor.ts', options, { UV_THREADPOOL_SIZE: String(options.decoders) });
-const runWhole = (options: WholeOptions): Promise<Measured> => runProgram('whole.ts', options, {});
-
-async function runProgram(
-  file: string,
-  options: object,
-  environment: Readonly<Record<string, string>>,
-): Promise<Measured> {
-  const child = spawn(process.execPath, [join(import.meta.dirname, 'pipeline', file)], {
-    env: { ...process.env, ...environment },
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
-  child.stdin.end(JSON.stringify(options));
-  const lines = (await text(child.stdout)).trim().split('\n');
-  return JSON.parse(lines.at(-1) ?? '') as Measured;
-}
+  runProgram(join(PROGRAMS, 'floor.ts'), options, { UV_THREADPOOL_SIZE: String(options.decoders) });
+const runWhole = (options: WholeOptions): Promise<Measured> =>
+  runProgram(join(PROGRAMS, 'whole.ts'), options);
 
 /** A redis-server and Qdrant's double in processes of their own; what they use of the processors is counted apart. */
 async function startBackends(stack: AsyncDisposableStack) {
   const redis = stack.use(await startRedis());
-  const double = spawn(process.execPath, [join(import.meta.dirname, 'pipeline/store-double.ts')], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
-  stack.defer(async () => {
-    double.stdin.end();
-    await once(double, 'close');
-  });
-  const [line] = (await once(double.stdout, 'data')) as [Buffer];
-  const qdrantUrl = line.toString().trim();
+  const double = stack.use(await startStoreDouble());
   const perImage: number[] = [];
   let run = 0;
   return {
     async measure(work: (urls: Readonly<Record<string, string>>) => Promise<Measured>): Promise<Measured> {
       run += 1;
-      const before = readCpuMs(redis.process) + readCpuMs(double);
+      const before = readCpuMs(redis.process) + readCpuMs(double.process);
       const urls = {
         REDIS_URL: redis.url,
         QUEUE_PREFIX: `bench-${run}`,
-        QDRANT_URL: qdrantUrl,
+        QDRANT_URL: double.url,
         QDRANT_COLLECTION: `bench-${run}`,
       };
       const measured = await work(urls);
-      const usedMs = readCpuMs(redis.process) + readCpuMs(double) - before;
+      const usedMs = readCpuMs(redis.process) + readCpuMs(double.process) - before;
       perImage.push(usedMs / measured.images);
       // They run on the same processors: without them, the pipeline would have had that time.
       const takenMs = usedMs / availableParallelism();
