@@ -100,9 +100,8 @@ function printAddresses(terminal: Terminal, url: string): void {
   print(
     terminal,
     `
-Vitrine runs at ${paint(terminal.stdout, 'bold', url)} until Ctrl+C.
+Vitrine runs at ${paint(terminal.stdout, 'bold', url)} until Ctrl+C: open it in a browser.
   API documentation  ${url}/docs
-  Queue and workers  ${url}/queue/stats  ${url}/queue/workers
 
   Search with a photo of yours:
     curl -F image=@photo.jpg -F limit=5 ${url}/search

@@ -56,6 +56,8 @@ const child = spawn(pinnedNode, ['--disable-warning=ExperimentalWarning', join(r
   env: {
     // Once a large block was freed, glibc keeps blocks up to that size instead of returning them, unless this is set.
     MALLOC_MMAP_THRESHOLD_: '1000000',
+    // Freed blocks would lie spread over an arena per thread.
+    MALLOC_ARENA_MAX: '2',
     // Compiled code is kept for the next start.
     NODE_COMPILE_CACHE: join(root, 'node_modules', '.cache', 'compile'),
     ...process.env,

@@ -17,7 +17,7 @@ export interface WholeOptions {
 
 // Jobs from the queue through a worker to the store, until the last one is settled. Enqueueing is not measured.
 const { photos, environment } = JSON.parse(await text(process.stdin)) as WholeOptions;
-const WARM_UP = 64;
+const WARM_UP = 32;
 
 await using context = await createContext(parseConfig({ LOG_LEVEL: 'error', ...environment }));
 const toJob = (photo: string, index: number): NewJob => {
