@@ -91,12 +91,7 @@ export const ERRORS = {
     'Use localhost or 127.0.0.1, set PUBLIC_URL to the address that people use, or set API keys.',
   ),
   rate_limited: define(429, 'soon', 'Too many requests', 'Wait for the seconds in Retry-After.'),
-  server_busy: define(
-    503,
-    'soon',
-    'The server is reading too many large bodies',
-    'Send it again after the seconds in Retry-After, or send smaller batches.',
-  ),
+  server_busy: define(503, 'soon', 'The server is busy', 'Send it again after the seconds in Retry-After.'),
   anonymous_not_allowed: define(
     500,
     'never',

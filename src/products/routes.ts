@@ -1,5 +1,4 @@
 import { createRoute, type z } from '@hono/zod-openapi';
-import pLimit from 'p-limit';
 import type { ErrorCode } from '../errors/error-table.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import type { JobQueue } from '../queue/port.ts';
@@ -11,12 +10,14 @@ import { type ApiRouter, addBodyRoute, createRouter } from '../routing/router.ts
 import { MAX_METADATA_BYTES } from '../routing/schemas.ts';
 import type { ThumbnailCache } from '../thumbnails/cache.ts';
 import type { ProductPatch, StoredPoint, VectorStore } from '../vectors/port.ts';
+import { createSharedDuplicates } from './duplicates.ts';
 import {
   deletedProduct,
   duplicatesQuery,
   duplicatesReply,
   imageParams,
   listQuery,
+  MAX_PAGE,
   productPage,
   productParams,
   productPatch,
@@ -65,11 +66,11 @@ const duplicatesRoute = createRoute({
   tags: ['Products'],
   summary: 'Find pictures that several products share',
   description:
-    'Groups of images of at least two products: the same bytes, or nearly the same picture. Reads every stored image, so it takes seconds for a hundred thousand of them; a server does one such computation at a time, and others wait.',
+    'Groups of images of at least two products: the same bytes, or nearly the same picture. Reads every stored image, so it takes seconds for a hundred thousand of them. A server does this once at a time: requests for the same threshold share an answer, which may have been begun before they came; those for others wait.',
   request: { query: duplicatesQuery },
   responses: {
     200: { description: 'The groups', content: { 'application/json': { schema: duplicatesReply } } },
-    ...problems(...storeFailures),
+    ...problems(...storeFailures, 'server_busy'),
   },
 });
 
@@ -141,7 +142,7 @@ const deleteImageRoute = createRoute({
 
 export function createProductRoutes({ queue, store, thumbnails, prepareStore }: ProductParts): ApiRouter {
   const routes = createRouter();
-  const oneAtATime = pLimit(1);
+  const findDuplicates = createSharedDuplicates(store, MAX_PAGE);
 
   routes.openapi(listRoute, async (c) => {
     const { limit, cursor, ...filter } = c.req.valid('query');
@@ -155,11 +156,7 @@ export function createProductRoutes({ queue, store, thumbnails, prepareStore }: 
     const { signal } = c.req.raw;
     const { threshold, limit } = c.req.valid('query');
     await prepareStore();
-    const found = await oneAtATime(() => {
-      signal.throwIfAborted();
-      return store.duplicates({ threshold, limit, signal });
-    });
-    return c.json(toWireDuplicates(found), 200);
+    return c.json(toWireDuplicates(await findDuplicates({ threshold, limit, signal })), 200);
   });
 
   routes.openapi(getRoute, async (c) => {

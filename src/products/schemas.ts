@@ -9,7 +9,7 @@ export const imageParams = z.object({ product_id: productId, image_id: imageId }
 
 // Requests
 
-const MAX_PAGE = 1_000;
+export const MAX_PAGE = 1_000;
 
 export const listQuery = z.strictObject({
   limit: z.coerce

@@ -62,6 +62,7 @@ function holdMemory(): HeldMemory {
     add(bytes) {
       if (largeBytes > own && largeBytes + bytes > MAX_LARGE_BYTES) {
         throw new VitrineError('server_busy', 'Other large bodies fill the memory for them.', {
+          suggestion: 'Send it again after the seconds in Retry-After, or send smaller batches.',
           retryAfterMs: 2_000,
         });
       }

@@ -60,12 +60,14 @@ function toCounts(
   return Object.fromEntries(
     [...byName].map(([name, counts]) => [
       name,
-      [...counts]
-        .map(([value, products]) => ({ value, products }))
-        .toSorted((a, b) => b.products - a.products || compareValues(a.value, b.value))
-        .slice(0, limit),
+      sortCounts([...counts].map(([value, products]) => ({ value, products }))).slice(0, limit),
     ]),
   );
+}
+
+/** Those of the most products first; equal ones by their values. */
+export function sortCounts(counts: readonly FacetCount[]): readonly FacetCount[] {
+  return counts.toSorted((a, b) => b.products - a.products || compareValues(a.value, b.value));
 }
 
 function isScalar(value: unknown): value is Scalar {

@@ -201,6 +201,61 @@ export function describeProducts({ open, openReady, search }: OpenStores): void 
       });
     });
 
+    it('count products of one image each', async () => {
+      const store = await openWith([
+        toPoint('a', 0, { category: 'mugs', tags: ['new', 'new', 'red'], price: 5, currency: 'EUR' }),
+        toPoint('b', 1, { category: 'mugs', tags: ['red'], price: 10 }),
+        toPoint('c', 2, { category: 'cups', tags: [], price: 20 }),
+        toPoint('d', 3),
+        toPoint('gone', 4, { category: 'cups', price: 5 }),
+      ]);
+      await store.deleteProduct('gone', 11, ['main']);
+      await store.updateProduct('unknown', { category: 'cups' }, 12);
+      const request = {
+        fields: ['category', 'tags', 'currency', 'brand'],
+        metadataKeys: [],
+        priceRanges: [{ lt: 10 }, { gte: 10 }, {}],
+        limit: 10,
+      } as const;
+      const counts = {
+        products: 4,
+        fields: {
+          category: [
+            { value: 'mugs', products: 2 },
+            { value: 'cups', products: 1 },
+          ],
+          tags: [
+            { value: 'red', products: 2 },
+            { value: 'new', products: 1 },
+          ],
+          currency: [{ value: 'EUR', products: 1 }],
+          brand: [],
+        },
+        metadata: {},
+        prices: [1, 2, 3],
+      };
+      expect(await store.facets(request)).toEqual(counts);
+      const filter = { category: 'mugs', price: { gte: 6 } };
+      expect(await store.facets({ ...request, filter, limit: 1 })).toEqual({
+        ...counts,
+        products: 1,
+        fields: {
+          category: [{ value: 'mugs', products: 1 }],
+          tags: [{ value: 'red', products: 1 }],
+          currency: [],
+          brand: [],
+        },
+        prices: [0, 1, 1],
+      });
+      // With a second image of one of them, its values count once all the same.
+      await store.upsert([toPoint('a', 5, { imageId: 'side', category: 'mugs', tags: ['blue'], price: 5 })]);
+      expect(await store.facets(request)).toMatchObject({
+        products: 4,
+        fields: { category: counts.fields.category, currency: counts.fields.currency },
+        prices: counts.prices,
+      });
+    });
+
     it('have at most as many values as wanted, those of the most products', async () => {
       const store = await openWith([...POINTS, toPoint('scarf', 6, { category: 'shirts' })]);
       const { fields } = await store.facets({ ...ALL, limit: 1 });

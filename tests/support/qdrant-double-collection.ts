@@ -1,6 +1,7 @@
 import {
   type DoublePoint,
   type Filter,
+  isIndexable,
   matches,
   type PointId,
   Refusal,
@@ -27,6 +28,8 @@ export interface Body {
   readonly score_threshold?: number;
   readonly with_payload?: boolean | readonly string[];
   readonly with_vector?: boolean | readonly string[];
+  readonly key?: string;
+  readonly exact?: boolean;
   readonly group_by?: string;
   readonly group_size?: number;
 }
@@ -243,6 +246,21 @@ export function createDoubleCollection({ vectors = {}, sparse_vectors = {}, meta
       };
     },
     count: ({ filter }: Body) => ({ count: matching(filter).length }),
+    facet({ key = '', filter, limit = 10, exact }: Body) {
+      const index = indexes.get(key);
+      if (index === undefined || index === 'float') {
+        throw new Refusal(400, `Wrong input: No appropriate index for faceting: \`${key}\`.`);
+      }
+      if (exact !== true) throw new Refusal(501, 'The double imitates exact facets only');
+      const counts = new Map<unknown, number>();
+      for (const { payload } of matching(filter)) {
+        const values = valuesAt(payload, key).filter((value) => isIndexable(value, index));
+        for (const value of new Set(values)) counts.set(value, (counts.get(value) ?? 0) + 1);
+      }
+      const hits = [...counts].map(([value, count]) => ({ value, count }));
+      const best = hits.toSorted((a, b) => b.count - a.count || (String(a.value) < String(b.value) ? -1 : 1));
+      return { hits: best.slice(0, limit) };
+    },
   };
 }
 

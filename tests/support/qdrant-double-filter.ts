@@ -68,7 +68,7 @@ function holds(point: DoublePoint, condition: Condition, indexes: Indexes): bool
 }
 
 /** An index holds the values of its own type, and the others are not found through it. */
-function isIndexable(value: unknown, index: string | undefined): boolean {
+export function isIndexable(value: unknown, index: string | undefined): boolean {
   if (index === 'keyword') return typeof value === 'string';
   if (index === 'integer') return Number.isInteger(value);
   if (index === 'float') return typeof value === 'number';

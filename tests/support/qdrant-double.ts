@@ -98,6 +98,7 @@ export async function startQdrantDouble({
       'POST points/query/groups': collection.queryGroups,
       'POST points/scroll': collection.scroll,
       'POST points/count': collection.count,
+      'POST facet': collection.facet,
     };
     const read = reads[route];
     if (read !== undefined) return read(given);

@@ -20,7 +20,7 @@ import { WORDS_VECTOR } from './words.ts';
 /**
  * The first Qdrant with both things that Vitrine can't do without: `update_filter` in upserts, and metadata of a
  * collection. All else that is used is older: queries and sparse vectors with inverse document frequencies (1.10),
- * grouped queries (1.11).
+ * grouped queries (1.11), exact facets (1.12).
  */
 const MIN_VERSION = '1.16';
 

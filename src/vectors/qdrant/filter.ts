@@ -29,7 +29,7 @@ export function toPointFilter(
 }
 
 /** @throws VitrineError `invalid_request` for a metadata key that Qdrant's JSON paths can't name */
-function toConditions(filter: SearchFilter): Condition[] {
+export function toConditions(filter: SearchFilter): Condition[] {
   const fields = FILTER_FIELDS.flatMap((field) => {
     const wanted = filter[field];
     const key = field in WIRE_NAMES ? WIRE_NAMES[field as keyof typeof WIRE_NAMES] : field;

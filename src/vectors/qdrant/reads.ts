@@ -1,10 +1,7 @@
 import type { Schemas } from '@qdrant/js-client-rest';
 import { VitrineError } from '../../errors/vitrine-error.ts';
 import { parseCursor, toCursor } from '../cursor.ts';
-import { createFacetCounter, type FacetImage, isInside } from '../facets.ts';
 import type {
-  FacetRequest,
-  Facets,
   ProductListRequest,
   ProductPage,
   QueryPart,
@@ -16,17 +13,14 @@ import type { Candidate, RankOptions } from '../search.ts';
 import { toCosine } from '../vector.ts';
 import type { WordAnalyzer } from '../words.ts';
 import { isOfProducts, toPointFilter } from './filter.ts';
-import { toPayload, toStoredPoint, VECTOR_NAME, type WirePayload } from './points.ts';
-import { POINTS_PER_REQUEST, type QdrantRequests, toChunks } from './requests.ts';
+import { toPayload, toStoredPoint, VECTOR_NAME } from './points.ts';
+import { POINTS_PER_REQUEST, type QdrantRequests, SMALL_POINTS_PER_REQUEST, toChunks } from './requests.ts';
 import { toSparseQuery, WORDS_VECTOR } from './words.ts';
 
 export interface ReadParts {
   readonly requests: QdrantRequests;
   readonly analyzer: WordAnalyzer;
 }
-
-/** Points per page where only a few of their fields are read. */
-const SMALL_POINTS_PER_REQUEST = 5_000;
 
 export async function rank(
   { requests, analyzer }: ReadParts,
@@ -193,42 +187,6 @@ async function loadProducts(
 function parseUuid(text: string): string {
   if (/^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/.test(text)) return text;
   throw new VitrineError('invalid_request', 'The cursor is none that a page of this list ended with.');
-}
-
-/**
- * Qdrant's own facets count points. A product with several images must count once, and its images need not have the
- * same data: so the few fields in question are read of each point that passes, and counted here.
- */
-export async function facets(requests: QdrantRequests, request: FacetRequest): Promise<Facets> {
-  const payload = [
-    'product_id',
-    ...request.fields,
-    ...(request.priceRanges.length > 0 ? ['price'] : []),
-    ...(request.metadataKeys.length > 0 ? ['metadata'] : []),
-  ];
-  const content = { withVector: false, payload };
-  const images = new Map<string, FacetImage[]>();
-  for await (const records of requests.scroll(
-    toPointFilter(request.filter),
-    content,
-    SMALL_POINTS_PER_REQUEST,
-  )) {
-    for (const record of records) {
-      const fields: WirePayload = record.payload ?? {};
-      const image = {
-        fields,
-        metadata: (fields['metadata'] ?? {}) as Record<string, unknown>,
-        isInRange: request.priceRanges.map((range) => isInside(fields['price'], range)),
-      };
-      const productId = String(fields['product_id']);
-      const others = images.get(productId);
-      if (others === undefined) images.set(productId, [image]);
-      else others.push(image);
-    }
-  }
-  const counter = createFacetCounter(request);
-  for (const each of images.values()) counter.add(each, 1);
-  return counter.toFacets();
 }
 
 export async function* scanPoints(requests: QdrantRequests): AsyncGenerator<readonly StoredPoint[]> {

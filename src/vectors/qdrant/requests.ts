@@ -33,6 +33,8 @@ export interface ScrollContent {
 }
 
 export const POINTS_PER_REQUEST = 128;
+/** Where only a few of their fields are read. */
+export const SMALL_POINTS_PER_REQUEST = 5_000;
 const IDS_PER_REQUEST = 512;
 
 export function createQdrantRequests(connection: QdrantConnection, collection: string): QdrantRequests {

@@ -10,9 +10,10 @@ import { assertVector } from '../vector.ts';
 import { loadWordAnalyzer } from '../words.ts';
 import { ensureCollection, readModel } from './collection.ts';
 import { assertCompleted, createQdrantConnection } from './connection.ts';
+import { facets } from './facets.ts';
 import { IS_TOMBSTONE, toPointFilter } from './filter.ts';
 import { toPayload, toStateIds, type WirePayload } from './points.ts';
-import { facets, getProduct, listProducts, loadPoints, rank, scanPoints } from './reads.ts';
+import { getProduct, listProducts, loadPoints, rank, scanPoints } from './reads.ts';
 import { createQdrantRequests } from './requests.ts';
 import { deleteImage, deleteProduct, isPoint, settle, updateProduct, upsert } from './writes.ts';
 
