@@ -1,4 +1,5 @@
 import { afterAll, describe, expect, test } from 'vitest';
+import { startProgram } from '../support/program.ts';
 import { newWorkerReport } from '../support/worker-reports.ts';
 import { closeBrowser, PHONE, visit, WIDE, whyNoBrowser } from './support/browser.ts';
 
@@ -46,4 +47,23 @@ describe.skipIf(reason !== null)('the queue', () => {
       await context.queue.removeWorker('w1');
       await page.getByText('No worker is running').waitFor();
     }));
+
+  test(
+    'a worker process that is killed disappears',
+    () =>
+      visit({}, async ({ context, page, open }) => {
+        await using worker = startProgram('workers/main.ts', {
+          DATA_DIR: context.config.dataDir,
+          MODEL: 'builtin',
+        });
+        await open('#/queue');
+        const row = page.getByRole('row').filter({ hasText: String(worker.child.pid) });
+        await row.getByText('idle').waitFor({ timeout: 60_000 });
+        worker.child.kill('SIGKILL');
+        await row.getByText('silent').waitFor({ timeout: 60_000 });
+        // Its heartbeat is kept for 60 seconds.
+        await page.getByText('No worker is running').waitFor({ timeout: 180_000 });
+      }),
+    300_000,
+  );
 });

@@ -129,6 +129,31 @@ describe.skipIf(reason !== null)('search', () => {
       expect(await namesWhen(page, (found) => found.length > 0 && !found.includes('Red mug'))).toBeTruthy();
     }));
 
+  test('leads from words to a product and to more like it with the keyboard alone', () =>
+    visit({}, async ({ context, page, open }) => {
+      await indexSamples(context, 4);
+      await open();
+      await namesWhen(page, (found) => found.length === 24);
+      /** Presses Tab until the element has the focus; each stop on the way can be seen. */
+      const tabTo = (selector: string) =>
+        until(`the focus on ${selector}`, async () => {
+          await page.keyboard.press('Tab');
+          const outline = await page.evaluate('getComputedStyle(document.activeElement).outlineStyle');
+          expect(outline).not.toBe('none');
+          return (await page.evaluate(`document.activeElement.matches('${selector}')`)) ? true : undefined;
+        });
+      await tabTo('#words');
+      await page.keyboard.type('red mug');
+      await page.keyboard.press('Enter');
+      await namesWhen(page, ([first]) => first === 'Red mug');
+      await tabTo('.hit-link');
+      await page.keyboard.press('Enter');
+      await page.getByRole('heading', { name: 'Red mug' }).waitFor();
+      await tabTo('main a.button');
+      await page.keyboard.press('Enter');
+      await page.getByText('Like MUG-001').waitFor();
+    }));
+
   test('says when nothing is found, and when the picture is of another browser', () =>
     visit({}, async ({ context, page, open }) => {
       await indexSamples(context, 24);
