@@ -1,6 +1,5 @@
 import { randomUUIDv7 } from 'node:crypto';
-import type { MiddlewareHandler } from 'hono';
-import { csrf } from 'hono/csrf';
+import type { Context, MiddlewareHandler } from 'hono';
 import { methodNotAllowed } from 'hono/method-not-allowed';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
@@ -184,21 +183,27 @@ const limitContent: MiddlewareHandler<ApiEnv> = async (c, next) => {
   headers.set('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
 };
 
+const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
+
 /**
- * A page of another site can make a browser send forms and empty posts to a server on the same machine. Browsers say
- * where such a request comes from. Programs say nothing, and Hono's guard would refuse them.
+ * A page of another site can make a browser send requests to a server on the same machine. Browsers say where a request
+ * comes from, whatever its body; programs say nothing.
  */
 function refuseOtherSites(publicUrl: string | undefined): MiddlewareHandler<ApiEnv> {
   const publicHost = publicUrl === undefined ? undefined : new URL(publicUrl).host;
-  const guard = csrf({
+  const isOwn = (c: Context<ApiEnv>): boolean => {
+    const site = c.req.header('sec-fetch-site');
+    if (site === 'same-origin' || site === 'none') return true;
+    const origin = c.req.header('origin');
+    if (origin === undefined) return site === undefined;
     // A proxy that terminates TLS changes the scheme, and may change the host.
-    origin(origin, c) {
-      const host = URL.parse(origin)?.host;
-      return host !== undefined && (host === new URL(c.req.url).host || host === publicHost);
-    },
-  });
+    const host = URL.parse(origin)?.host;
+    return host !== undefined && (host === new URL(c.req.url).host || host === publicHost);
+  };
   return (c, next) => {
-    const isBrowser = c.req.header('origin') !== undefined || c.req.header('sec-fetch-site') !== undefined;
-    return isBrowser ? guard(c, next) : next();
+    if (!SAFE_METHODS.has(c.req.method) && !isOwn(c)) {
+      throw new VitrineError('cross_origin_refused', 'The request comes from a page of another site.');
+    }
+    return next();
   };
 }
