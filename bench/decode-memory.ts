@@ -110,7 +110,8 @@ export async function run(args: readonly string[]): Promise<void> {
     for (const [name, kind] of Object.entries(KINDS)) {
       if (!name.includes(values.only)) continue;
       for (const [shape, aspect] of Object.entries(SHAPES)) {
-        if (shape !== 'square' && !values.shapes) continue;
+        // A long picture of noise shrinks to one grey, and is refused as blank.
+        if (shape !== 'square' && (!values.shapes || kind.isNoise)) continue;
         const largest = await drawLargest(kind, aspect);
         if (largest === null) continue;
         const file = join(folder, 'image');
