@@ -1,61 +1,74 @@
-import { render } from 'preact';
+import { type FunctionComponent, render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
-import { CatalogView } from './catalog.ts';
-import { DeadLettersView } from './dead-letters.ts';
-import { JobsView } from './jobs.ts';
+import { begun, begunSession } from './begin.ts';
 import { type ApiError, needsKey } from './lib/api.ts';
 import { ConfirmDialog } from './lib/confirm.ts';
 import { isLive, listen, stats } from './lib/events.ts';
 import { toCompact } from './lib/format.ts';
 import { html } from './lib/html.ts';
+import { lazy } from './lib/lazy.ts';
 import { toApiError } from './lib/load.ts';
 import { Notices } from './lib/notices.ts';
 import { Failure, Loading } from './lib/parts.ts';
 import { findPicture } from './lib/pictures.ts';
 import { route, toHref } from './lib/router.ts';
 import { can, loadSession, type Scope, session, signOut } from './lib/session.ts';
-import { QueueView } from './queue.ts';
 import { SearchView, searchWith } from './search.ts';
-import { SignIn } from './sign-in.ts';
-import { SystemView } from './system.ts';
 
 interface View {
   readonly name: string;
   readonly title: string;
   readonly scope: Scope;
-  readonly show: () => unknown;
+  readonly content: FunctionComponent;
   /** A number that wants attention. */
   readonly count?: () => number;
 }
 
 const VIEWS: readonly View[] = [
-  { name: 'search', title: 'Search', scope: 'search', show: () => html`<${SearchView} />` },
-  { name: 'catalog', title: 'Catalog', scope: 'read', show: () => html`<${CatalogView} />` },
+  { name: 'search', title: 'Search', scope: 'search', content: SearchView },
+  {
+    name: 'catalog',
+    title: 'Catalog',
+    scope: 'read',
+    content: lazy('Catalog', async () => (await import('./catalog.ts')).CatalogView),
+  },
   {
     name: 'queue',
     title: 'Queue',
     scope: 'read',
-    show: () => html`<${QueueView} />`,
+    content: lazy('Queue', async () => (await import('./queue.ts')).QueueView),
     count: () => stats.value?.alerts.length ?? 0,
   },
-  { name: 'jobs', title: 'Jobs', scope: 'read', show: () => html`<${JobsView} />` },
+  {
+    name: 'jobs',
+    title: 'Jobs',
+    scope: 'read',
+    content: lazy('Jobs', async () => (await import('./jobs.ts')).JobsView),
+  },
   {
     name: 'dead-letters',
     title: 'Dead letters',
     scope: 'read',
-    show: () => html`<${DeadLettersView} />`,
+    content: lazy('Dead letters', async () => (await import('./dead-letters.ts')).DeadLettersView),
     count: () => stats.value?.dead ?? 0,
   },
-  { name: 'system', title: 'System', scope: 'read', show: () => html`<${SystemView} />` },
+  {
+    name: 'system',
+    title: 'System',
+    scope: 'read',
+    content: lazy('System', async () => (await import('./system.ts')).SystemView),
+  },
 ];
+
+const SignIn = lazy('Sign in', async () => (await import('./sign-in.ts')).SignIn);
 
 function Page() {
   const [error, setError] = useState<ApiError | null>(null);
-  const start = () => {
+  const waitFor = (loaded: Promise<void>) => {
     setError(null);
-    loadSession().catch((reason: unknown) => setError(toApiError(reason)));
+    loaded.catch((reason: unknown) => setError(toApiError(reason)));
   };
-  useEffect(start, []);
+  useEffect(() => waitFor(begunSession), []);
   const isKnown = session.value !== null;
   useEffect(() => {
     if (isKnown && can('read')) listen();
@@ -69,7 +82,7 @@ function Page() {
   return html`
     <a class="skip" href="#content" onClick=${skipToContent}>Skip to content</a>
     <${Header} current=${view?.name} />
-    <main id="content" tabindex="-1">${toContent(view, error, start)}</main>
+    <main id="content" tabindex="-1">${toContent(view, error, () => waitFor(loadSession()))}</main>
     <${ConfirmDialog} />
     <${Notices} />
   `;
@@ -87,13 +100,15 @@ function toContent(view: View | undefined, error: ApiError | null, retry: () => 
     return html`<section class="empty"><h1>${view.title}</h1>
       <p>Your key does not have the scope <code>${view.scope}</code>. Sign out, and sign in with one that has.</p></section>`;
   }
-  return view.show();
+  return html`<${view.content} />`;
 }
+
+const ICON = new URL('icon.svg', import.meta.url).pathname;
 
 function Header({ current }: { current: string | undefined }) {
   const name = session.value?.name;
   return html`<header class="top">
-    <a class="brand" href=${toHref(['search'])}><img src="/dashboard/icon.svg" alt="" width="28" height="28" />Vitrine</a>
+    <a class="brand" href=${toHref(['search'])}><img src=${ICON} alt="" width="28" height="28" />Vitrine</a>
     <nav aria-label="Views">
       ${VIEWS.map(({ name: view, title, count }) => {
         const alerts = count?.() ?? 0;
@@ -148,5 +163,9 @@ function skipToContent(event: Event): void {
   document.getElementById('content')?.focus();
 }
 
+/** Most answers are here by then: the page is drawn once, with what it shows. A slower one is waited for in the page. */
+const PATIENCE_MS = 100;
+
+await Promise.race([begun, new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
 const app = document.getElementById('app');
 if (app !== null) render(html`<${Page} />`, app);

@@ -1,4 +1,5 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { takeBegunSearch } from './begin.ts';
 import { stats } from './lib/events.ts';
 import { toCount, toNumber, toPrice } from './lib/format.ts';
 import { html } from './lib/html.ts';
@@ -10,10 +11,9 @@ import { navigate, route, toHref } from './lib/router.ts';
 import { EmptyCatalog } from './search/empty-catalog.ts';
 import { Facets } from './search/facets.ts';
 import { QueryPicture } from './search/query-picture.ts';
-import { type Found, search } from './search/request.ts';
+import { type Found, PAGE, search, toSearchKey } from './search/request.ts';
 import { isQuery, parseSearch, type Search, toFilter, toLikeHref, toSearchHref } from './search/state.ts';
 
-const PAGE = 60;
 const MOST = 1_000;
 
 /** Searches by picture, by words and by product. What is searched for stands in the address. */
@@ -21,8 +21,11 @@ export function SearchView() {
   const query = parseSearch(route.value);
   const key = toSearchHref(query);
   const [limit, setLimit] = useState(PAGE);
-  const { data, error, isLoading, reload } = useLoad(`${key} ${limit}`, (signal) =>
-    search(query, limit, signal),
+  const [begun] = useState(takeBegunSearch);
+  const { data, error, isLoading, reload } = useLoad(
+    toSearchKey(query, limit),
+    (signal) => search(query, limit, signal),
+    begun,
   );
   useEffect(() => setLimit(PAGE), [key]);
   const change = (changes: Partial<Search>, options = {}) =>

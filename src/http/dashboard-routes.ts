@@ -1,6 +1,6 @@
 import { html } from 'hono/html';
 import { type ApiRouter, createRouter } from '../routing/router.ts';
-import { type Asset, readDashboardAssets } from './dashboard-assets.ts';
+import { type DashboardAssets, readDashboardAssets, STYLESHEET } from './dashboard-assets.ts';
 
 /** The page may load what its own server sends, and nothing inline. */
 const POLICY = [
@@ -15,20 +15,28 @@ const POLICY = [
   "frame-ancestors 'none'",
 ].join('; ');
 
+/** What the page runs: the first asks for the data of the first view while the rest is still on its way. */
+const ENTRIES = ['begin.ts', 'main.ts'] as const;
+
+const YEAR_S = 365 * 24 * 60 * 60;
+
 /** The web page, and the files that it loads. */
 export function createDashboardRoutes(): ApiRouter {
   const routes = createRouter();
-  let assets: ReadonlyMap<string, Asset> | undefined;
+  let read: DashboardAssets | undefined;
   const readAssets = () => {
-    assets ??= readDashboardAssets();
-    return assets;
+    read ??= readDashboardAssets();
+    return read;
   };
 
   routes.get('/', (c) => {
+    const { version, modulesOf } = readAssets();
+    const toPath = (file: string) => `/dashboard/${version}/${file}`;
+    const [begin, main] = ENTRIES;
     c.header('Content-Security-Policy', POLICY);
-    // Told at once, so that the browser does not find one import behind the other.
-    const pathsOf = (type: string) =>
-      [...readAssets()].filter(([, each]) => each.type === type).map(([path]) => path);
+    // It names the version of everything else.
+    c.header('Cache-Control', 'no-cache');
+    // All modules of the first view are told at once, so that the browser does not find one import behind the other.
     return c.html(html`<!doctype html>
 <html lang="en">
 <head>
@@ -36,10 +44,11 @@ export function createDashboardRoutes(): ApiRouter {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>Vitrine</title>
-<link rel="icon" href="/dashboard/icon.svg" type="image/svg+xml">
-${pathsOf('text/css').map((path) => html`<link rel="stylesheet" href="${path}">\n`)}
-${pathsOf('text/javascript').map((path) => html`<link rel="modulepreload" href="${path}">\n`)}
-<script type="module" src="/dashboard/main.ts"></script>
+<link rel="stylesheet" href="${toPath(STYLESHEET)}">
+<script type="module" async src="${toPath(begin)}"></script>
+${modulesOf(ENTRIES).map((file) => html`<link rel="modulepreload" href="${toPath(file)}">\n`)}
+<script type="module" src="${toPath(main)}"></script>
+<link rel="icon" href="${toPath('icon.svg')}" type="image/svg+xml">
 </head>
 <body>
 <noscript>This page needs JavaScript. The API does not: see <a href="/docs">its documentation</a>.</noscript>
@@ -48,13 +57,13 @@ ${pathsOf('text/javascript').map((path) => html`<link rel="modulepreload" href="
 </html>`);
   });
 
-  routes.get('/dashboard/*', (c, next) => {
-    const asset = readAssets().get(c.req.path);
+  routes.get('/dashboard/:version/:file{.+}', (c, next) => {
+    const { version, files } = readAssets();
+    const asset = files.get(c.req.param('file'));
     if (asset === undefined) return next();
-    c.header('ETag', asset.etag);
-    // It may change with the next version: the browser asks each time, and mostly hears that nothing has.
-    c.header('Cache-Control', 'no-cache');
-    if (c.req.header('if-none-match') === asset.etag) return c.body(null, 304);
+    // A page that is open while the server is updated asks for files of the version before. It gets those of this one.
+    const isCurrent = c.req.param('version') === version;
+    c.header('Cache-Control', isCurrent ? `public, max-age=${YEAR_S}, immutable` : 'no-store');
     c.header('Content-Type', `${asset.type}; charset=utf-8`);
     c.header('Vary', 'Accept-Encoding');
     if (!/\bgzip\b/.test(c.req.header('accept-encoding') ?? '')) return c.body(asset.body);

@@ -244,6 +244,63 @@ describe.skipIf(reason !== null)('the page', () => {
       expect(shownAt).toBeLessThan(3_000);
     }));
 
+  test('is told all modules of its first view at once, and loads other views when they are opened', () =>
+    visit({}, async ({ page, url }) => {
+      const modules = new Set<string>();
+      page.on('request', (request) => {
+        if (request.resourceType() === 'script' || request.url().endsWith('.ts')) modules.add(request.url());
+      });
+      await page.goto(url);
+      await page.getByRole('heading', { name: 'Your catalog is empty' }).waitFor();
+      const told = await page.evaluate(
+        `[...document.querySelectorAll('link[rel=modulepreload]')].map(({ href }) => href)`,
+      );
+      expect([...modules].toSorted()).toEqual((told as string[]).toSorted());
+      expect([...modules].some((each) => each.endsWith('/search.ts'))).toBe(true);
+      modules.clear();
+      await page.getByRole('link', { name: 'Queue' }).click();
+      await page.getByRole('heading', { name: 'Workers' }).waitFor();
+      const names = [...modules].map((each) => each.split('/').slice(5).join('/'));
+      expect(names.toSorted()).toEqual(['lib/chart.ts', 'queue.ts']);
+    }));
+
+  test('asks for what its first view shows before it is there itself', () =>
+    visit({}, async ({ context, page, url }) => {
+      await indexSamples(context, 12);
+      const asked: string[] = [];
+      page.on('request', (request) => asked.push(new URL(request.url()).pathname));
+      const released = Promise.withResolvers<void>();
+      await page.route('**/main.ts', async (route) => {
+        await released.promise;
+        await route.continue();
+      });
+      const opened = page.goto(url);
+      const data = ['/session', '/search', '/products'];
+      await until('the requests', () => (data.every((path) => asked.includes(path)) ? true : undefined));
+      released.resolve();
+      await opened;
+      await namesWhen(page, (found) => found.length === 8);
+      // Once each: the view takes the answers that were begun.
+      expect(asked.filter((path) => data.includes(path)).toSorted()).toEqual(data.toSorted());
+    }));
+
+  test('is not sent again until it changes', () =>
+    visit({}, async ({ page, url }) => {
+      await page.goto(url);
+      await page.getByRole('heading', { name: 'Your catalog is empty' }).waitFor();
+      await page.goto(`${url}/?again`);
+      await page.getByRole('heading', { name: 'Your catalog is empty' }).waitFor();
+      const sent = await page.evaluate(
+        `performance.getEntriesByType('resource').filter(({ name, transferSize }) =>
+           name.includes('/dashboard/') && transferSize > 0).map(({ name }) => name)`,
+      );
+      expect(sent).toEqual([]);
+      // A page of an older version gets the file of this one, and does not keep it.
+      const old = await fetch(`${url}/dashboard/older/queue.ts`);
+      expect(old.status).toBe(200);
+      expect(old.headers.get('cache-control')).toBe('no-store');
+    }));
+
   test('is less than 120 kB compressed, with its libraries', () =>
     visit({}, async ({ page, url }) => {
       const sizes: number[] = [];

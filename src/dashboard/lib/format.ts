@@ -39,5 +39,16 @@ export function toBytes(bytes: number): string {
 export function toPrice(price: number | null | undefined, currency: string | null | undefined): string {
   if (price === null || price === undefined) return '';
   if (!currency || !/^[A-Z]{3}$/.test(currency)) return toNumber(price);
-  return new Intl.NumberFormat(undefined, { style: 'currency', currency }).format(price);
+  return toPriceFormat(currency).format(price);
+}
+
+const priceFormats = new Map<string, Intl.NumberFormat>();
+
+/** One format takes longer to make than a page of prices to write. */
+function toPriceFormat(currency: string): Intl.NumberFormat {
+  const known = priceFormats.get(currency);
+  if (known !== undefined) return known;
+  const made = new Intl.NumberFormat(undefined, { style: 'currency', currency });
+  priceFormats.set(currency, made);
+  return made;
 }

@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useState } from 'preact/hooks';
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { ApiError } from './api.ts';
 
 export interface Loaded<T> {
@@ -9,18 +9,33 @@ export interface Loaded<T> {
   reload(): void;
 }
 
-/** Loads what the key names, and again when the key changes. */
-export function useLoad<T>(key: string, load: (signal: AbortSignal) => Promise<T>): Loaded<T> {
-  const [state, setState] = useState<Omit<Loaded<T>, 'reload'>>({
-    data: undefined,
-    error: undefined,
-    isLoading: true,
+/** What was asked for before its view is shown. */
+export interface Begun<T> {
+  readonly key: string;
+  readonly answer: Promise<T>;
+  /** The answer, as soon as it is there. */
+  data: T | undefined;
+}
+
+/** Loads what the key names, and again when the key changes. What was begun under the key is not asked for again. */
+export function useLoad<T>(
+  key: string,
+  load: (signal: AbortSignal) => Promise<T>,
+  begun?: Begun<T>,
+): Loaded<T> {
+  const first = useRef(begun);
+  const [state, setState] = useState<Omit<Loaded<T>, 'reload'>>(() => {
+    const data = begun?.key === key ? begun.data : undefined;
+    return { data, error: undefined, isLoading: data === undefined };
   });
   const [turn, setTurn] = useState(0);
   useEffect(() => {
+    const own = first.current?.key === key ? first.current : undefined;
+    first.current = undefined;
+    if (own?.data !== undefined && own.data === state.data) return;
     const left = new AbortController();
     setState((last) => ({ ...last, isLoading: true }));
-    load(left.signal).then(
+    (own?.answer ?? load(left.signal)).then(
       (data) => {
         if (!left.signal.aborted) setState({ data, error: undefined, isLoading: false });
       },

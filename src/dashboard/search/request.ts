@@ -1,8 +1,7 @@
 import { ApiError, ask } from '../lib/api.ts';
 import { readPicture } from '../lib/pictures.ts';
-import { can } from '../lib/session.ts';
 import type { Hit, ProductPage, SearchReply } from '../lib/wire.ts';
-import { isQuery, PRICE_RANGES, type Search, toFilter } from './state.ts';
+import { isQuery, PRICE_RANGES, type Search, toFilter, toSearchHref } from './state.ts';
 
 export interface Found {
   readonly hits: readonly Pick<Hit, 'product_id' | 'image_id' | 'payload'>[];
@@ -17,6 +16,12 @@ const PICTURE_GONE = new ApiError({
   status: 0,
   suggestion: 'Choose or drop the picture again.',
 });
+
+/** How many hits are shown before more are asked for. */
+export const PAGE = 60;
+
+/** Names one request. */
+export const toSearchKey = (query: Search, limit: number): string => `${toSearchHref(query)} ${limit}`;
 
 /** Searches, or lists the catalog where there is nothing to search for. @throws ApiError */
 export async function search(query: Search, limit: number, signal: AbortSignal): Promise<Found> {
@@ -55,7 +60,6 @@ async function toForm(id: string, { crop }: Search, options: object): Promise<Fo
 
 /** The first image of each product. */
 async function listProducts(filter: object | undefined, limit: number, signal: AbortSignal) {
-  if (!can('read') && !can('search')) return [];
   const query = new URLSearchParams({
     limit: String(Math.min(limit, 1_000)),
     ...(filter !== undefined && { filter: JSON.stringify(filter) }),

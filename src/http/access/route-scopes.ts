@@ -6,7 +6,7 @@ import type { Scope } from '../../config/scopes.ts';
  */
 export const ROUTE_SCOPES: Readonly<Record<string, 'public' | readonly Scope[]>> = {
   'GET /': 'public',
-  'GET /dashboard/*': 'public',
+  'GET /dashboard/:version/:file{.+}': 'public',
   'GET /docs': 'public',
   'GET /docs/init.js': 'public',
   'GET /docs/pages.css': 'public',
