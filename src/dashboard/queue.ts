@@ -80,26 +80,31 @@ function Figures({ stats: now }: { stats: QueueStats }) {
   </dl>`;
 }
 
-const HISTORY_MS = 60_000;
+const MINUTE_MS = 60_000;
+/** After the end of a minute, so that the server has noted it. */
+const NOTED_MS = 1_000;
 
 function History() {
   const [minute, setMinute] = useState(0);
   useEffect(() => {
-    const timer = setInterval(() => setMinute((last) => last + 1), HISTORY_MS);
-    return () => clearInterval(timer);
-  }, []);
+    const wait = MINUTE_MS - (Date.now() % MINUTE_MS) + NOTED_MS;
+    const timer = setTimeout(() => setMinute((last) => last + 1), wait);
+    return () => clearTimeout(timer);
+  }, [minute]);
   const { data, error, reload } = useLoad(`history-${minute}`, (signal) =>
     ask<QueueHistory>('/queue/history', { signal }),
   );
   if (error !== undefined) return html`<${Failure} error=${error} retry=${reload} />`;
-  const minutes = data?.minutes ?? [];
+  if (data === undefined) return null;
+  const { minutes } = data;
+  const nextMinute = new Date(Math.ceil(Date.now() / MINUTE_MS) * MINUTE_MS).toISOString();
   const series = (name: 'completed' | 'waiting' | 'failed') =>
     minutes.map((each) => ({ at: each.at, value: each[name] }));
   return html`<section aria-labelledby="history">
     <h2 id="history">Last hour</h2>
     ${
-      minutes.length < 2
-        ? html`<p class="muted">The server notes each minute since it started; charts appear after two.</p>`
+      minutes.length === 0
+        ? html`<${Empty} title=${`The first minute appears at ${toTime(nextMinute)}`}><p>This server has just started. It counts each minute from now on, and keeps an hour.</p><//>`
         : html`<div class="charts">
             <${Chart} title="Completed per minute" points=${series('completed')} tone="good" />
             <${Chart} title="Waiting" points=${series('waiting')} tone="busy" />
@@ -148,7 +153,7 @@ function Workers() {
                 <td class="end">${toCompact(worker.failed)}</td>
                 <td class="end">${worker.images_per_second.toFixed(1)} per s</td>
                 <td class="end">${toBytes(worker.memory_bytes)}</td>
-                <td class="end">${toDuration(Math.floor(seen / 1_000) * 1_000)} ago</td>
+                <td class="end">${seen < 1_000 ? 'just now' : `${toDuration(Math.floor(seen / 1_000) * 1_000)} ago`}</td>
               </tr>`;
             })}</tbody>
           </table></div>`

@@ -1,12 +1,17 @@
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, describe, expect, test } from 'vitest';
+import { createWorker } from '../../workers/worker.ts';
 import { startProgram } from '../support/program.ts';
 import { newWorkerReport } from '../support/worker-reports.ts';
 import { closeBrowser, PHONE, visit, WIDE, whyNoBrowser } from './support/browser.ts';
+import { enqueue } from './support/samples.ts';
 
 const reason = whyNoBrowser();
 if (reason !== null) console.warn(`skipped: ${reason}`);
 
 afterAll(closeBrowser);
+
+const MINUTE_MS = 60_000;
 
 describe.skipIf(reason !== null)('the queue', () => {
   test.each([
@@ -37,6 +42,28 @@ describe.skipIf(reason !== null)('the queue', () => {
       await page.getByRole('button', { name: 'Resume' }).click();
       await page.getByText('Paused.').waitFor({ state: 'detached' });
     }));
+
+  test(
+    'says when the first minute will be there, and shows it as soon as it is',
+    async () => {
+      // Not just before a minute ends: it would be there at once.
+      const left = MINUTE_MS - (Date.now() % MINUTE_MS);
+      if (left < 20_000) await setTimeout(left);
+      await visit({}, async ({ context, page, open, checkAccessibility }) => {
+        await open('#/queue');
+        await page.getByRole('heading', { name: 'The first minute appears at' }).waitFor();
+        await checkAccessibility();
+        await enqueue(context, [{ product_id: 'broken', image_base64: btoa('not an image') }]);
+        await createWorker(context).run({ once: true });
+        const bar = page.locator('.chart-bad rect');
+        await bar.waitFor({ timeout: MINUTE_MS + 15_000 });
+        expect(await bar.getAttribute('x')).toBe('59.1');
+        expect(await page.locator('.chart-good rect').getAttribute('height')).toBe('0');
+        await checkAccessibility();
+      });
+    },
+    3 * MINUTE_MS,
+  );
 
   test('a worker appears with its heartbeat, and disappears when it is gone', () =>
     visit({}, async ({ context, page, open }) => {
