@@ -39,7 +39,7 @@ function Find({ product }: { product: string }) {
   };
   return html`<form role="search" class="find" onSubmit=${onSubmit}>
     <label class="unseen" for="find">Find by job or product</label>
-    <input id="find" name="find" type="search" value=${product} placeholder="The id of a job or of a product" autocomplete="off" />
+    <input id="find" name="find" type="search" value=${product} placeholder="Id of a job or product" autocomplete="off" />
     <button>Find</button>
   </form>`;
 }

@@ -1,5 +1,5 @@
 import { type FunctionComponent, render } from 'preact';
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { begun, begunSession } from './begin.ts';
 import { type ApiError, needsKey } from './lib/api.ts';
 import { ConfirmDialog } from './lib/confirm.ts';
@@ -107,9 +107,16 @@ const ICON = new URL('icon.svg', import.meta.url).pathname;
 
 function Header({ current }: { current: string | undefined }) {
   const name = session.value?.name;
+  // On a phone not all views have room side by side.
+  const counts = VIEWS.map(({ count }) => count?.()).join();
+  const nav = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const shown = nav.current?.querySelector('[aria-current]');
+    shown?.scrollIntoView({ inline: 'center', block: 'nearest' });
+  }, [current, counts]);
   return html`<header class="top">
     <a class="brand" href=${toHref(['search'])}><img src=${ICON} alt="" width="28" height="28" />Vitrine</a>
-    <nav aria-label="Views">
+    <nav aria-label="Views" ref=${nav}>
       ${VIEWS.map(({ name: view, title, count }) => {
         const alerts = count?.() ?? 0;
         return html`<a href=${toHref([view])} aria-current=${view === current ? 'page' : undefined}>

@@ -99,8 +99,8 @@ function SearchBar({
   };
   return html`<form class="search-bar" role="search" onSubmit=${onSubmit}>
     <label class="unseen" for="words">Search with words</label>
-    <input id="words" name="q" type="search" value=${query.text} onInput=${onInput} autocomplete="off" placeholder="Red mug, or drop a picture anywhere" />
-    <${PictureButton} id="choose" title="Search with a picture" />
+    <input id="words" name="q" type="search" value=${query.text} onInput=${onInput} autocomplete="off" placeholder=${isWide() ? 'Red mug, or drop a picture anywhere' : 'Red mug'} />
+    <${PictureButton} id="choose" title="Choose a picture" />
     <${PictureButton} id="photo" title="Take a photo" isCamera />
   </form>`;
 }
@@ -126,10 +126,11 @@ export async function searchWith(picture: Blob): Promise<void> {
   });
 }
 
+const isWide = (): boolean => matchMedia('(min-width: 48rem)').matches;
+
 /** Beside the results on a wide screen; on a phone it opens when it is asked for. */
 function Narrow({ children }: { children?: unknown }) {
-  const isWide = matchMedia('(min-width: 48rem)').matches;
-  return html`<details class="narrow-down" open=${isWide}><summary>Filter</summary>${children}</details>`;
+  return html`<details class="narrow-down" open=${isWide()}><summary>Filter</summary>${children}</details>`;
 }
 
 const MATCHES: Readonly<Record<string, string>> = {

@@ -91,13 +91,17 @@ function SettingsTable() {
             ({ name, value, is_default: isDefault, is_secret: isSecret, meaning }) => html`<tr key=${name}>
               <td><code>${name}</code></td>
               <td class=${isDefault ? 'muted' : ''}>${toValue(value, isSecret, isDefault)}</td>
-              <td>${meaning}</td>
+              <td>${toMarkup(meaning)}</td>
             </tr>`,
           )}</tbody></table></div>
       </details>`,
     )}
   </section>`;
 }
+
+/** What stands between backticks is code. */
+const toMarkup = (text: string): readonly unknown[] =>
+  text.split('`').map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : part));
 
 function toValue(value: string | null, isSecret: boolean, isDefault: boolean): string {
   if (isSecret) return isDefault ? 'not set' : 'set, and not shown';

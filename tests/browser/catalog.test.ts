@@ -28,6 +28,15 @@ const choose = (page: Page, files: readonly { name: string; mimeType: string; bu
   page.setInputFiles('#files', [...files]);
 
 describe.skipIf(reason !== null)('the catalog', () => {
+  test('says what it can not take of a file in the order of its lines', () =>
+    visit({}, async ({ page, open }) => {
+      await open('#/catalog/import');
+      const lines = ['product_id,price,image_path', 'a,1,none.jpg', 'b,cheap,none.jpg', 'c,2,none.jpg'];
+      await choose(page, [{ name: 'shop.csv', mimeType: 'text/csv', buffer: Buffer.from(lines.join('\n')) }]);
+      await page.getByText("3 entries can't be taken").waitFor();
+      expect(await page.locator('.lines strong').allTextContents()).toEqual(['line 2', 'line 3', 'line 4']);
+    }));
+
   test('lists the products, and opens one with its data', () =>
     visit({}, async ({ context, page, open }) => {
       await indexSamples(context, 12);

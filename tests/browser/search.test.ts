@@ -154,6 +154,26 @@ describe.skipIf(reason !== null)('search', () => {
       await page.getByText('Like MUG-001').waitFor();
     }));
 
+  test('on a phone the ways to give a picture stand side by side, and the view that is shown can be seen', () =>
+    visit({ viewport: PHONE, hasTouch: true }, async ({ page, context, open }) => {
+      await indexSamples(context, 24);
+      await open();
+      const boxOf = async (selector: string) => (await page.locator(selector).boundingBox())!;
+      const [choose, photo] = [await boxOf('label[for=choose]'), await boxOf('label[for=photo]')];
+      expect(photo.y).toBe(choose.y);
+      expect(photo.width).toBeCloseTo(choose.width, 0);
+      expect(photo.x + photo.width).toBeCloseTo(PHONE.width - choose.x, 0);
+      await open('#/system');
+      const tab = page.locator('nav [aria-current=page]');
+      await until('the tab', async () => {
+        const { x, width } = (await tab.boundingBox())!;
+        return x >= 0 && x + width <= PHONE.width ? true : undefined;
+      });
+      // What a setting means may name another: that is shown as code.
+      await page.locator('summary').first().click();
+      await page.locator('td:last-child code').getByText('0.0.0.0', { exact: true }).waitFor();
+    }));
+
   test('says when nothing is found, and when the picture is of another browser', () =>
     visit({}, async ({ context, page, open }) => {
       await indexSamples(context, 24);

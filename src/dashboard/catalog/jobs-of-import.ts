@@ -82,8 +82,12 @@ function toPlan(preview: FeedPreview, pictures: readonly File[]): Plan {
     });
   }
   const missing = faults.length - preview.faults.length;
+  faults.sort((a, b) => inOrder.compare(a.where, b.where));
   return { pictures: planned, faults, totalFaults: preview.total_faults + missing, isCut: preview.is_cut };
 }
+
+/** Line 9 comes before line 10. */
+const inOrder = new Intl.Collator('en', { numeric: true });
 
 const toBaseName = (path: string): string => path.split('/').at(-1)?.toLowerCase() ?? '';
 

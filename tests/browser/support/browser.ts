@@ -33,6 +33,7 @@ export interface VisitOptions {
   readonly environment?: Readonly<Record<string, string>>;
   readonly viewport?: { readonly width: number; readonly height: number };
   readonly colorScheme?: 'light' | 'dark';
+  readonly hasTouch?: boolean;
   /** Requests that are refused on purpose; the browser reports each in its console. */
   readonly expectsRefusals?: boolean;
 }
@@ -54,11 +55,23 @@ export async function closeBrowser(): Promise<void> {
  * another origin for anything.
  */
 export async function visit(options: VisitOptions, work: (visit: Visit) => Promise<void>): Promise<void> {
-  const { environment = {}, viewport = WIDE, colorScheme = 'light', expectsRefusals = false } = options;
+  const {
+    environment = {},
+    viewport = WIDE,
+    colorScheme = 'light',
+    expectsRefusals = false,
+    hasTouch = false,
+  } = options;
   browser ??= launch();
   await using context = await createTestContext({ PORT: '0', RATE_LIMIT_PER_ADDRESS: '0', ...environment });
   const server = await startServer(context);
-  const tab = await (await browser).newContext({ viewport, colorScheme, reducedMotion: 'reduce' });
+  const tab = await (await browser).newContext({
+    viewport,
+    colorScheme,
+    hasTouch,
+    isMobile: hasTouch,
+    reducedMotion: 'reduce',
+  });
   try {
     const page = await tab.newPage();
     page.setDefaultTimeout(15_000);
