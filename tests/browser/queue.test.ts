@@ -59,6 +59,7 @@ describe.skipIf(reason !== null)('the queue', () => {
         await bar.waitFor({ timeout: MINUTE_MS + 15_000 });
         expect(await bar.getAttribute('x')).toBe('59.1');
         expect(await page.locator('.chart-good rect').getAttribute('height')).toBe('0');
+        await page.locator('.chart-good').getByText('most: 0').waitFor();
         await checkAccessibility();
       });
     },

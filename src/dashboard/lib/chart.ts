@@ -18,7 +18,7 @@ interface Point {
  * it.
  */
 export function Chart({ title, points, tone }: { title: string; points: readonly Point[]; tone: Tone }) {
-  const max = Math.max(1, ...points.map(({ value }) => value));
+  const max = Math.max(0, ...points.map(({ value }) => value));
   const last = points.at(-1);
   const end = Date.parse(last?.at ?? '');
   const bars = points.map(({ at, value }) => ({
