@@ -39,18 +39,14 @@ export async function loadModel(definition: ModelDefinition, options: LoadOption
     device,
     why,
   } = await openOnDevice(options.device, (each) => load(definition.vision, each));
+  const planes = createPlanes(definition.preprocessing);
   let text: { readonly run: EncoderRun; readonly tokenizer: PreTrainedTokenizer } | undefined;
 
   const loaded: LoadedModel = {
     device: { device, why },
     async embedImages(images) {
       const { size } = definition.preprocessing;
-      const pixels = new Tensor('float32', toPlanes(images, definition.preprocessing), [
-        images.length,
-        3,
-        size,
-        size,
-      ]);
+      const pixels = new Tensor('float32', planes.fill(images), [images.length, 3, size, size]);
       return toUnitVectors(await vision.run({ pixel_values: pixels }), images.length, definition.dimension);
     },
     async embedTexts(texts) {
@@ -119,32 +115,45 @@ async function loadEncoder(
   };
 }
 
-/** Interleaved bytes of all images to planes of normalised floats: [batch, 3, size, size]. */
-export function toPlanes(images: readonly PreparedImage[], preprocessing: Preprocessing): Float32Array {
-  const { size, mean, std } = preprocessing;
+/** The model's input. */
+export interface Planes {
+  /**
+   * Interleaved bytes of all images to planes of normalised floats: [batch, 3, size, size]. The next call overwrites
+   * them: a new array of some megabytes for each batch would start the garbage collector each time.
+   */
+  fill(images: readonly PreparedImage[]): Float32Array;
+}
+
+export function createPlanes({ size, mean, std }: Preprocessing): Planes {
   const area = size * size;
-  const planes = new Float32Array(images.length * 3 * area);
   // A table of the 256 possible values per channel is faster than a division per pixel.
   const tables = [0, 1, 2].map((channel) =>
     Float32Array.from({ length: 256 }, (_, value) => {
       return (value / 255 - (mean[channel] ?? 0)) / (std[channel] ?? 1);
     }),
   );
-  images.forEach(({ pixels }, index) => {
-    if (pixels.length !== area * 3) {
-      throw new VitrineError(
-        'embedding_failed',
-        `Expected ${area * 3} bytes of pixels but got ${pixels.length}.`,
-      );
-    }
-    tables.forEach((table, channel) => {
-      const start = (index * 3 + channel) * area;
-      for (let pixel = 0; pixel < area; pixel++) {
-        planes[start + pixel] = table[pixels[pixel * 3 + channel] ?? 0] ?? 0;
-      }
-    });
-  });
-  return planes;
+  let planes = new Float32Array(0);
+  return {
+    fill(images) {
+      const length = images.length * 3 * area;
+      if (planes.length < length) planes = new Float32Array(length);
+      images.forEach(({ pixels }, index) => {
+        if (pixels.length !== area * 3) {
+          throw new VitrineError(
+            'embedding_failed',
+            `Expected ${area * 3} bytes of pixels but got ${pixels.length}.`,
+          );
+        }
+        tables.forEach((table, channel) => {
+          const start = (index * 3 + channel) * area;
+          for (let pixel = 0; pixel < area; pixel++) {
+            planes[start + pixel] = table[pixels[pixel * 3 + channel] ?? 0] ?? 0;
+          }
+        });
+      });
+      return planes.subarray(0, length);
+    },
+  };
 }
 
 /** [batch, tokens, dimension] to [batch, dimension], as the model was trained to be read. */

@@ -1,11 +1,16 @@
 import { availableParallelism } from 'node:os';
+import { setFlagsFromString } from 'node:v8';
 import pLimit, { type LimitFunction } from 'p-limit';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { Logger } from '../../src/observability/logger.ts';
 import type { PreparedImage, Preprocessing } from '../embedder.ts';
-import type { DecodeReply, DecodeWork } from './decoder-process.ts';
+import type { DecodeWork } from './decoder-process.ts';
 import { type ImageLimits, ORDINARY_BYTES, toBudgetBytes } from './image-checks.ts';
-import { type DecoderProcess, ProcessLost, startProcess } from './process.ts';
+import { type Answer, type DecoderProcess, ProcessLost, startProcess } from './process.ts';
+
+// The bytes and pixels of each image count as memory of this process's small heap: V8 would collect garbage several times
+// per second. This lets it wait until there is three times as much as is in use.
+setFlagsFromString('--heap-growing-percent=200');
 
 export interface DecoderSettings extends ImageLimits {
   /** Hex SHA-256 of encoded images that are refused. */
@@ -70,7 +75,7 @@ export function createDecoder(settings: DecoderSettings): Decoder {
   const { logger, ordinaryMs = ORDINARY_MS, deadlineMs = DEADLINE_MS } = settings;
   const entry = settings.entry ?? new URL('./decoder-process.ts', import.meta.url);
   const processors = availableParallelism();
-  const ordinaryCount = Math.max(4, processors);
+  const ordinaryCount = Math.max(2, processors);
   // As many are sent ahead, so that no thread waits for the next one.
   const ordinaryLimit = pLimit(2 * ordinaryCount);
   const heavyLimit = pLimit(Math.min(4, Math.max(1, Math.floor(processors / 2))));
@@ -144,17 +149,17 @@ export function createDecoder(settings: DecoderSettings): Decoder {
 
   return {
     async prepare(bytes, preprocessing, { withThumbnail = false, ...options } = {}) {
-      const { image, contentHash, thumbnail } = await decode(
-        bytes,
-        { preprocessing, withThumbnail },
-        options,
-      );
-      if (image === null) throw new Error('The decoder returned no pixels.');
-      return { ...image, contentHash, thumbnail };
+      const work = { preprocessing, withThumbnail };
+      const { contentHash, parts } = await decode(bytes, work, options);
+      const [pixels, thumbnail] = parts;
+      if (pixels === undefined || thumbnail === undefined) throw new Error('The decoder returned no pixels.');
+      const { size } = preprocessing;
+      return { pixels, size, contentHash, thumbnail: withThumbnail ? thumbnail : null };
     },
     async drawThumbnail(bytes, options = {}) {
-      const { thumbnail } = await decode(bytes, { preprocessing: null, withThumbnail: true }, options);
-      if (thumbnail === null) throw new Error('The decoder returned no thumbnail.');
+      const work = { preprocessing: null, withThumbnail: true };
+      const [, thumbnail] = (await decode(bytes, work, options)).parts;
+      if (thumbnail === undefined) throw new Error('The decoder returned no thumbnail.');
       return thumbnail;
     },
     memoryBytes: () => [...alive].reduce((sum, process) => sum + process.rssBytes(), 0),
@@ -166,9 +171,9 @@ export function createDecoder(settings: DecoderSettings): Decoder {
   };
 }
 
-type Decoded = Extract<DecodeReply, { readonly kind: 'decoded' }>;
+type Decoded = Extract<Answer, { readonly kind: 'decoded' }>;
 
-function toOutcome(reply: DecodeReply): Decoded {
+function toOutcome(reply: Answer): Decoded {
   if (reply.kind === 'failed') throw new VitrineError(reply.code, reply.message);
   if (reply.kind === 'heavy') throw new Error('A process for heavy images refused one.');
   return reply;

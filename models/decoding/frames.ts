@@ -1,62 +1,87 @@
 import { Socket } from 'node:net';
 
 /*
- * Requests on a pipe: the lengths of a header and of an image, the header in JSON, the image. Node's own messages between
- * processes copy an image several times on each side.
+ * Messages on a pipe between two processes: the length of a header, the header in JSON with the lengths of the parts, the
+ * parts. Node's own messages copy an image several times on each side.
  */
 
-const LENGTHS_BYTES = 8;
+const LENGTH_BYTES = 4;
+const MAX_HEADER_BYTES = 65_536;
 const CHUNK_BYTES = 65_536;
 
-/** What to write, in this order. */
-export function toFrame(header: object, image: Uint8Array): readonly Uint8Array[] {
-  const json = Buffer.from(JSON.stringify(header));
-  const lengths = Buffer.alloc(LENGTHS_BYTES);
-  lengths.writeUInt32LE(json.length, 0);
-  lengths.writeUInt32LE(image.length, 4);
-  return [lengths, json, image];
+interface Envelope {
+  readonly header: unknown;
+  readonly lengths: readonly number[];
 }
 
-/** Calls `onFrame` for each frame that arrives at the file descriptor. */
-export function readFrames(fd: number, onFrame: (header: unknown, image: Buffer) => void): void {
+/** What to write, in this order. */
+export function toFrame(header: object, ...parts: readonly Uint8Array[]): readonly Uint8Array[] {
+  const envelope: Envelope = { header, lengths: parts.map(({ length }) => length) };
+  const json = Buffer.from(JSON.stringify(envelope));
+  const length = Buffer.alloc(LENGTH_BYTES);
+  length.writeUInt32LE(json.length);
+  return [length, json, ...parts];
+}
+
+export function writeFrame(
+  pipe: Socket,
+  header: object,
+  parts: readonly Uint8Array[],
+  onWritten?: () => void,
+): void {
+  const buffers = toFrame(header, ...parts);
+  // One call to the system for all of them.
+  pipe.cork();
+  for (const bytes of buffers.slice(0, -1)) pipe.write(bytes);
+  pipe.write(buffers.at(-1) ?? '', onWritten);
+  pipe.uncork();
+}
+
+type OnFrame = (header: unknown, parts: readonly Buffer[]) => void;
+
+/** The pipe at the file descriptor; calls `onFrame` for each frame that arrives there. */
+export function openPipe(fd: number, onFrame: OnFrame): Socket {
   const take = createFrameReader(onFrame);
   const buffer = Buffer.alloc(CHUNK_BYTES);
   const callback = (bytes: number, chunk: Uint8Array) => {
     take(chunk.subarray(0, bytes));
     return true;
   };
-  new Socket({ fd, readable: true, writable: false, onread: { buffer, callback } }).resume();
+  return new Socket({ fd, readable: true, writable: true, onread: { buffer, callback } }).resume();
 }
 
-/** @returns what takes the bytes as they arrive; they may be overwritten afterwards */
-export function createFrameReader(
-  onFrame: (header: unknown, image: Buffer) => void,
-): (chunk: Uint8Array) => void {
-  let parts: readonly [lengths: Buffer, header?: Buffer, image?: Buffer] = [Buffer.alloc(LENGTHS_BYTES)];
-  /** Bytes of the last of the parts. */
+/** @returns what takes the bytes as they arrive, and throws for nonsense; they may be overwritten afterwards */
+export function createFrameReader(onFrame: OnFrame): (chunk: Uint8Array) => void {
+  const buffers = listBuffers(onFrame);
+  let current = buffers.next().value;
   let filled = 0;
-
-  function nextPart(): void {
-    const [lengths, header, image] = parts;
-    filled = 0;
-    if (header === undefined) parts = [lengths, Buffer.alloc(lengths.readUInt32LE(0))];
-    else if (image === undefined) parts = [lengths, header, Buffer.alloc(lengths.readUInt32LE(4))];
-    else {
-      parts = [Buffer.alloc(LENGTHS_BYTES)];
-      onFrame(JSON.parse(header.toString()), image);
-    }
-  }
-
   return (chunk) => {
     let taken = 0;
-    for (;;) {
-      const part = parts.at(-1) ?? parts[0];
-      const some = chunk.subarray(taken, taken + part.length - filled);
-      part.set(some, filled);
+    while (taken < chunk.length) {
+      const some = chunk.subarray(taken, taken + current.length - filled);
+      current.set(some, filled);
       taken += some.length;
       filled += some.length;
-      if (filled < part.length) return;
-      nextPart();
+      while (filled === current.length) {
+        current = buffers.next().value;
+        filled = 0;
+      }
     }
   };
+}
+
+/** The buffers to fill, one after the other. */
+function* listBuffers(onFrame: OnFrame): Generator<Buffer, never> {
+  for (;;) {
+    const length = Buffer.alloc(LENGTH_BYTES);
+    yield length;
+    const headerBytes = length.readUInt32LE();
+    if (headerBytes > MAX_HEADER_BYTES) throw new Error('What arrived is not a frame.');
+    const json = Buffer.alloc(headerBytes);
+    yield json;
+    const { header, lengths } = JSON.parse(json.toString()) as Envelope;
+    const parts = lengths.map((bytes) => Buffer.allocUnsafeSlow(bytes));
+    yield* parts;
+    onFrame(header, parts);
+  }
 }

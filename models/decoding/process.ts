@@ -1,13 +1,14 @@
-import { fork } from 'node:child_process';
-import type { Writable } from 'node:stream';
+import { spawn } from 'node:child_process';
+import type { Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
 import type {
   DecodeReply,
+  DecodeRequest,
   DecodeWork,
   ProcessMessage,
   ProcessSettings,
-  RequestHeader,
 } from './decoder-process.ts';
-import { toFrame } from './frames.ts';
+import { createFrameReader, writeFrame } from './frames.ts';
 
 /** Why a process did not answer a call. */
 export type LossReason = 'overdue' | 'crashed' | 'overflow';
@@ -22,6 +23,9 @@ export class ProcessLost extends Error {
   }
 }
 
+/** What the process answered, with the parts that belong to it. */
+export type Answer = DecodeReply & { readonly parts: readonly Uint8Array[] };
+
 /** A process that decodes what it is sent, as many images at a time as it has threads. */
 export interface DecoderProcess {
   /** False when it ends, or has ended: it should be sent nothing more. */
@@ -30,7 +34,7 @@ export interface DecoderProcess {
    * The time counts from when the process is ready.
    * @throws ProcessLost when there is no answer within it
    */
-  decode(bytes: Uint8Array, work: DecodeWork, limitMs: number): Promise<DecodeReply>;
+  decode(bytes: Uint8Array, work: DecodeWork, limitMs: number): Promise<Answer>;
   /** Memory it uses, as it last said. */
   rssBytes(): number;
   /** Kills it when the calls that it has are answered or given up. */
@@ -54,20 +58,18 @@ const IDLE_MS = 10_000;
 const REPLACE_AT = 0.75;
 
 interface Call {
-  resolve(reply: DecodeReply): void;
+  resolve(answer: Answer): void;
   reject(error: ProcessLost): void;
 }
 
 export function startProcess({ entry, threads, settings }: ProcessOptions): DecoderProcess {
-  const child = fork(entry, {
-    execArgv: [],
-    serialization: 'advanced',
-    // What libvips prints about a broken image is a stranger's text. The last one is REQUESTS_FD.
-    stdio: ['ignore', 'ignore', 'ignore', 'ipc', 'pipe'],
+  const child = spawn(process.execPath, [fileURLToPath(entry), JSON.stringify(settings)], {
+    // What libvips prints about a broken image is a stranger's text. The last one is PIPE_FD.
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
     // No secret of this process is worth anything to a decoder. These two keep glibc from hoarding freed memory.
     env: { UV_THREADPOOL_SIZE: String(threads), MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '1000000' },
   });
-  const requests = child.stdio[4] as Writable & { ref(): void; unref(): void };
+  const pipe = child.stdio[3] as Socket;
   const calls = new Map<number, Call>();
   const ready = Promise.withResolvers<void>();
   const ended = Promise.withResolvers<void>();
@@ -79,7 +81,7 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
 
   /** A process that has nothing to do doesn't keep its parent alive, and ends with it. */
   function holdParent(isNeeded: boolean): void {
-    for (const handle of [child, child.channel, requests]) handle?.[isNeeded ? 'ref' : 'unref']();
+    for (const handle of [child, pipe]) handle[isNeeded ? 'ref' : 'unref']();
   }
 
   function kill(): void {
@@ -105,7 +107,7 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
     else idleTimer = setTimeout(kill, IDLE_MS).unref();
   }
 
-  function onMessage(message: ProcessMessage): void {
+  function onMessage(message: ProcessMessage, parts: readonly Buffer[]): void {
     if (message.kind === 'overflow') {
       reason = 'overflow';
       isUsable = false;
@@ -118,7 +120,7 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
       return;
     }
     if (rssBytes > REPLACE_AT * settings.maxMemoryBytes) isUsable = false;
-    settle(message.id, (call) => call.resolve(message));
+    settle(message.id, (call) => call.resolve({ ...message, parts }));
   }
 
   function onEnd(): void {
@@ -133,28 +135,36 @@ export function startProcess({ entry, threads, settings }: ProcessOptions): Deco
   const startTimer = setTimeout(kill, START_MS).unref();
   // Rejects those who wait for it; nobody may be waiting.
   ready.promise.catch(() => undefined);
-  child.on('message', onMessage);
-  child.once('exit', onEnd);
+  const take = createFrameReader((message, parts) => onMessage(message as ProcessMessage, parts));
+  pipe.on('data', (chunk) => {
+    try {
+      take(chunk);
+    } catch {
+      // What a stranger's image made of the process writes no frames.
+      kill();
+    }
+  });
+  // Everything that it wrote was read then.
+  child.once('close', onEnd);
   // It could not be started, or no longer reads: it is of no more use.
   child.on('error', () => {
     kill();
     if (child.pid === undefined) onEnd();
   });
-  requests.on('error', kill);
+  pipe.on('error', kill);
   holdParent(false);
-  child.send(settings);
 
   return {
     isUsable: () => isUsable,
     async decode(bytes, work, limitMs) {
       const id = ++lastId;
-      const answer = Promise.withResolvers<DecodeReply>();
+      const answer = Promise.withResolvers<Answer>();
       calls.set(id, answer);
       clearTimeout(idleTimer);
       holdParent(true);
       // The process reads it when it is ready.
-      const header: RequestHeader = { ...work, id };
-      for (const part of toFrame(header, bytes)) requests.write(part);
+      const request: DecodeRequest = { ...work, id };
+      writeFrame(pipe, request, [bytes]);
       let timer: NodeJS.Timeout | undefined;
       ready.promise.then(
         () => {

@@ -86,6 +86,10 @@ describe('an image that ends its process', () => {
     await expect(run(openOdd(), 'overflow')).rejects.toMatchObject({ code: 'image_too_complex' });
   });
 
+  it('is given up when the process answers with nonsense', async () => {
+    await expect(run(openOdd(), 'garble')).rejects.toMatchObject({ code: 'image_decoder_crashed' });
+  });
+
   it('fails when the process cannot even start', async () => {
     const decoder = open({ entry: new URL('file:///nowhere/decoder.ts') });
     await expect(run(decoder, 'fine')).rejects.toMatchObject({ code: 'image_decoder_crashed' });

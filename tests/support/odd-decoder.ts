@@ -1,30 +1,44 @@
-import type { DecodeReply, ProcessSettings, RequestHeader } from '../../models/decoding/decoder-process.ts';
-import { readFrames } from '../../models/decoding/frames.ts';
+import type { DecodeReply, DecodeRequest, ProcessSettings } from '../../models/decoding/decoder-process.ts';
+import { openPipe, writeFrame } from '../../models/decoding/frames.ts';
 
 /*
  * A decoder process that does what the bytes say, instead of decoding them. With `-ordinary` behind a word it only
  * does so in the process for ordinary images.
  */
-export type Order = 'hang' | 'crash' | 'overflow' | 'heavy' | 'hang-ordinary' | 'crash-ordinary' | 'fine';
+export type Order =
+  | 'hang'
+  | 'crash'
+  | 'garble'
+  | 'overflow'
+  | 'heavy'
+  | 'hang-ordinary'
+  | 'crash-ordinary'
+  | 'fine';
 
-process.once('message', ({ forHeavy }: ProcessSettings) => {
-  const send = (message: object) => process.send?.({ ...message, rssBytes: 1_000_000 });
-  readFrames(4, (header, bytes) => {
-    const { id } = header as RequestHeader;
-    const text = bytes.toString();
-    const order = forHeavy && text.endsWith('-ordinary') ? 'fine' : text.replace('-ordinary', '');
-    if (order === 'hang') return;
-    if (order === 'crash') process.kill(process.pid, 'SIGSEGV');
-    else if (order === 'overflow') {
-      process.send?.({ kind: 'overflow' }, undefined, undefined, () => process.kill(process.pid, 'SIGKILL'));
-    } else if (order === 'heavy' && !forHeavy) send({ kind: 'heavy', id } satisfies DecodeReply);
-    else {
-      // Says who decoded it.
-      const image = { pixels: Buffer.from(String(process.pid)), size: 1 };
-      const reply: DecodeReply = { kind: 'decoded', id, contentHash: text, image, thumbnail: null };
-      setTimeout(() => send(reply), 20);
-    }
-  });
-  send({ kind: 'ready' });
+/** As in decoder-process.ts, whose import would run it. */
+const PIPE_FD = 3;
+
+const { forHeavy } = JSON.parse(process.argv[2] ?? '') as ProcessSettings;
+const end = () => process.kill(process.pid, 'SIGKILL');
+const pipe = openPipe(PIPE_FD, (request, [bytes]) => {
+  const { id } = request as DecodeRequest;
+  const text = String(bytes);
+  const order = forHeavy && text.endsWith('-ordinary') ? 'fine' : text.replace('-ordinary', '');
+  if (order === 'hang') return;
+  if (order === 'crash') process.kill(process.pid, 'SIGSEGV');
+  else if (order === 'garble') pipe.write(Buffer.alloc(100, 1));
+  else if (order === 'overflow') writeFrame(pipe, { kind: 'overflow' }, [], end);
+  else if (order === 'heavy' && !forHeavy) send({ kind: 'heavy', id });
+  // Says who decoded it.
+  else setTimeout(() => send({ kind: 'decoded', id, contentHash: text }, String(process.pid), ''), 20);
 });
-process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+pipe.on('close', end);
+send({ kind: 'ready' });
+
+function send(message: DecodeReply | { readonly kind: 'ready' }, ...parts: readonly string[]): void {
+  writeFrame(
+    pipe,
+    { ...message, rssBytes: 1_000_000 },
+    parts.map((part) => Buffer.from(part)),
+  );
+}
