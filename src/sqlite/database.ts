@@ -61,12 +61,24 @@ export function toSqliteCode(error: unknown): number | undefined {
 export const inTransaction = <T>(database: DatabaseSync, work: () => T): T =>
   runBetween(database, 'BEGIN IMMEDIATE', work);
 
-/** The last write of each connection: they take turns, so that only one of them waits for the lock. */
-const lastWrites = new WeakMap<DatabaseSync, Promise<unknown>>();
+interface Write {
+  readonly deadline: number;
+  work(): unknown;
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
+/** What waits to be written, for each connection that is writing. */
+const waitingWrites = new WeakMap<DatabaseSync, Write[]>();
+
+/** A transaction takes no more writes after this: it blocks the thread. */
+const GROUP_MS = 20;
 
 /**
- * Runs the work in one write transaction. While another process holds the write lock, it waits without blocking the
- * event loop, up to 10 s by default; calls on the same connection run in order. The work may run more than once.
+ * Runs the work in a write transaction. Calls on the same connection run in order; those that wait at the same time
+ * share a transaction, since each commit waits for the disk, but one that fails changes nothing. While another process
+ * holds the write lock, they wait without blocking the event loop, up to 10 s by default. The work may run more than
+ * once.
  * @throws what SQLite throws; `isBusy` when the lock wasn't free in time
  */
 export function writeTransaction<T>(
@@ -74,13 +86,56 @@ export function writeTransaction<T>(
   work: () => T,
   timeoutMs = DEADLINE_MS,
 ): Promise<T> {
-  const deadline = performance.now() + timeoutMs;
-  const write = () => retryWhileBusy(() => inTransaction(database, work), deadline);
-  const result = (lastWrites.get(database) ?? Promise.resolve()).then(write);
-  // The next one starts in a later turn of the event loop: each may block for a moment.
-  const afterwards = () => nextTurn();
-  lastWrites.set(database, result.then(afterwards, afterwards));
-  return result;
+  return new Promise<T>((resolve, reject) => {
+    const write = { deadline: performance.now() + timeoutMs, work, resolve, reject } as Write;
+    const waiting = waitingWrites.get(database);
+    if (waiting !== undefined) waiting.push(write);
+    else {
+      const first = [write];
+      waitingWrites.set(database, first);
+      void writeAll(database, first);
+    }
+  });
+}
+
+async function writeAll(database: DatabaseSync, waiting: Write[]): Promise<void> {
+  while (waiting.length > 0) {
+    // In a later turn of the event loop: each transaction may block for a moment.
+    await nextTurn();
+    const deadline = waiting[0]?.deadline ?? 0;
+    try {
+      const settled = await retryWhileBusy(
+        () => inTransaction(database, () => runGroup(database, waiting)),
+        deadline,
+      );
+      waiting.splice(0, settled.length);
+      for (const settle of settled) settle();
+    } catch (error) {
+      waiting.shift()?.reject(error);
+    }
+  }
+  waitingWrites.delete(database);
+}
+
+/** Runs waiting writes, inside a transaction; returns what tells each how it ended, once that is committed. */
+function runGroup(database: DatabaseSync, waiting: readonly Write[]): readonly (() => void)[] {
+  const until = performance.now() + GROUP_MS;
+  const settled: (() => void)[] = [];
+  for (const { work, resolve, reject } of waiting) {
+    if (settled.length > 0 && performance.now() > until) break;
+    database.exec('SAVEPOINT write');
+    try {
+      const result = work();
+      settled.push(() => resolve(result));
+    } catch (error) {
+      // Some errors, such as a full disk, end the transaction for all.
+      if (!database.isTransaction) throw error;
+      database.exec('ROLLBACK TO write');
+      settled.push(() => reject(error));
+    }
+    database.exec('RELEASE write');
+  }
+  return settled;
 }
 
 /** Runs the work on one snapshot of the database. It waits for no writer and takes no write lock. */

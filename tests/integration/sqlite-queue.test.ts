@@ -127,6 +127,23 @@ describe('a write transaction', () => {
     expect(rows.map(({ n }) => n)).toEqual([1, 3]);
     database.close();
   });
+
+  it('puts calls that wait together into one transaction', async () => {
+    const file = newFile();
+    const database = openDatabase(file);
+    database.exec('CREATE TABLE numbers (n INTEGER)');
+    const reader = openDatabase(file);
+    const countSeen = () => reader.prepare('SELECT count(*) AS n FROM numbers').get()?.['n'];
+    const insert = () => {
+      database.exec('INSERT INTO numbers VALUES (1)');
+      return countSeen();
+    };
+    const calls = [1, 2, 3].map(() => writeTransaction(database, insert));
+    expect(await Promise.all(calls)).toEqual([0, 0, 0]);
+    expect(countSeen()).toBe(3);
+    reader.close();
+    database.close();
+  });
 });
 
 describe('the format of the queue file', () => {
