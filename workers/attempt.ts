@@ -4,8 +4,8 @@ import type { Clock } from '../src/observability/clock.ts';
 import type { JobResult } from '../src/queue/job.ts';
 import type { Settlement } from '../src/queue/port.ts';
 import { DELIVERY_RETRY, mayRetry, toRetryDelayMs, toRetryPolicy } from '../src/queue/retry-policy.ts';
-import { startTimer, untilAborted } from './deadline.ts';
 import { type HeldJob, Stopped } from './held-jobs.ts';
+import { untilAborted } from './until-aborted.ts';
 
 /** How an attempt ended: what the queue is to do (null: nothing, the lease is lost) and the error, if there was one. */
 export interface AttemptOutcome {
@@ -54,7 +54,7 @@ export async function runAttempt(
 function startHardLimit({ job, abort }: HeldJob, settings: AttemptSettings, clock: Clock): Disposable | null {
   if (job.data.kind === 'delivery') return null;
   const hardMs = job.data.hardTimeoutMs ?? settings.worker.hardTimeoutMs;
-  return startTimer(clock, hardMs - job.leasedMs, () => abort.abort(toHardTimeout(hardMs)));
+  return clock.startTimer(hardMs - job.leasedMs, () => abort.abort(toHardTimeout(hardMs)));
 }
 
 function toHardTimeout(limitMs: number): VitrineError {

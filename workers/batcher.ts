@@ -1,3 +1,5 @@
+import type { Clock } from '../src/observability/clock.ts';
+
 /** Collects single items into batches. */
 export interface Batcher<Item, Result> {
   /** Resolves with the item's own result, or rejects with its own error. */
@@ -10,8 +12,18 @@ export interface BatcherOptions<Item, Result> {
   readonly concurrency: number;
   /** Full batches that may start before that, so that the next one is at hand. Default: 0. */
   readonly fullAhead?: number;
+  /** When a batch that is not full waits for more items. Default: never. */
+  readonly filling?: Filling;
   /** One outcome per item, in order. When it throws, every item of the batch fails with that error. */
   run(items: readonly Item[]): Promise<readonly PromiseSettledResult<Result>[]>;
+}
+
+export interface Filling {
+  /** True while more items are on their way. */
+  isMoreComing(): boolean;
+  /** The longest wait. */
+  readonly maxMs: number;
+  readonly clock: Pick<Clock, 'startTimer'>;
 }
 
 interface Entry<Item, Result> {
@@ -20,14 +32,16 @@ interface Entry<Item, Result> {
 }
 
 /**
- * Nothing waits for a batch to fill while the runs are idle: a batch starts with the items of this turn of the event
- * loop. Batches grow under load, since items collect while others run.
+ * While the runs are idle, a batch starts with the items of this turn of the event loop, unless more are on their way.
+ * Batches grow under load, since items collect while others run.
  */
 export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result>): Batcher<Item, Result> {
-  const { maxSize, concurrency, fullAhead = 0 } = options;
+  const { maxSize, concurrency, fullAhead = 0, filling } = options;
   const waiting: Entry<Item, Result>[] = [];
   let running = 0;
   let scheduled = false;
+  let fillTimer: Disposable | undefined;
+  let hasWaited = false;
 
   async function runBatch(entries: readonly Entry<Item, Result>[]): Promise<void> {
     try {
@@ -47,9 +61,22 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
     return running < concurrency || (waiting.length >= maxSize && running < concurrency + fullAhead);
   }
 
+  function isFilling(): boolean {
+    if (filling === undefined || hasWaited || waiting.length >= maxSize || !filling.isMoreComing())
+      return false;
+    fillTimer ??= filling.clock.startTimer(filling.maxMs, () => {
+      hasWaited = true;
+      schedule();
+    });
+    return true;
+  }
+
   function startBatches(): void {
     scheduled = false;
-    while (mayStart()) {
+    while (mayStart() && !isFilling()) {
+      fillTimer?.[Symbol.dispose]();
+      fillTimer = undefined;
+      hasWaited = false;
       running++;
       void runBatch(waiting.splice(0, maxSize)).then(() => {
         running--;

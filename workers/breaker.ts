@@ -1,8 +1,8 @@
 import type { Clock } from '../src/observability/clock.ts';
-import { untilAborted } from './deadline.ts';
+import { untilAborted } from './until-aborted.ts';
 
 export interface BreakerOptions {
-  readonly clock: Clock;
+  readonly clock: Pick<Clock, 'sleep'>;
   /** Resolves when the dependency answers again. */
   probe(): Promise<void>;
   readonly firstWaitMs: number;

@@ -2,7 +2,7 @@ import type { Clock } from '../src/observability/clock.ts';
 import type { Logger } from '../src/observability/logger.ts';
 import type { DeliveryJobData, ImageJobData, Stage } from '../src/queue/job.ts';
 import { type Claimed, type ClaimedJob, type JobQueue, RENEWALS_PER_LEASE } from '../src/queue/port.ts';
-import { untilAborted } from './deadline.ts';
+import { untilAborted } from './until-aborted.ts';
 
 /** Why a held job is no longer worked on, when it isn't for a failure of its own. */
 export type StopReason = 'cancelled' | 'lost' | 'draining';
@@ -39,9 +39,11 @@ export const isImage = (held: HeldJob): held is HeldImage => held.job.data.kind 
 /** The jobs this worker has leases of, renewed until they are settled. */
 export interface HeldJobs {
   readonly size: number;
-  /** Those that count against the claim limit: all but deliveries, and those whose image comes slowly. */
+  /** Those that count against the claim limit: all but deliveries, those whose image comes slowly, and those that ended. */
   readonly busy: number;
   hold(job: ClaimedJob): HeldJob;
+  /** Says that the work on the job has ended: it is settled while the next one is claimed. */
+  setEnded(held: HeldJob): void;
   /** After it was settled. */
   drop(held: HeldJob): void;
   /** Says that the job's image comes slowly, or no longer. */
@@ -71,6 +73,7 @@ export function createHeldJobs(parts: {
   const { workerId, queue, clock, logger, leaseMs } = parts;
   const held = new Set<HeldJob>();
   const slow = new Set<HeldJob>();
+  const ended = new Set<HeldJob>();
   let fewer = Promise.withResolvers<void>();
 
   async function whenFewer(signal: AbortSignal): Promise<void> {
@@ -102,7 +105,7 @@ export function createHeldJobs(parts: {
       return held.size;
     },
     get busy() {
-      return [...held].filter((entry) => isImage(entry) && !slow.has(entry)).length;
+      return [...held].filter((entry) => isImage(entry) && !slow.has(entry) && !ended.has(entry)).length;
     },
     hold(job) {
       const entry: HeldJob = {
@@ -115,9 +118,14 @@ export function createHeldJobs(parts: {
       held.add(entry);
       return entry;
     },
+    setEnded(entry) {
+      ended.add(entry);
+      announceFewer();
+    },
     drop(entry) {
       held.delete(entry);
       slow.delete(entry);
+      ended.delete(entry);
       announceFewer();
     },
     setSlow(entry, isSlow) {

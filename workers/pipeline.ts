@@ -8,7 +8,6 @@ import type { ImageResult, Outcome, Stage } from '../src/queue/job.ts';
 import type { ThumbnailCache } from '../src/thumbnails/cache.ts';
 import type { Point, PointPayload, UpsertOutcome, VectorStore } from '../src/vectors/port.ts';
 import { createBatcher, runOrSplit } from './batcher.ts';
-import { startTimer } from './deadline.ts';
 import type { HeldImage } from './held-jobs.ts';
 import { createSlots, type Slots } from './slots.ts';
 
@@ -58,6 +57,8 @@ const SLOT_MARGIN_MS = 5_000;
 const CALLS_PER_WRITE = 4;
 /** Points per request: Qdrant advises 64 to 256 for upserts. */
 const MAX_POINTS = 128;
+/** A batch waits so long for images that are being decoded: each is written and settled together. */
+const FILL_MS = 50;
 /** One write, and another one under load; reads share these. */
 const STORE_CALLS = 2;
 
@@ -68,6 +69,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
     createSlots({ count, clock, toTimeout, onAllLost: () => settings.onStuck(stage) });
   const fetching = openSlots('fetching', settings.concurrency, toFetchTimeout);
   const storing = openSlots('writing', STORE_CALLS, toStoreTimeout);
+  let preparing = 0;
 
   async function process(held: HeldImage): Promise<ImageResult> {
     const { job, abort } = held;
@@ -123,12 +125,17 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   }
 
   /** The decoder has lines, limits and deadlines of its own. */
-  function prepareImage(held: HeldImage, bytes: Uint8Array): Promise<DecodedImage> {
-    return decoder.prepare(bytes, embedder.model.preprocessing, {
-      signal: held.abort.signal,
-      withThumbnail: settings.withThumbnails && held.job.data.image.kind === 'inline',
-      timed: (work) => timed('preparing', held, work),
-    });
+  async function prepareImage(held: HeldImage, bytes: Uint8Array): Promise<DecodedImage> {
+    preparing++;
+    try {
+      return await decoder.prepare(bytes, embedder.model.preprocessing, {
+        signal: held.abort.signal,
+        withThumbnail: settings.withThumbnails && held.job.data.image.kind === 'inline',
+        timed: (work) => timed('preparing', held, work),
+      });
+    } finally {
+      preparing--;
+    }
   }
 
   /** Runs the work; the time that it takes, and no other, counts against the job's soft limit. */
@@ -136,7 +143,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
     const softMs = toSoftMs(held);
     const startedAt = clock.monotonic();
     held.stage = stage;
-    using _softLimit = startTimer(clock, softMs - held.workedMs, () =>
+    using _softLimit = clock.startTimer(softMs - held.workedMs, () =>
       held.abort.abort(toSoftTimeout(softMs)),
     );
     try {
@@ -156,6 +163,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
     maxSize: settings.batchSize,
     concurrency: settings.inferences,
     fullAhead: 1,
+    filling: { isMoreComing: () => preparing > 0, maxMs: FILL_MS, clock },
     run: (items) =>
       inStage('embedding', items, () =>
         runOrSplit(items, (batch) => embedder.embedImages(batch.map(({ image }) => image)), isFaultOfAnItem),

@@ -1,7 +1,7 @@
 import type { VitrineError } from '../src/errors/vitrine-error.ts';
 import { createFetchPlaces } from '../src/images/fetch-places.ts';
 import type { Clock } from '../src/observability/clock.ts';
-import { startTimer, untilAborted } from './deadline.ts';
+import { untilAborted } from './until-aborted.ts';
 
 export interface SlotsOptions {
   readonly count: number;
@@ -53,7 +53,7 @@ export function createSlots({ count, clock, toTimeout, onAllLost }: SlotsOptions
       const runInSlot = async () => {
         abort.signal.throwIfAborted();
         let isLost = false;
-        using _deadline = startTimer(clock, deadlineMs, () => {
+        using _deadline = clock.startTimer(deadlineMs, () => {
           isLost = hasSlot;
           if (isLost) lost++;
           abort.abort(toTimeout(deadlineMs));

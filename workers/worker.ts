@@ -22,13 +22,13 @@ import type { VectorStore } from '../src/vectors/port.ts';
 import type { WebhookSender } from '../src/webhooks/sender.ts';
 import { type Processor, runAttempt } from './attempt.ts';
 import { createBreaker } from './breaker.ts';
-import { startTimer, untilAborted } from './deadline.ts';
 import { createDeliveries } from './deliver.ts';
 import { createHeartbeat } from './heartbeat.ts';
 import { createHeldJobs, type HeldJob, isDelivery, isImage } from './held-jobs.ts';
 import { createPipeline } from './pipeline.ts';
 import { createClaimLimit, createRate } from './rate.ts';
 import { createSettling } from './settling.ts';
+import { untilAborted } from './until-aborted.ts';
 
 /** What a worker is made of. Several workers may share the same parts. */
 export interface WorkerParts {
@@ -214,6 +214,7 @@ export function createWorker(parts: WorkerParts): Worker {
     const { settlement, error } = await runAttempt(entry, processor, config, clock);
     if (error?.retry === 'release') breaker.open();
     if (settlement === null) return;
+    held.setEnded(entry);
     const settled = await settling.add(settlement);
     if (settled === 'lost')
       logger.warn({ job_id: entry.job.id }, 'the lease was lost before the job was settled');
@@ -389,18 +390,18 @@ export function createWorker(parts: WorkerParts): Worker {
   async function drain(): Promise<void> {
     enter('draining');
     const grace = new AbortController();
-    using _grace = startTimer(clock, shutdownGraceMs, () => grace.abort());
+    using _grace = clock.startTimer(shutdownGraceMs, () => grace.abort());
     await held.whenIdle(grace.signal);
     if (held.size === 0) return;
     logger.warn({ held: held.size }, 'the grace period is over: handing back the rest');
     held.stopAll('draining');
-    using _farewell = startTimer(clock, FAREWELL_MS, () => ended.abort());
+    using _farewell = clock.startTimer(FAREWELL_MS, () => ended.abort());
     await held.whenIdle(ended.signal);
   }
 
   async function sayGoodbye(): Promise<void> {
     const farewell = new AbortController();
-    using _farewell = startTimer(clock, FAREWELL_MS, () => farewell.abort());
+    using _farewell = clock.startTimer(FAREWELL_MS, () => farewell.abort());
     await untilAborted(heartbeat.remove(), farewell.signal).catch(() => undefined);
     logger.info({ done, failed }, 'worker stopped');
   }

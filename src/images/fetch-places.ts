@@ -72,13 +72,9 @@ export function createFetchPlaces(options: FetchPlacesOptions): FetchPlaces {
 }
 
 async function isDoneWithin(ms: number, ended: Promise<boolean>, clock: Clock): Promise<boolean> {
-  const stop = new AbortController();
-  const timeout = clock.sleep(ms, stop.signal).then(() => false);
-  try {
-    return await Promise.race([ended, timeout]);
-  } finally {
-    stop.abort();
-  }
+  const timeout = Promise.withResolvers<boolean>();
+  using _timer = clock.startTimer(ms, () => timeout.resolve(false));
+  return await Promise.race([ended, timeout.promise]);
 }
 
 function toHostSlow(host: string, count: number): VitrineError {

@@ -120,7 +120,8 @@ describe('the worker process', () => {
       expect(view).toMatchObject({ status: 'delayed', lastError: { code: 'image_fetch_timeout' } });
     for (const view of views.filter((other) => !tried.includes(other)))
       expect(view).toMatchObject({ status: 'queued', attempts: 0, crashes: 0 });
-  });
+    // Its reads are given up after a quarter of a minute, and their threads hold up its end.
+  }, 90_000);
 
   test('a wrong option ends with 2, a wrong setting with 1, both in a plain sentence', async () => {
     const wrongOption = start(['--bogus']);

@@ -43,6 +43,7 @@ function createSleepingClock(): Clock & { readonly slept: number[] } {
     slept,
     now: () => Date.UTC(2030, 0, 1) + passed(),
     monotonic: passed,
+    startTimer: () => ({ [Symbol.dispose]: () => undefined }),
     sleep: async (ms) => void slept.push(ms),
   };
 }

@@ -302,6 +302,7 @@ describe('a worker', () => {
     const clock = {
       ...systemClock,
       sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(ms / 500, signal),
+      startTimer: (ms: number, onTimeout: () => void) => systemClock.startTimer(ms / 500, onTimeout),
     };
     const limits = {
       JOB_SOFT_TIMEOUT_MS: '3600000',

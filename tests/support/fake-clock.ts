@@ -15,19 +15,29 @@ export function createFakeClock(): FakeClock {
   const sleepers = new Set<Sleeper>();
   let time = 0;
 
+  function startTimer(ms: number, onTimeout: () => void): Disposable {
+    const sleeper = { at: time + ms, wake };
+    function wake(): void {
+      sleepers.delete(sleeper);
+      onTimeout();
+    }
+    sleepers.add(sleeper);
+    return { [Symbol.dispose]: () => void sleepers.delete(sleeper) };
+  }
+
   return {
     now: () => 1_700_000_000_000 + time,
     monotonic: () => time,
+    startTimer,
     sleep(ms, signal) {
       if (signal?.aborted) return Promise.resolve();
       return new Promise((resolve) => {
-        const sleeper = { at: time + ms, wake: end };
+        const timer = startTimer(ms, end);
         function end(): void {
-          sleepers.delete(sleeper);
+          timer[Symbol.dispose]();
           signal?.removeEventListener('abort', end);
           resolve();
         }
-        sleepers.add(sleeper);
         signal?.addEventListener('abort', end, { once: true });
       });
     },

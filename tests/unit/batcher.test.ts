@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createBatcher, runOrSplit } from '../../workers/batcher.ts';
+import { createFakeClock } from '../support/fake-clock.ts';
 
 const fulfilled = <T>(values: readonly T[]) =>
   values.map((value) => ({ status: 'fulfilled' as const, value }));
@@ -71,6 +72,53 @@ describe('createBatcher', () => {
     gate.resolve();
     await Promise.all(added);
     expect(sizes).toEqual([1, 4, 1]);
+  });
+
+  describe('a batch that is not full', () => {
+    function createFilling() {
+      const clock = createFakeClock();
+      const sizes: number[] = [];
+      let isMoreComing = true;
+      const batcher = createBatcher<number, number>({
+        maxSize: 4,
+        concurrency: 1,
+        filling: { isMoreComing: () => isMoreComing, maxMs: 50, clock },
+        async run(items) {
+          sizes.push(items.length);
+          return fulfilled(items);
+        },
+      });
+      return { clock, sizes, batcher, endOfMore: () => (isMoreComing = false) };
+    }
+
+    test('waits while more items are on their way, and no longer', async () => {
+      const { clock, sizes, batcher, endOfMore } = createFilling();
+      const first = batcher.add(1);
+      await clock.advance(49);
+      expect(sizes).toEqual([]);
+      endOfMore();
+      await Promise.all([first, batcher.add(2)]);
+      expect(sizes).toEqual([2]);
+    });
+
+    test('starts when it is full', async () => {
+      const { sizes, batcher } = createFilling();
+      await Promise.all([1, 2, 3, 4].map((item) => batcher.add(item)));
+      expect(sizes).toEqual([4]);
+    });
+
+    test('starts after the longest wait, and the next one waits again', async () => {
+      const { clock, sizes, batcher } = createFilling();
+      const first = batcher.add(1);
+      await clock.advance(50);
+      await first;
+      const second = batcher.add(2);
+      await clock.advance(49);
+      expect(sizes).toEqual([1]);
+      await clock.advance(1);
+      await second;
+      expect(sizes).toEqual([1, 1]);
+    });
   });
 
   test('a batch that throws fails only its own items', async () => {

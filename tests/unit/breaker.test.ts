@@ -2,12 +2,10 @@ import { expect, test } from 'vitest';
 import type { Clock } from '../../src/observability/clock.ts';
 import { createBreaker } from '../../workers/breaker.ts';
 
-function createSleepRecorder(): Clock & { readonly slept: number[] } {
+function createSleepRecorder(): Pick<Clock, 'sleep'> & { readonly slept: number[] } {
   const slept: number[] = [];
   return {
     slept,
-    now: () => 0,
-    monotonic: () => 0,
     async sleep(ms) {
       slept.push(ms);
     },
