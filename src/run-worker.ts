@@ -1,3 +1,4 @@
+import { constants, setPriority } from 'node:os';
 import { createWorker } from '../workers/worker.ts';
 import { parseConfig } from './config/config.ts';
 import type { Environment } from './config/env.ts';
@@ -26,6 +27,8 @@ export async function runWorker(
     ...(concurrency !== undefined && { WORKER_CONCURRENCY: concurrency }),
     ...(batchSize !== undefined && { BATCH_SIZE: batchSize }),
   });
+  // Searches on the same machine, and its user, come first. Threads and processes that are started later inherit it.
+  setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
   await using context = await createContext(config);
   const worker = createWorker(context);
   signal.addEventListener('abort', () => worker.stop(), { once: true });

@@ -25,7 +25,7 @@ export interface PipelineSettings {
   readonly concurrency: number;
   /** Images per inference call. */
   readonly batchSize: number;
-  /** Inference calls that run at once. One more, when its batch is full, waits in the embedder. */
+  /** Inference calls that run at once. No other waits in the embedder: a search would wait behind it. */
   readonly inferences: number;
   /** Time in which one image may be fetched and prepared, unless its job has a limit of its own. */
   readonly softTimeoutMs: number;
@@ -162,7 +162,6 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   const embedding = createBatcher<{ held: HeldImage; image: PreparedImage }, Float32Array>({
     maxSize: settings.batchSize,
     concurrency: settings.inferences,
-    fullAhead: 1,
     filling: { isMoreComing: () => preparing > 0, maxMs: FILL_MS, clock },
     run: (items) =>
       inStage('embedding', items, () =>

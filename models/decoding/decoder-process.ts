@@ -63,7 +63,7 @@ pipe.on('error', end).on('close', end);
 // Ctrl+C reaches the whole group: the parent finishes its work, and ends this process afterwards.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined);
 
-if (settings.forHeavy) setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+if (settings.forHeavy) setPriority(constants.priority.PRIORITY_LOW);
 setInterval(() => {
   rssBytes = process.memoryUsage.rss();
   if (rssBytes > settings.maxMemoryBytes) send({ kind: 'overflow' }, [], end);

@@ -36,6 +36,8 @@ export interface DecodeOptions {
   readonly signal?: AbortSignal;
   /** Wraps what is really done for the image, and not its wait: for limits of time. May be called twice. */
   timed?<T>(work: () => Promise<T>): Promise<T>;
+  /** Somebody waits for it: it goes before those that are not. Default: false. */
+  readonly isUrgent?: boolean;
 }
 
 export interface PrepareOptions extends DecodeOptions {
@@ -78,6 +80,7 @@ export function createDecoder(settings: DecoderSettings): Decoder {
   const ordinaryCount = Math.max(2, processors);
   // As many are sent ahead, so that no thread waits for the next one.
   const ordinaryLimit = pLimit(2 * ordinaryCount);
+  const urgentLimit = pLimit(ordinaryCount);
   const heavyLimit = pLimit(Math.min(4, Math.max(1, Math.floor(processors / 2))));
   const alive = new Set<DecoderProcess>();
   let shared: DecoderProcess | undefined;
@@ -143,7 +146,8 @@ export function createDecoder(settings: DecoderSettings): Decoder {
         options.signal?.throwIfAborted();
         return options.timed === undefined ? run() : options.timed(run);
       });
-    const decoded = await inLine(ordinaryLimit, () => decodeOrdinary(bytes, work));
+    const ordinary = options.isUrgent ? urgentLimit : ordinaryLimit;
+    const decoded = await inLine(ordinary, () => decodeOrdinary(bytes, work));
     return decoded ?? inLine(heavyLimit, () => decodeHeavy(bytes, work));
   }
 

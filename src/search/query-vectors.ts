@@ -54,7 +54,7 @@ export function createQueryVectors(parts: QueryParts): QueryVectors {
   async function embed(bytes: Uint8Array, { signal, crop }: ImageOptions): Promise<Float32Array> {
     const { preprocessing } = embedder.model;
     const wanted = crop === undefined ? preprocessing : { ...preprocessing, region: crop };
-    const prepared = await decoder.prepare(bytes, wanted, { signal });
+    const prepared = await decoder.prepare(bytes, wanted, { signal, isUrgent: true });
     return toOnly(await embedder.embedImages([prepared]));
   }
 
