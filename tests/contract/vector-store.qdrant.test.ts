@@ -1,22 +1,16 @@
 import { it } from 'vitest';
-import { readEnvironment } from '../../src/config/env.ts';
 import { createQdrantVectorStore } from '../../src/vectors/qdrant/vector-store.ts';
+import { findRealQdrant } from '../support/real-qdrant.ts';
 import { describeVectorStore } from './vector-store.contract.ts';
 
-const { QDRANT_URL: url, QDRANT_API_KEY: apiKey } = readEnvironment();
+const qdrant = findRealQdrant();
 
-if (url === undefined || url === '') {
-  const reason = 'QDRANT_URL is not set: the contract is not run on a real Qdrant';
-  console.log(`${reason}.`);
-  it.skip(reason);
+if (qdrant === null) {
+  it.skip('QDRANT_URL is not set: the contract is not run on a real Qdrant');
 } else {
+  const { url, apiKey, drop } = qdrant;
   describeVectorStore(`Qdrant at ${new URL(url).host}`, {
     open: (collection) => createQdrantVectorStore({ url, apiKey, collection, timeoutMs: 30_000 }),
-    async drop(collection) {
-      await fetch(new URL(`collections/${collection}`, url.endsWith('/') ? url : `${url}/`), {
-        method: 'DELETE',
-        headers: apiKey === undefined ? {} : { 'api-key': apiKey },
-      });
-    },
+    drop,
   });
 }

@@ -6,7 +6,7 @@ import { createWorker, type WorkerParts } from '../../workers/worker.ts';
 import { type ApiClient, createApiClient } from '../support/api-client.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
 import { drawImage } from '../support/images.ts';
-import { startQdrantDouble } from '../support/qdrant-double.ts';
+import { listTestStores } from '../support/stores.ts';
 
 vi.setConfig({ hookTimeout: 120_000 });
 
@@ -70,7 +70,7 @@ const STAGES: Readonly<Record<string, (context: Context, gate: Gate) => Partial<
   }),
 };
 
-describe.each(['SQLite', 'Qdrant double'])('changed data of a product, with vectors in %s', (kind) => {
+describe.each(listTestStores())('changed data of a product, with vectors in $name', ({ start }) => {
   const stack = new AsyncDisposableStack();
   let folder: string;
   let context: Context;
@@ -81,11 +81,9 @@ describe.each(['SQLite', 'Qdrant double'])('changed data of a product, with vect
   afterAll(() => stack.disposeAsync());
 
   beforeAll(async () => {
-    const qdrant = kind === 'SQLite' ? null : stack.use(await startQdrantDouble());
+    const { environment } = stack.use(await start());
     folder = stack.use(await createTempFolder()).path;
-    context = stack.use(
-      await createTestContext({ IMAGE_ROOTS: folder, ...(qdrant !== null && { QDRANT_URL: qdrant.url }) }),
-    );
+    context = stack.use(await createTestContext({ IMAGE_ROOTS: folder, ...environment }));
     api = await createApiClient(context);
     const drawn = await Promise.all([1, 2, 3].map((seed) => drawImage(seed)));
     images = drawn.map((bytes) => bytes.toString('base64'));

@@ -8,7 +8,7 @@ import { createSampleCatalog } from '../../src/samples/sample-catalog.ts';
 import { createWorker } from '../../workers/worker.ts';
 import { type ApiClient, createApiClient } from '../support/api-client.ts';
 import { createTempFolder, createTestContext } from '../support/context.ts';
-import { startQdrantDouble } from '../support/qdrant-double.ts';
+import { listTestStores } from '../support/stores.ts';
 
 // The catalog is indexed with the real model before the first test.
 vi.setConfig({ hookTimeout: 120_000 });
@@ -29,7 +29,7 @@ interface Hit {
 
 const idsOf = (hits: readonly Hit[]) => hits.map(({ product_id }) => product_id);
 
-describe.each(['SQLite', 'Qdrant double'])('a shop with its vectors in %s', (kind) => {
+describe.each(listTestStores())('a shop with its vectors in $name', ({ start }) => {
   const stack = new AsyncDisposableStack();
   let folder: string;
   let context: Context;
@@ -54,12 +54,12 @@ describe.each(['SQLite', 'Qdrant double'])('a shop with its vectors in %s', (kin
     const temporary = stack.use(await createTempFolder());
     const { csv } = await createSampleCatalog(temporary.path);
     folder = dirname(csv);
-    const qdrant = kind === 'SQLite' ? null : stack.use(await startQdrantDouble());
+    const { environment } = stack.use(await start());
     context = stack.use(
       await createTestContext({
         IMAGE_ROOTS: folder,
         FACET_KEYS: 'color,stock',
-        ...(qdrant !== null && { QDRANT_URL: qdrant.url }),
+        ...environment,
       }),
     );
     api = await createApiClient(context);
