@@ -16,7 +16,7 @@ export interface Body {
   readonly sparse?: SparseParams;
   readonly metadata?: Record<string, unknown>;
   readonly field_name?: string;
-  readonly field_schema?: string;
+  readonly field_schema?: string | { readonly type: string };
   readonly points?: readonly unknown[];
   readonly ids?: readonly PointId[];
   readonly update_filter?: Filter;
@@ -191,7 +191,10 @@ export function createDoubleCollection({ vectors = {}, sparse_vectors = {}, meta
       sparseVectors.set(name, sparse);
     },
     createIndex({ field_name, field_schema }: Body) {
-      indexes.set(String(field_name), String(field_schema));
+      indexes.set(
+        String(field_name),
+        typeof field_schema === 'object' ? field_schema.type : String(field_schema),
+      );
     },
     upsert({ points: given, update_filter }: Body) {
       if (given?.length === 0) throw new Refusal(400, 'Bad request: Empty update request');

@@ -6,6 +6,7 @@ import type { WordAnalyzer } from '../words.ts';
 import { assertCompleted, type QdrantConnection } from './connection.ts';
 import { toPointFilter } from './filter.ts';
 import {
+  FIELDS_WITHOUT_LINKS,
   PAYLOAD_INDEXES,
   toPayload,
   toProductState,
@@ -71,11 +72,12 @@ export async function ensureCollection(
   }
   for (const [field, type] of Object.entries(PAYLOAD_INDEXES)) {
     if (info.payload_schema[field]?.data_type === type) continue;
+    const schema = FIELDS_WITHOUT_LINKS.includes(field) ? { type, enable_hnsw: false } : type;
     await connection.call(
       'create payload index',
       (api, options) =>
         api.createFieldIndex(
-          { collection_name: collection, wait: true, field_name: field, field_schema: type },
+          { collection_name: collection, wait: true, field_name: field, field_schema: schema },
           options,
         ),
       { check: assertCompleted },
