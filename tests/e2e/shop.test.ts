@@ -120,6 +120,21 @@ describe.each(listTestStores())('a shop with its vectors in $name', ({ start }) 
       expect(onlyLook).toEqual(await search({ image_path: 'images/lamp/lmp-002.jpg', limit: 5 }));
     });
 
+    test('by a picture, a product and words at once, of which the heaviest decides', async () => {
+      const query = { image_path: 'images/mug/mug-001.png', product_id: 'LMP-002', text: 'watch', limit: 1 };
+      for (const [heavy, category] of [
+        ['image', 'mug'],
+        ['product', 'lamp'],
+        ['words', 'watch'],
+      ]) {
+        const weights = { image: 1, product: 1, words: 1, [heavy!]: 100 };
+        const [best] = await search({ ...query, weights, exclude: ['MUG-001'] });
+        expect(best, heavy).toMatchObject({ payload: { category } });
+        expect(best!.matched_by).toContain(heavy === 'words' ? 'words' : 'image');
+        expect(best!.product_id).not.toBe('MUG-001');
+      }
+    });
+
     test('by a product, as a form and as JSON, with words and without', async () => {
       const like = await search({ product_id: 'SHO-004', limit: 5 });
       expect(idsOf(like)).not.toContain('SHO-004');
@@ -173,6 +188,10 @@ describe.each(listTestStores())('a shop with its vectors in $name', ({ start }) 
         expect(new Set(idsOf(all)).size).toBe(30);
       }
       expect(await search({ text: 'mug', limit: 10, offset: 990 })).toEqual([]);
+      expect(await api.post('/search', { text: 'mug', limit: 10, offset: 991 })).toMatchObject({
+        status: 400,
+        body: { code: 'invalid_request' },
+      });
     });
 
     test('grouped by product, or image by image', async () => {
