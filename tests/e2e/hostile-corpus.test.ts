@@ -43,7 +43,8 @@ async function runCorpus(queue: Readonly<Record<string, string>>): Promise<void>
     PORT: '0',
     IMAGE_ROOTS: files.root,
     IMAGE_ALLOWED_HOSTS: '127.0.0.1',
-    IMAGE_TIMEOUT_MS: '3000',
+    // Long enough for a busy machine to tell a failure from a server that says nothing.
+    IMAGE_TIMEOUT_MS: '9000',
     WEBHOOK_SECRETS: `whsec_${Buffer.alloc(32, 1).toString('base64')}`,
     NODE_EXTRA_CA_CERTS: trust,
   };

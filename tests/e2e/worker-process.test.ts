@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Context } from '../../src/context.ts';
@@ -50,6 +51,11 @@ describe('the worker process', () => {
     expect(worker.output.match(/inference runs on .*?"/g)).toEqual([
       'inference runs on cpu: EMBEDDING_DEVICE=cpu"',
     ]);
+  });
+
+  test('leaves the processors to searches first', async () => {
+    const worker = start();
+    await until('its niceness', () => (getPriority(worker.child.pid) === 5 ? true : undefined));
   });
 
   test('ends with a sentence when the device that is asked for is not there', async () => {

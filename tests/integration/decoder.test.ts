@@ -67,6 +67,15 @@ describe('an image that hangs', () => {
   });
 });
 
+it('decodes what somebody waits for before the others', async () => {
+  const decoder = openOdd();
+  let done = 0;
+  const others = Array.from({ length: 200 }, () => run(decoder, 'fine').then(() => done++));
+  await run(decoder, 'fine', { isUrgent: true });
+  expect(done).toBeLessThan(100);
+  await Promise.all(others);
+});
+
 describe('an image that ends its process', () => {
   it('fails by itself: those decoded with it are decoded again', async () => {
     const decoder = openOdd();
