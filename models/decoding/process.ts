@@ -63,7 +63,9 @@ interface Call {
 }
 
 export function startProcess({ entry, threads, settings }: ProcessOptions): DecoderProcess {
-  const child = spawn(process.execPath, [fileURLToPath(entry), JSON.stringify(settings)], {
+  // A small young generation: pixels that it has sent are freed soon.
+  const options = ['--max-semi-space-size=2'];
+  const child = spawn(process.execPath, [...options, fileURLToPath(entry), JSON.stringify(settings)], {
     // What libvips prints about a broken image is a stranger's text. The last one is PIPE_FD.
     stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
     // No secret of this process is worth anything to a decoder. These two keep glibc from hoarding freed memory.
