@@ -9,8 +9,8 @@ import { type ImageLimits, ORDINARY_BYTES, toBudgetBytes } from './image-checks.
 import { type Answer, type DecoderProcess, ProcessLost, startProcess } from './process.ts';
 
 // The bytes and pixels of each image count as memory of this process's small heap: V8 would collect garbage several times
-// per second. This lets it wait until there is three times as much as is in use.
-setFlagsFromString('--heap-growing-percent=200');
+// per second. This lets it wait until there is two and a half times as much as is in use.
+setFlagsFromString('--heap-growing-percent=150');
 
 export interface DecoderSettings extends ImageLimits {
   /** Hex SHA-256 of encoded images that are refused. */
