@@ -5,7 +5,7 @@ import type { QueryPart, SearchRequest } from '../../src/vectors/port.ts';
 import { median, percentile, type Row } from '../support/report.ts';
 import { postSearch, timeMs, toFixed } from './client.ts';
 
-/** The first searches of a process take longer. */
+/** At least; the code of both sides is compiled while it runs, which takes some seconds. */
 const WARM_UPS = 10;
 /** Measured at least, however long a search takes. */
 const MIN_PAIRS = 20;
@@ -19,7 +19,7 @@ interface Comparison {
   readonly context: Context;
   readonly picture: Buffer;
   readonly points: number;
-  /** Of each search: so long for the times, and as long again for the rates. */
+  /** Of each search: so long to warm up, as long for the times, and again for the rates. */
   readonly seconds: number;
 }
 
@@ -35,7 +35,8 @@ export async function compareWithStore(comparison: Comparison): Promise<readonly
   try {
     const rows = [];
     for (const [search, toSides] of Object.entries(createSearches(comparison, server.url))) {
-      for (let at = 0; at < WARM_UPS; at += 1) {
+      const warmUntil = performance.now() + comparison.seconds * 1_000;
+      for (let at = 0; at < WARM_UPS || performance.now() < warmUntil; at += 1) {
         const { store, api } = toSides();
         await Promise.all([store(), api()]);
       }
