@@ -38,7 +38,8 @@ describe.skipIf(reason !== null)('a queue with a spool, before a real Redis', ()
   beforeEach(async () => {
     stack = new AsyncDisposableStack();
     file = join(stack.use(await createTempFolder()).path, 'spool.sqlite');
-    redis = stack.use(await startRedis());
+    // Redis is killed: what it answered must be in its file by then.
+    redis = stack.use(await startRedis(['--appendfsync', 'always']));
     const target = { kind: 'single', options: { host: '127.0.0.1', port: redis.port, db: 0 } } as const;
     backend = stack.use(await createRedisQueue({ target, prefix: 't', logger, ...settings }));
     await backend.ping();
