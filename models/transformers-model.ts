@@ -116,7 +116,7 @@ async function loadEncoder(
 }
 
 /** The model's input. */
-export interface Planes {
+interface Planes {
   /**
    * Interleaved bytes of all images to planes of normalised floats: [batch, 3, size, size]. The next call overwrites
    * them: a new array of some megabytes for each batch would start the garbage collector each time.
@@ -124,7 +124,7 @@ export interface Planes {
   fill(images: readonly PreparedImage[]): Float32Array;
 }
 
-export function createPlanes({ size, mean, std }: Preprocessing): Planes {
+function createPlanes({ size, mean, std }: Preprocessing): Planes {
   const area = size * size;
   // A table of the 256 possible values per channel is faster than a division per pixel.
   const tables = [0, 1, 2].map((channel) =>

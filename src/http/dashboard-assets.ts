@@ -18,7 +18,7 @@ export interface DashboardAssets {
   /** By their paths below the version. */
   readonly files: ReadonlyMap<string, Asset>;
   /** The modules that the entries need, themselves included. What is imported later, when it is needed, is not here. */
-  modulesOf(entries: readonly string[]): readonly string[];
+  readonly modules: readonly string[];
 }
 
 const FOLDER = join(import.meta.dirname, '..', 'dashboard');
@@ -38,7 +38,7 @@ const LIBRARIES: Readonly<Record<string, string>> = {
  * Everything that the page loads. Its TypeScript is sent without its types, its stylesheets as one, and imports of
  * libraries become imports of the paths under which they are served: an import map would have to be an inline script.
  */
-export function readDashboardAssets(): DashboardAssets {
+export function readDashboardAssets(entries: readonly string[]): DashboardAssets {
   const scripts = new Map<string, string>();
   const styles: string[] = [];
   const files = new Map<string, Asset>();
@@ -55,16 +55,10 @@ export function readDashboardAssets(): DashboardAssets {
   }
   files.set(STYLESHEET, toAsset('text/css', styles.join('\n')));
   for (const [path, source] of scripts) files.set(path, toAsset('text/javascript', source));
-  return {
-    version: toVersion(files),
-    files,
-    modulesOf(entries) {
-      const found = new Set(entries);
-      // Grows while it is gone through.
-      for (const path of found) for (const each of importsOf(path, scripts.get(path) ?? '')) found.add(each);
-      return [...found].filter((path) => scripts.has(path));
-    },
-  };
+  const modules = new Set(entries);
+  // Grows while it is gone through.
+  for (const path of modules) for (const each of importsOf(path, scripts.get(path) ?? '')) modules.add(each);
+  return { version: toVersion(files), files, modules: [...modules].filter((path) => scripts.has(path)) };
 }
 
 /** The name of a module in an import or an export of it; `import()` is not one of them. */

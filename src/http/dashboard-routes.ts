@@ -25,18 +25,18 @@ export function createDashboardRoutes(): ApiRouter {
   const routes = createRouter();
   let read: DashboardAssets | undefined;
   const readAssets = () => {
-    read ??= readDashboardAssets();
+    read ??= readDashboardAssets(ENTRIES);
     return read;
   };
 
   routes.get('/', (c) => {
-    const { version, modulesOf } = readAssets();
+    const { version, modules } = readAssets();
     const toPath = (file: string) => `/dashboard/${version}/${file}`;
     const [begin, main] = ENTRIES;
     c.header('Content-Security-Policy', POLICY);
     // It names the version of everything else.
     c.header('Cache-Control', 'no-cache');
-    // All modules of the first view are told at once, so that the browser does not find one import behind the other.
+    // All modules of the first view are named at once, so that the browser does not find one import behind the other.
     return c.html(html`<!doctype html>
 <html lang="en">
 <head>
@@ -46,7 +46,7 @@ export function createDashboardRoutes(): ApiRouter {
 <title>Vitrine</title>
 <link rel="stylesheet" href="${toPath(STYLESHEET)}">
 <script type="module" async src="${toPath(begin)}"></script>
-${modulesOf(ENTRIES).map((file) => html`<link rel="modulepreload" href="${toPath(file)}">\n`)}
+${modules.map((file) => html`<link rel="modulepreload" href="${toPath(file)}">\n`)}
 <script type="module" src="${toPath(main)}"></script>
 <link rel="icon" href="${toPath('icon.svg')}" type="image/svg+xml">
 </head>

@@ -107,11 +107,12 @@ async function readWhole(
   let length = 0;
   for (;;) {
     signal.throwIfAborted();
-    const { bytesRead } = await file.read(bytes, length, Math.min(READ_BYTES, bytes.length - length));
+    const asked = Math.min(READ_BYTES, bytes.length - length);
+    const { bytesRead } = await file.read(bytes, length, asked);
     if (bytesRead === 0) return bytes.subarray(0, length);
     length += bytesRead;
-    // One byte more than the file had was asked for, and did not come: this is its end.
-    if (length === size) return bytes.subarray(0, length);
+    // More than the file had was asked for, and did not come: this is its end.
+    if (length === size && bytesRead < asked) return bytes.subarray(0, length);
     if (length > maxBytes) throw tooLarge(maxBytes);
     if (length === bytes.length) bytes = Buffer.concat([bytes], 2 * length);
   }

@@ -2,7 +2,7 @@ import pLimit from 'p-limit';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import type { Duplicates, DuplicatesRequest, VectorStore } from '../vectors/port.ts';
 
-/** Thresholds that are searched for or wait; whoever asks for one of them shares its answer. */
+/** Thresholds that are searched for or wait; requests for one of them share its answer. */
 const MAX_THRESHOLDS = 8;
 const RETRY_AFTER_MS = 10_000;
 

@@ -269,7 +269,7 @@ describe.skipIf(reason !== null)('the page', () => {
       expect(shownAt).toBeLessThan(3_000);
     }));
 
-  test('is told all modules of its first view at once, and loads other views when they are opened', () =>
+  test('knows all modules of its first view at once, and loads other views when they are opened', () =>
     visit({}, async ({ page, url }) => {
       const modules = new Set<string>();
       page.on('request', (request) => {
