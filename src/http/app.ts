@@ -1,8 +1,7 @@
 import { randomUUIDv7 } from 'node:crypto';
-import type { Context, MiddlewareHandler } from 'hono';
+import type { Context, MiddlewareHandler, NotFoundHandler } from 'hono';
 import { methodNotAllowed } from 'hono/method-not-allowed';
 import { requestId } from 'hono/request-id';
-import { secureHeaders } from 'hono/secure-headers';
 import type { Decoder } from '../../models/decoding/decoder.ts';
 import type { Embedder } from '../../models/embedder.ts';
 import type { Config } from '../config/config.ts';
@@ -37,6 +36,7 @@ import { createDashboardRoutes } from './dashboard-routes.ts';
 import { type ApiQueue, createHealthRoutes } from './health.ts';
 import { createPageRoutes } from './pages.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
+import { limitContent } from './security-headers.ts';
 import { createSettingsRoutes } from './settings-routes.ts';
 
 /** What the API is made of. */
@@ -89,17 +89,7 @@ export function createApp(
   const app = createRouter();
   const onError = createErrorHandler(logger);
   app.use(requestId({ limitLength: 128, generator: () => randomUUIDv7() }));
-  app.use(logAccess(parts));
-  app.use(async (c, next) => {
-    try {
-      await next();
-    } catch (thrown) {
-      // Hono gives only instances of Error to onError; the reason of an aborted request is text.
-      c.res = onError(thrown, c);
-    }
-  });
-  // No HSTS: the proxy that terminates TLS decides that for the whole host.
-  app.use(secureHeaders({ strictTransportSecurity: false }));
+  app.use(logAccess(parts, onError));
   app.use(limitContent);
   if (!keyring.isRequired) app.use(checkHost(access.publicUrl, (path) => PROBES.has(path)));
   const toLimiter = (name: string, limit: number) =>
@@ -118,20 +108,9 @@ export function createApp(
     const limiter = toLimiter('key', access.rateLimits.perKey);
     app.use(limitRate('key', limiter, (c) => c.get('caller').name));
   }
-  app.use(
-    methodNotAllowed({
-      app,
-      onMethodNotAllowed: (c, methods) => {
-        c.header('Allow', methods.join(', '));
-        return toProblemResponse(c, new VitrineError('method_not_allowed', `Not with ${c.req.method}.`));
-      },
-    }),
-  );
   app.use(refuseOtherSites(access.publicUrl));
   app.onError(onError);
-  app.notFound((c) =>
-    toProblemResponse(c, new VitrineError('route_not_found', 'Nothing is at this address.')),
-  );
+  app.notFound(answerNotFound(app));
 
   const { stopping, prepare, prepareStore } = readiness;
   app.route('/', createEnqueueRoutes({ ...parts, stopping }));
@@ -158,11 +137,21 @@ export function createApp(
 
 const PROBES = new Set(['/livez', '/readyz', '/health']);
 
-/** One line per request. The query is left out: callers may have put anything there. */
-function logAccess({ clock, logger }: Pick<ApiParts, 'clock' | 'logger'>): MiddlewareHandler<ApiEnv> {
+/**
+ * One line per request. The query is left out: callers may have put anything there.
+ * @param onError also gets what Hono's own handler doesn't: the reason of an aborted request, which is text
+ */
+function logAccess(
+  { clock, logger }: Pick<ApiParts, 'clock' | 'logger'>,
+  onError: (thrown: unknown, c: Context<ApiEnv>) => Response,
+): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
     const from = clock.monotonic();
-    await next();
+    try {
+      await next();
+    } catch (thrown) {
+      c.res = onError(thrown, c);
+    }
     const entry = {
       request_id: c.get('requestId'),
       method: c.req.method,
@@ -174,14 +163,22 @@ function logAccess({ clock, logger }: Pick<ApiParts, 'clock' | 'logger'>): Middl
   };
 }
 
-/** In a browser, an answer may load and frame nothing; pages have a policy of their own. */
-const limitContent: MiddlewareHandler<ApiEnv> = async (c, next) => {
-  await next();
-  // Not c.header: on a finished response that makes a stream of its body, which takes longer than all else here.
-  const { headers } = c.res;
-  if (headers.has('Content-Security-Policy')) return;
-  headers.set('Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'");
-};
+/** 404, or 405 where something else is at the address. */
+function answerNotFound(app: ApiRouter): NotFoundHandler<ApiEnv> {
+  const checkMethod = methodNotAllowed({
+    app,
+    onMethodNotAllowed: (c, methods) => {
+      c.header('Allow', methods.join(', '));
+      return toProblemResponse(c, new VitrineError('method_not_allowed', `Not with ${c.req.method}.`));
+    },
+  });
+  return async (c) => {
+    await checkMethod(c, async () => {
+      c.res = toProblemResponse(c, new VitrineError('route_not_found', 'Nothing is at this address.'));
+    });
+    return c.res;
+  };
+}
 
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
 

@@ -1,6 +1,7 @@
 import { html } from 'hono/html';
 import { type ApiRouter, createRouter } from '../routing/router.ts';
 import { type DashboardAssets, readDashboardAssets, STYLESHEET } from './dashboard-assets.ts';
+import { limitPage } from './security-headers.ts';
 
 /** The page may load what its own server sends, and nothing inline. */
 const POLICY = [
@@ -29,7 +30,7 @@ export function createDashboardRoutes(): ApiRouter {
     return read;
   };
 
-  routes.get('/', (c) => {
+  routes.get('/', limitPage, (c) => {
     const { version, modules } = readAssets();
     const toPath = (file: string) => `/dashboard/${version}/${file}`;
     const [begin, main] = ENTRIES;

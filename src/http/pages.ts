@@ -7,6 +7,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { ERRORS } from '../errors/error-table.ts';
 import { type ApiRouter, createRouter } from '../routing/router.ts';
 import { withSecurity } from './access/security-schemes.ts';
+import { limitPage } from './security-headers.ts';
 
 const DOCUMENT_INFO = {
   openapi: '3.1.0',
@@ -58,8 +59,8 @@ export function createPageRoutes(app: () => ApiRouter, needsKey: boolean): ApiRo
     return c.body(document, 200, { 'Content-Type': 'application/json' });
   });
 
-  routes.get('/errors', (c) => page(c, PAGE_POLICY, 'Errors of Vitrine', errorsPage(), STYLE));
-  routes.get('/docs', (c) =>
+  routes.get('/errors', limitPage, (c) => page(c, PAGE_POLICY, 'Errors of Vitrine', errorsPage(), STYLE));
+  routes.get('/docs', limitPage, (c) =>
     page(
       c,
       DOCS_POLICY,

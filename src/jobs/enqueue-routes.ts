@@ -49,8 +49,11 @@ const keyHeader = z.object({
 });
 
 /** @throws VitrineError `invalid_request` */
-const readKey = (c: Context): string | undefined =>
-  parseWith(keyHeader, { 'idempotency-key': c.req.header('idempotency-key') })['idempotency-key'];
+function readKey(c: Context): string | undefined {
+  const key = c.req.header('idempotency-key');
+  if (key !== undefined) parseWith(keyHeader, { 'idempotency-key': key });
+  return key;
+}
 
 const refusals = [
   'invalid_request',

@@ -25,12 +25,17 @@ export function createLogger(settings: LoggerSettings): Logger {
     serializers: { error: toLogError },
     hooks: { streamWrite: toSafeLine },
   };
-  const stdout = { level: settings.level, stream: pino.destination(1) };
+  // Written in the background, at the exit at once: a reader that is slow holds nothing up.
+  const destination = pino.destination({ dest: 1, sync: false, maxLength: MAX_WAITING_BYTES });
+  const stdout = { level: settings.level, stream: destination };
   if (settings.file === undefined) return pino(options, stdout.stream);
   mkdirSync(dirname(settings.file), { recursive: true });
   const file = { level: settings.level, stream: pino.destination(settings.file) };
   return pino(options, multistream([stdout, file] as never));
 }
+
+/** Lines that wait for a slow reader of stdout; beyond it they are dropped. */
+const MAX_WAITING_BYTES = 10_000_000;
 
 function toLogError(error: unknown): object {
   if (error instanceof VitrineError) {

@@ -133,4 +133,5 @@ test('answers tell browsers not to guess, frame or run anything', async () => {
   const { headers } = await ask('/queue/stats');
   expect(headers.get('x-content-type-options')).toBe('nosniff');
   expect(headers.get('content-security-policy')).toBe("default-src 'none'; frame-ancestors 'none'");
+  expect(headers.get('cross-origin-resource-policy')).toBe('same-origin');
 });

@@ -1,11 +1,14 @@
+import { execFile } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import { createLogger } from '../../src/observability/logger.ts';
 import { redact, toSafeLine } from '../../src/observability/redact.ts';
+import { root } from '../support/program.ts';
 import { until } from '../support/until.ts';
 
 test.each([
@@ -99,3 +102,15 @@ test.each(['a', 'a://', '://', 'data:', 'a:a@', 'Bearer ', '"'])(
     expect(performance.now() - from).toBeLessThan(3 * 100);
   },
 );
+
+test('what waits to be written when the process exits is not lost', async () => {
+  const program = `
+    import { createLogger } from '${join(root, 'src/observability/logger.ts')}';
+    const logger = createLogger({ level: 'info', file: undefined });
+    for (let n = 0; n < 5000; n++) logger.info({ n }, 'a line of some length, so that the pipe is full');
+    process.exit(0);`;
+  const args = ['--input-type=module-typescript', '--eval', program];
+  const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: 10_000_000 });
+  const numbers = stdout.trim().split('\n').map((line) => (JSON.parse(line) as { n: number }).n);
+  expect(numbers).toEqual(Array.from({ length: 5_000 }, (_, n) => n));
+});

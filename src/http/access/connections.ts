@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { AccessConfig } from '../../config/config.ts';
 import { type ClientAddresses, toAddressGroup } from './client-address.ts';
@@ -38,28 +38,30 @@ const BODY_PACE: BodyPace = { graceMs: 60_000, minBytesPerSecond: 100_000, check
 
 const TOO_SLOW = 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n';
 
+interface ReceivedBody {
+  readonly request: IncomingMessage;
+  readonly from: number;
+  readonly bytesBefore: number;
+}
+
 /** Ends requests whose bodies come too slowly: a client that drips them would keep the connection and its memory. */
 export function limitSlowBodies(server: Server, pace: BodyPace = BODY_PACE): void {
-  const receiving = new Map<IncomingMessage, { readonly from: number; readonly bytesBefore: number }>();
-  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+  // The last one of each connection. An entry per request would grow and shrink the map all the time, and the tables
+  // that it leaves behind keep what they held alive, until V8 collects its old objects.
+  const bodies = new Map<Socket, ReceivedBody>();
+  server.on('connection', (socket: Socket) => {
+    socket.once('close', () => bodies.delete(socket));
+  });
+  server.on('request', (request: IncomingMessage) => {
     if (!hasBody(request)) return;
-    receiving.set(request, { from: performance.now(), bytesBefore: request.socket.bytesRead });
-    const forget = () => receiving.delete(request);
-    request.once('end', forget);
-    request.once('close', forget);
-    response.once('close', forget);
+    const { socket } = request;
+    bodies.set(socket, { request, from: performance.now(), bytesBefore: socket.bytesRead });
   });
   const timer = setInterval(() => {
-    for (const [request, { from, bytesBefore }] of receiving) {
-      if (request.complete) {
-        receiving.delete(request);
-        continue;
-      }
-      const { socket } = request;
+    for (const [socket, { request, from, bytesBefore }] of bodies) {
       const allowedMs = pace.graceMs + ((socket.bytesRead - bytesBefore) / pace.minBytesPerSecond) * 1000;
-      if (performance.now() - from <= allowedMs) continue;
-      receiving.delete(request);
-      socket.end(TOO_SLOW, () => socket.destroy());
+      if (request.complete) bodies.delete(socket);
+      else if (performance.now() - from > allowedMs) socket.end(TOO_SLOW, () => socket.destroy());
     }
   }, pace.checkMs);
   timer.unref();
