@@ -3,6 +3,7 @@ import type { ErrorCode } from '../src/errors/error-table.ts';
 import { toVitrineError } from '../src/errors/vitrine-error.ts';
 import type { DeviceSetting } from './device.ts';
 import type { PreparedImage } from './embedder.ts';
+import { freeBytes } from './free-bytes.ts';
 import { type ModelDefinition, readFingerprint } from './model-folder.ts';
 import { loadModel } from './transformers-model.ts';
 
@@ -52,6 +53,7 @@ try {
           ? await model.embedImages(request.images)
           : await model.embedTexts(request.texts);
       reply({ kind: 'vectors', id: request.id, vectors }, [vectors.buffer as ArrayBuffer]);
+      if (request.kind === 'images') for (const { pixels } of request.images) freeBytes(pixels);
     } catch (error) {
       reply({ kind: 'failed', id: request.id, ...toFailure(error, 'embedding_failed') });
     }

@@ -1,5 +1,6 @@
 import type { DecodedImage, Decoder } from '../models/decoding/decoder.ts';
 import type { Embedder, PreparedImage } from '../models/embedder.ts';
+import { freeBytes } from '../models/free-bytes.ts';
 import { type ImageRef, toImageHost } from '../src/catalog/product-image.ts';
 import { toVitrineError, VitrineError } from '../src/errors/vitrine-error.ts';
 import type { ImageSource } from '../src/images/port.ts';
@@ -84,6 +85,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
     const bytes = await fetchImage(held);
     const { contentHash, thumbnail, ...image } = await prepareImage(held, bytes);
     const vector = await embedding.add({ held, image });
+    freeBytes(image.pixels);
     abort.signal.throwIfAborted();
     const point = toPoint(held, vector, contentHash);
     // Written first, so that a deletion of the point finds it.

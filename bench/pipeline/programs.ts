@@ -21,7 +21,7 @@ export async function runProgram(
   options: object,
   environment: Readonly<Record<string, string>> = {},
 ): Promise<Measured> {
-  const child = spawn(process.execPath, [file], {
+  const child = spawn(process.execPath, [...process.execArgv, file], {
     env: { ...process.env, ...environment },
     stdio: ['pipe', 'pipe', 'inherit'],
   });

@@ -4,6 +4,7 @@ import { constants, setPriority } from 'node:os';
 import type { ErrorCode } from '../../src/errors/error-table.ts';
 import { toVitrineError, VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { Preprocessing } from '../embedder.ts';
+import { freeBytes } from '../free-bytes.ts';
 import { decodeImage, drawThumbnail, type OpenedImage, openImage } from '../prepare-image.ts';
 import { openPipe, writeFrame } from './frames.ts';
 import type { ImageLimits } from './image-checks.ts';
@@ -55,8 +56,8 @@ let rssBytes = process.memoryUsage.rss();
 // `process.exit` would wait for the decoding threads.
 const end = () => process.kill(process.pid, 'SIGKILL');
 const pipe = openPipe(PIPE_FD, (request, [bytes = NOTHING]) => {
-  void answer(request as DecodeRequest, bytes).then(({ reply, parts }) =>
-    send({ ...reply, rssBytes }, parts),
+  void answer(request as DecodeRequest, bytes).then(({ reply, parts = [] }) =>
+    send({ ...reply, rssBytes }, parts, () => parts.forEach(freeBytes)),
   );
 });
 pipe.on('error', end).on('close', end);

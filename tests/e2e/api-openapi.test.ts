@@ -161,11 +161,14 @@ describe('the pages', () => {
   });
 });
 
-test.each(['/', '/docs', '/errors'])('the page %s has its own policy, and the headers of documents', async (path) => {
-  const { headers } = await app.request(path);
-  expect(headers.get('content-security-policy')).toContain("style-src 'self'");
-  expect(headers.get('cross-origin-opener-policy')).toBe('same-origin');
-  expect(headers.get('referrer-policy')).toBe('no-referrer');
-  expect(headers.get('x-content-type-options')).toBe('nosniff');
-  expect(headers.get('x-frame-options')).toBe('SAMEORIGIN');
-});
+test.each(['/', '/docs', '/errors'])(
+  'the page %s has its own policy, and the headers of documents',
+  async (path) => {
+    const { headers } = await app.request(path);
+    expect(headers.get('content-security-policy')).toContain("style-src 'self'");
+    expect(headers.get('cross-origin-opener-policy')).toBe('same-origin');
+    expect(headers.get('referrer-policy')).toBe('no-referrer');
+    expect(headers.get('x-content-type-options')).toBe('nosniff');
+    expect(headers.get('x-frame-options')).toBe('SAMEORIGIN');
+  },
+);

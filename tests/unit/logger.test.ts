@@ -111,6 +111,9 @@ test('what waits to be written when the process exits is not lost', async () => 
     process.exit(0);`;
   const args = ['--input-type=module-typescript', '--eval', program];
   const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: 10_000_000 });
-  const numbers = stdout.trim().split('\n').map((line) => (JSON.parse(line) as { n: number }).n);
+  const numbers = stdout
+    .trim()
+    .split('\n')
+    .map((line) => (JSON.parse(line) as { n: number }).n);
   expect(numbers).toEqual(Array.from({ length: 5_000 }, (_, n) => n));
 });

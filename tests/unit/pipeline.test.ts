@@ -143,6 +143,25 @@ describe('a job that is delivered again', () => {
   });
 });
 
+test('pixels are freed when their vector is there, and not before the image is tried by itself', async () => {
+  const decoded: Uint8Array[] = [];
+  const decoder = createFakeDecoder(async () => {
+    const pixels = new Uint8Array(12).fill(1);
+    decoded.push(pixels);
+    return pixels;
+  });
+  const world = createFakeWorld({}, { decoder });
+  const lengths: number[] = [];
+  world.embedder.embedImages = async (batch) => {
+    lengths.push(...batch.map(({ pixels }) => pixels.length));
+    if (batch.length > 1) throw new VitrineError('embedding_invalid', 'NaN.');
+    return [Float32Array.of(1, 0)];
+  };
+  await run(world, newClaimedJob('job-1'), newClaimedJob('job-2'));
+  expect(lengths).toEqual([12, 12, 12, 12]);
+  expect(decoded.map(({ length }) => length)).toEqual([0, 0]);
+});
+
 describe('one bad item of a batch', () => {
   test('fails alone in the embedder', async () => {
     const world = createFakeWorld({}, { decoder: createFakeDecoder(async (bytes) => bytes) });
