@@ -24,7 +24,13 @@ async function measurePipeline(): Promise<number> {
   const { csv } = await createSampleCatalog(join(folder.path, 'sample'));
   const photos = listPhotos(dirname(csv), PICTURES);
   const model = { model: 'builtin', modelsDir: folder.path };
-  const arrangement = { decoders: 2, embeddingThreads: 1, intraOpThreads: 1, batchSize: 8 };
+  const arrangement = {
+    decoders: 2,
+    embeddingThreads: 1,
+    intraOpThreads: 1,
+    isSpinning: false,
+    batchSize: 8,
+  };
   const environment = { MODEL: 'builtin', DATA_DIR: folder.path, IMAGE_ROOTS: folder.path };
   const floor = await runProgram(join(PROGRAMS, 'floor.ts'), { ...model, ...arrangement, photos });
   const whole = await runProgram(join(PROGRAMS, 'whole.ts'), { photos, environment });

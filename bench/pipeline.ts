@@ -115,12 +115,16 @@ async function searchArrangements(
   const arrangements = threads.flatMap((embeddingThreads) =>
     [...new Set([1, Math.max(1, Math.floor(processors / embeddingThreads))])].flatMap((intraOpThreads) =>
       BATCH_SIZES.flatMap((batchSize) =>
-        [...new Set([processors, Math.max(4, processors)])].map((decoders) => ({
-          decoders,
-          embeddingThreads,
-          intraOpThreads,
-          batchSize,
-        })),
+        [...new Set([processors, Math.max(4, processors)])].flatMap((decoders) =>
+          // A single thread has none to wait for.
+          (intraOpThreads === 1 ? [false] : [false, true]).map((isSpinning) => ({
+            decoders,
+            embeddingThreads,
+            intraOpThreads,
+            isSpinning,
+            batchSize,
+          })),
+        ),
       ),
     ),
   );

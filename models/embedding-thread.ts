@@ -12,6 +12,7 @@ export interface ThreadData {
   readonly definition: ModelDefinition;
   readonly device: DeviceSetting;
   readonly intraOpThreads: number;
+  readonly isSpinning: boolean;
 }
 
 export type ThreadRequest =
@@ -37,9 +38,9 @@ const toFailure = (error: unknown, fallback: ErrorCode) => {
   return { code, message };
 };
 
-const { definition, device, intraOpThreads } = workerData as ThreadData;
+const { definition, device, intraOpThreads, isSpinning } = workerData as ThreadData;
 try {
-  const model = await loadModel(definition, { device, intraOpThreads });
+  const model = await loadModel(definition, { device, intraOpThreads, isSpinning });
   const fingerprint = await readFingerprint(definition);
   const answer = async (request: ThreadRequest | 'stop') => {
     if (request === 'stop') {

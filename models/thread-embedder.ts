@@ -17,6 +17,8 @@ export interface ThreadEmbedderOptions {
   readonly threads: number;
   /** 0: by the size of the model, see `toIntraOpThreads`. */
   readonly intraOpThreads: number;
+  /** See `LoadOptions`; the pipeline benchmark tries both. Default: true. */
+  readonly isSpinning?: boolean;
   /**
    * A thread is replaced after the batch that takes `memoryBytes` over this. 0: four fifths of the container's limit;
    * never where there is no such limit.
@@ -98,7 +100,7 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
   function addThread(definition: ModelDefinition): Thread {
     const thread = startThread({
       entry,
-      data: { definition, device: options.device, intraOpThreads },
+      data: { definition, device: options.device, intraOpThreads, isSpinning: options.isSpinning ?? true },
       fingerprint: loaded?.model.fingerprint,
       inferenceTimeoutMs,
       logger,

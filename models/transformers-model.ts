@@ -20,6 +20,8 @@ export interface LoadOptions {
   readonly device: DeviceSetting;
   /** Processors that one inference call uses. */
   readonly intraOpThreads: number;
+  /** Its threads wait for each other in a loop, and let nothing else run meanwhile. Default: true. */
+  readonly isSpinning?: boolean;
 }
 
 /**
@@ -32,8 +34,7 @@ export async function loadModel(definition: ModelDefinition, options: LoadOption
   env.useBrowserCache = false;
   env.localModelPath = dirname(definition.folder);
 
-  const load = (encoder: Encoder, device: Device) =>
-    loadEncoder(definition, encoder, options.intraOpThreads, device);
+  const load = (encoder: Encoder, device: Device) => loadEncoder(definition, encoder, options, device);
   const {
     opened: vision,
     device,
@@ -84,7 +85,7 @@ interface EncoderRun {
 async function loadEncoder(
   definition: ModelDefinition,
   encoder: Encoder,
-  intraOpThreads: number,
+  { intraOpThreads, isSpinning = true }: LoadOptions,
   device: Device,
 ): Promise<EncoderRun> {
   const model = await PreTrainedModel.from_pretrained(basename(definition.folder), {
@@ -92,7 +93,11 @@ async function loadEncoder(
     dtype: definition.dtype,
     device,
     local_files_only: true,
-    session_options: { intraOpNumThreads: intraOpThreads, interOpNumThreads: 1 },
+    session_options: {
+      intraOpNumThreads: intraOpThreads,
+      interOpNumThreads: 1,
+      extra: { session: { intra_op: { allow_spinning: isSpinning ? '1' : '0' } } },
+    },
   }).catch((cause: unknown) => {
     throw new VitrineError('model_unavailable', `The model ${definition.id} could not be loaded.`, { cause });
   });

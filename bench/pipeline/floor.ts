@@ -15,6 +15,7 @@ export interface Arrangement {
   readonly decoders: number;
   readonly embeddingThreads: number;
   readonly intraOpThreads: number;
+  readonly isSpinning: boolean;
   readonly batchSize: number;
 }
 
@@ -27,7 +28,7 @@ export interface FloorOptions extends Arrangement {
 
 // Decoding, resizing and inference of photos in memory, and nothing else: what no pipeline can be faster than.
 const options = JSON.parse(await text(process.stdin)) as FloorOptions;
-const { decoders, embeddingThreads, intraOpThreads, batchSize, photos } = options;
+const { decoders, embeddingThreads, intraOpThreads, isSpinning, batchSize, photos } = options;
 const config = parseConfig({ MODELS_DIR: options.modelsDir, MODELS_OFFLINE: 'true' });
 const bytes = photos.map((path) => readFileSync(path));
 await using embedder = createThreadEmbedder({
@@ -35,6 +36,7 @@ await using embedder = createThreadEmbedder({
   device: 'cpu',
   threads: embeddingThreads,
   intraOpThreads,
+  isSpinning,
   maxProcessMemoryBytes: 0,
   logger: pino({ level: 'silent' }),
 });
