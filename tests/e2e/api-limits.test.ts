@@ -186,13 +186,21 @@ describe('connections', () => {
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
-    const send = async (bytesPerTick: number) => {
+    const send = async (bytesPerTick: number, { isSecond = false } = {}) => {
       const socket = connect(port, '127.0.0.1').setEncoding('utf8');
       let answer = '';
       socket.on('data', (text: string) => {
         answer += text;
       });
       socket.on('error', () => undefined);
+      if (isSecond) {
+        socket.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx');
+        await until(
+          'the first answer',
+          () => answer.endsWith('\r\n0\r\n\r\n') || answer.endsWith('done') || undefined,
+        );
+        answer = '';
+      }
       socket.write('POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2000\r\n\r\n');
       let sent = 0;
       const timer = setInterval(() => {
@@ -206,7 +214,8 @@ describe('connections', () => {
       return answer.split('\r\n')[0];
     };
     try {
-      expect(await Promise.all([send(1), send(150)])).toEqual([
+      expect(await Promise.all([send(1), send(1, { isSecond: true }), send(150)])).toEqual([
+        'HTTP/1.1 408 Request Timeout',
         'HTTP/1.1 408 Request Timeout',
         'HTTP/1.1 200 OK',
       ]);
