@@ -66,6 +66,11 @@ export async function run(args: readonly string[]): Promise<void> {
   const sides = {
     floor: () => runFloor({ ...model, ...best, photos }),
     embedded: embedded(),
+    'embedded, arranged as the floor': embedded({
+      EMBEDDING_THREADS: String(best.embeddingThreads),
+      INTRA_OP_THREADS: String(best.intraOpThreads),
+      BATCH_SIZE: String(best.batchSize),
+    }),
     'earlier defaults': embedded(EARLIER_DEFAULTS),
     'Redis and Qdrant’s double': async () => {
       await using folder = await createTempFolder();
@@ -90,7 +95,9 @@ export async function run(args: readonly string[]): Promise<void> {
       'images/s': Math.round(median(rounds.map(perSecond))),
       'of the floor': ratio.toFixed(2),
       'processor ms per image': median(rounds.map(({ cpuMs }) => cpuMs)).toFixed(2),
-      ...(name === 'embedded' || name.startsWith('Redis') ? atLeast(ratio, target) : { target: '', met: '' }),
+      ...(name.startsWith('embedded') || name.startsWith('Redis')
+        ? atLeast(ratio, target)
+        : { target: '', met: '' }),
     };
   });
   const gain = median(
