@@ -14,8 +14,6 @@ RUN rm -rf node_modules/onnxruntime-web \
 FROM node:24.21.0-slim
 # glibc would otherwise keep freed blocks of large images, and spread them over an arena per thread.
 ENV MALLOC_MMAP_THRESHOLD_=1000000 MALLOC_ARENA_MAX=2
-# A small young generation: less memory and shorter pauses, at no loss of speed.
-ENV NODE_OPTIONS=--max-semi-space-size=8
 # On this HOST it starts only with API_KEYS, or with ALLOW_ANONYMOUS=true.
 ENV NODE_ENV=production \
   HOST=0.0.0.0 \

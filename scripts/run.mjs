@@ -51,12 +51,7 @@ if (entry === undefined) {
   process.stderr.write('Usage: node scripts/run.mjs ENTRY.ts [ARG ...]\n');
   process.exit(2);
 }
-const options = [
-  '--disable-warning=ExperimentalWarning',
-  // A larger young generation makes nothing here faster; it takes more memory, and its pauses are longer.
-  '--max-semi-space-size=8',
-];
-const child = spawn(pinnedNode, [...options, join(root, entry), ...args], {
+const child = spawn(pinnedNode, ['--disable-warning=ExperimentalWarning', join(root, entry), ...args], {
   stdio: 'inherit',
   env: {
     // Once a large block was freed, glibc keeps blocks up to that size instead of returning them, unless this is set.
