@@ -23,20 +23,12 @@ export async function startServer(
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const log = openSync(join(folder.path, 'log'), 'w');
-  // As `npm start` starts it: with the options that this process has, and its settings of the allocator.
-  const { PATH = '', HOME = '', MALLOC_ARENA_MAX = '2', MALLOC_MMAP_THRESHOLD_ = '1000000' } = process.env;
+  // As `npm start` starts it: with the options of this process, and its settings of the allocator.
+  const { PATH = '', HOME = '', NODE_OPTIONS = '', MALLOC_ARENA_MAX, MALLOC_MMAP_THRESHOLD_ } = process.env;
+  const started = { PATH, HOME, NODE_OPTIONS, MALLOC_ARENA_MAX, MALLOC_MMAP_THRESHOLD_ };
   const child = spawn(process.execPath, [...process.execArgv, ...nodeArgs, join(root, entry)], {
     stdio: ['ignore', log, log],
-    env: {
-      PATH,
-      HOME,
-      MALLOC_ARENA_MAX,
-      MALLOC_MMAP_THRESHOLD_,
-      MODELS_OFFLINE: 'true',
-      DATA_DIR: folder.path,
-      PORT: `${port}`,
-      ...environment,
-    },
+    env: { ...started, MODELS_OFFLINE: 'true', DATA_DIR: folder.path, PORT: `${port}`, ...environment },
   });
   closeSync(log);
   const ended = once(child, 'close');
