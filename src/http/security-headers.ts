@@ -4,7 +4,7 @@ import type { ApiEnv } from '../routing/router.ts';
 
 /**
  * For every answer: browsers take it for what it says it is, keep it from other sites, and load or frame nothing for
- * it; pages have a policy of their own. There are few of them, since each takes 2% of the time of an enqueue.
+ * it; pages have a policy of their own. The others mean nothing on data, and each costs every answer time.
  */
 export const limitContent: MiddlewareHandler<ApiEnv> = async (c, next) => {
   await next();
