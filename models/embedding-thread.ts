@@ -1,18 +1,14 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { ErrorCode } from '../src/errors/error-table.ts';
 import { toVitrineError } from '../src/errors/vitrine-error.ts';
-import type { DeviceSetting } from './device.ts';
 import type { PreparedImage } from './embedder.ts';
 import { freeBytes } from './free-bytes.ts';
 import { type ModelDefinition, readFingerprint } from './model-folder.ts';
-import { loadModel } from './transformers-model.ts';
+import { type LoadOptions, loadModel } from './transformers-model.ts';
 
 /** What the thread is started with. */
-export interface ThreadData {
+export interface ThreadData extends LoadOptions {
   readonly definition: ModelDefinition;
-  readonly device: DeviceSetting;
-  readonly intraOpThreads: number;
-  readonly isSpinning: boolean;
 }
 
 export type ThreadRequest =
@@ -38,9 +34,9 @@ const toFailure = (error: unknown, fallback: ErrorCode) => {
   return { code, message };
 };
 
-const { definition, device, intraOpThreads, isSpinning } = workerData as ThreadData;
+const { definition, ...options } = workerData as ThreadData;
 try {
-  const model = await loadModel(definition, { device, intraOpThreads, isSpinning });
+  const model = await loadModel(definition, options);
   const fingerprint = await readFingerprint(definition);
   const answer = async (request: ThreadRequest | 'stop') => {
     if (request === 'stop') {

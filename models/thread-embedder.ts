@@ -18,7 +18,7 @@ export interface ThreadEmbedderOptions {
   /** 0: by the size of the model, see `toIntraOpThreads`. */
   readonly intraOpThreads: number;
   /** See `LoadOptions`; the pipeline benchmark tries both. Default: true. */
-  readonly isSpinning?: boolean;
+  readonly isSpinning?: boolean | undefined;
   /**
    * A thread is replaced after the batch that takes `memoryBytes` over this. 0: four fifths of the container's limit;
    * never where there is no such limit.
@@ -100,7 +100,7 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
   function addThread(definition: ModelDefinition): Thread {
     const thread = startThread({
       entry,
-      data: { definition, device: options.device, intraOpThreads, isSpinning: options.isSpinning ?? true },
+      data: { definition, device: options.device, intraOpThreads, isSpinning: options.isSpinning },
       fingerprint: loaded?.model.fingerprint,
       inferenceTimeoutMs,
       logger,

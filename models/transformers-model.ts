@@ -21,7 +21,7 @@ export interface LoadOptions {
   /** Processors that one inference call uses. */
   readonly intraOpThreads: number;
   /** Its threads wait for each other in a loop, and let nothing else run meanwhile. Default: true. */
-  readonly isSpinning?: boolean;
+  readonly isSpinning?: boolean | undefined;
 }
 
 /**

@@ -128,7 +128,7 @@ export async function searchWith(picture: Blob): Promise<void> {
 
 const isWide = (): boolean => matchMedia('(min-width: 48rem)').matches;
 
-/** Beside the results on a wide screen; on a phone it opens when it is asked for. */
+/** Next to the results on a wide screen; on a phone it opens when it is asked for. */
 function Narrow({ children }: { children?: unknown }) {
   return html`<details class="narrow-down" open=${isWide()}><summary>Filter</summary>${children}</details>`;
 }

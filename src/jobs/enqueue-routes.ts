@@ -49,11 +49,8 @@ const keyHeader = z.object({
 });
 
 /** @throws VitrineError `invalid_request` */
-function readKey(c: Context): string | undefined {
-  const key = c.req.header('idempotency-key');
-  if (key !== undefined) parseWith(keyHeader, { 'idempotency-key': key });
-  return key;
-}
+const readKey = (c: Context): string | undefined =>
+  parseWith(keyHeader, { 'idempotency-key': c.req.header('idempotency-key') })['idempotency-key'];
 
 const refusals = [
   'invalid_request',

@@ -99,7 +99,5 @@ type Defined<T> = { [Key in keyof T]?: Exclude<T[Key], undefined> };
 
 /** Optional fields are left out, so that stored JSON and the types agree on what absence is. */
 function withoutUndefined<T extends object>(value: T): Defined<T> {
-  const defined: Record<string, unknown> = {};
-  for (const [name, part] of Object.entries(value)) if (part !== undefined) defined[name] = part;
-  return defined as Defined<T>;
+  return Object.fromEntries(Object.entries(value).filter(([, part]) => part !== undefined)) as Defined<T>;
 }

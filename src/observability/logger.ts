@@ -12,6 +12,9 @@ export interface LoggerSettings {
   readonly file: string | undefined;
 }
 
+/** Lines that wait for a slow reader of stdout; beyond it they are dropped. */
+const MAX_WAITING_BYTES = 10_000_000;
+
 /**
  * JSON lines on stdout, and in a file where one is named. A VitrineError is logged with its code and its cause's
  * message; stacks are kept for what nobody foresaw. No line holds secrets, or has more than 8 KB.
@@ -33,9 +36,6 @@ export function createLogger(settings: LoggerSettings): Logger {
   const file = { level: settings.level, stream: pino.destination(settings.file) };
   return pino(options, multistream([stdout, file] as never));
 }
-
-/** Lines that wait for a slow reader of stdout; beyond it they are dropped. */
-const MAX_WAITING_BYTES = 10_000_000;
 
 function toLogError(error: unknown): object {
   if (error instanceof VitrineError) {

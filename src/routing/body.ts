@@ -1,7 +1,7 @@
 import { pipeline, Readable } from 'node:stream';
 import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
 import { createGunzip } from 'node:zlib';
-import type { Context, MiddlewareHandler, Next } from 'hono';
+import type { Context, MiddlewareHandler } from 'hono';
 import { VitrineError } from '../errors/vitrine-error.ts';
 import { type Form, parseForm, readFormParts } from './forms.ts';
 import { parseJson } from './json.ts';
@@ -36,22 +36,19 @@ export function limitBody(maxBytes: number): MiddlewareHandler {
   const refuse = (): never => {
     throw new VitrineError('body_too_large', `The body has more than the allowed ${maxBytes} bytes.`);
   };
-  return (c, next) => {
+  return async (c, next) => {
     const statedBytes = Number(c.req.header('content-length') ?? Number.NaN);
     if (statedBytes > maxBytes) refuse();
     // HTTP delivers no more than the stated length. The stream isn't opened then: that would cost a third more time
     // per enqueue, and the server could no longer drain a refused body.
     const isPlain = Number.isFinite(statedBytes) && c.req.header('content-encoding') === undefined;
     if (isPlain && statedBytes < LARGE_BODY_BYTES) return next();
-    return holdBody(c, next, isPlain ? statedBytes : null);
-  };
 
-  async function holdBody(c: Context, next: Next, statedBytes: number | null): Promise<void> {
     using held = holdMemory();
-    if (statedBytes === null) limitStream(c, maxBytes, held, refuse);
-    else held.add(statedBytes);
-    await next();
-  }
+    if (isPlain) held.add(statedBytes);
+    else limitStream(c, maxBytes, held, refuse);
+    return await next();
+  };
 }
 
 interface HeldMemory extends Disposable {

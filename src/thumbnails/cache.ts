@@ -137,7 +137,7 @@ export function createThumbnailCache(settings: ThumbnailCacheSettings): Thumbnai
         await mkdir(toShard(image.productId), { recursive: true });
         try {
           await writeFile(temporary, thumbnail);
-          // Whoever reads the file sees all of it or nothing.
+          // A reader of the file sees all of it or nothing.
           await rename(temporary, file);
         } catch (error) {
           await rm(temporary, { force: true });

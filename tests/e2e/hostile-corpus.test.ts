@@ -240,7 +240,7 @@ async function startRedirector() {
   };
 }
 
-/** A folder that images may be read from, and what in it, or beside it, may not. */
+/** A folder that images may be read from, and what in it, or next to it, may not. */
 async function makeFiles(folder: string) {
   const openFolder = join(folder, 'open');
   await mkdir(join(openFolder, 'inner'), { recursive: true });

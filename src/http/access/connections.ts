@@ -60,9 +60,9 @@ export function limitSlowBodies(server: Server, pace: BodyPace = BODY_PACE): voi
   const timer = setInterval(() => {
     for (const [socket, { request, from, bytesBefore }] of bodies) {
       const allowedMs = pace.graceMs + ((socket.bytesRead - bytesBefore) / pace.minBytesPerSecond) * 1000;
-      const isTooSlow = !request.complete && performance.now() - from > allowedMs;
-      if (request.complete || isTooSlow) bodies.delete(socket);
-      if (isTooSlow) socket.end(TOO_SLOW, () => socket.destroy());
+      if (!request.complete && performance.now() - from <= allowedMs) continue;
+      bodies.delete(socket);
+      if (!request.complete) socket.end(TOO_SLOW, () => socket.destroy());
     }
   }, pace.checkMs);
   timer.unref();
