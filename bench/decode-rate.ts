@@ -151,7 +151,6 @@ async function measure(
     {
       concurrency,
       batchSize,
-      inferences: 2,
       softTimeoutMs,
       withThumbnails,
       imageTimeoutMs: 30_000,

@@ -18,6 +18,8 @@ const LOG_PROGRESS_EVERY_MS = 5_000;
 export interface EmbedderParts {
   /** The model of the collection's vectors, null when there is no collection yet. Asked for MODEL=auto only. */
   collectionModel(): Promise<{ readonly id: string } | null>;
+  /** True for a process that also searches: a single call is to be quick. */
+  readonly isForSearch: boolean;
   /** Memory of this process, and of those that work for it. */
   memoryBytes(): number;
   readonly logger: Logger;
@@ -31,6 +33,7 @@ export function createEmbedder(settings: Config['model'], parts: EmbedderParts):
     threads: settings.threads,
     intraOpThreads: settings.intraOpThreads,
     maxProcessMemoryBytes: settings.maxProcessMemoryBytes,
+    isForSearch: parts.isForSearch,
     memoryBytes: parts.memoryBytes,
     logger: parts.logger,
   });
@@ -44,7 +47,7 @@ export type ModelSettings = Pick<Config['model'], 'id' | 'dir' | 'hubUrl' | 'off
  */
 export async function ensureModel(
   settings: ModelSettings,
-  parts: EmbedderParts,
+  parts: Pick<EmbedderParts, 'collectionModel' | 'logger'>,
   signal: AbortSignal,
 ): Promise<ModelDefinition> {
   const id = settings.id === AUTO_ID ? await chooseModel(settings, parts, signal) : settings.id;
@@ -66,7 +69,7 @@ export async function ensureModel(
  */
 async function chooseModel(
   settings: ModelSettings,
-  { collectionModel, logger }: EmbedderParts,
+  { collectionModel, logger }: Pick<EmbedderParts, 'collectionModel' | 'logger'>,
   signal: AbortSignal,
 ): Promise<string> {
   const stored = await collectionModel();

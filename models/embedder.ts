@@ -54,6 +54,8 @@ export interface Embedder extends AsyncDisposable {
    * @throws VitrineError `not_ready` until `start` has succeeded
    */
   readonly model: EmbedderModel;
+  /** Inference calls that run at once; others wait for them. 1 until `start` has succeeded. */
+  readonly parallelCalls: number;
   /**
    * One inference call for the batch, off the calling thread; returns vectors in the same order. Starts the embedder
    * if need be.

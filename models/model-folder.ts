@@ -88,9 +88,13 @@ export function toOnnxPath({ file }: Pick<Encoder, 'file'>, dtype: Dtype): strin
 /** Part of every fingerprint. Raise it when prepareImage returns other pixels for the same image. */
 const PREPROCESSING_VERSION = 1;
 
-/** The size of the vision model's weights. */
-export async function readWeightsBytes({ folder, vision, dtype }: ModelDefinition): Promise<number> {
-  return (await stat(join(folder, toOnnxPath(vision, dtype)))).size;
+/** The size of the vision model's weights. @throws VitrineError `model_unavailable` when they can't be read */
+export async function readWeightsBytes({ id, folder, vision, dtype }: ModelDefinition): Promise<number> {
+  try {
+    return (await stat(join(folder, toOnnxPath(vision, dtype)))).size;
+  } catch (cause) {
+    throw new VitrineError('model_unavailable', `The weights of ${id} can't be read.`, { cause });
+  }
 }
 
 /**

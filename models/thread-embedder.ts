@@ -13,12 +13,14 @@ export interface ThreadEmbedderOptions {
   /** Finds the model and puts its weights on the disk. Called by `start`; the signal aborts on disposal. */
   ensureModel(signal: AbortSignal): Promise<ModelDefinition>;
   readonly device: DeviceSetting;
-  /** 0: one thread for every three processors. */
+  /** 0: by the processors and the size of the model, see `toThreadCount`. */
   readonly threads: number;
-  /** 0: by the size of the model, see `toIntraOpThreads`. */
+  /** 0: the same, see `toIntraOpThreads`. */
   readonly intraOpThreads: number;
   /** See `LoadOptions`; the pipeline benchmark tries both. Default: true. */
   readonly isSpinning?: boolean | undefined;
+  /** True: a single call is to be quick. False: many calls together are. Default: false. */
+  readonly isForSearch?: boolean | undefined;
   /**
    * A thread is replaced after the batch that takes `memoryBytes` over this. 0: four fifths of the container's limit;
    * never where there is no such limit.
@@ -57,11 +59,11 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
     memoryBytes = process.memoryUsage.rss,
   } = options;
   const entry = options.entry ?? new URL('./embedding-thread.ts', import.meta.url);
-  const threadCount = toThreadCount(availableParallelism(), options.threads);
   const memoryLimit = toMemoryLimit(options.maxProcessMemoryBytes, process.constrainedMemory(), totalmem());
   const disposed = new AbortController();
   const threads = new Set<Thread>();
   const replacements = new WeakSet<Thread>();
+  let threadCount = 1;
   let intraOpThreads = 1;
   let replacingHelps = true;
   let loading: Promise<Loaded> | undefined;
@@ -79,9 +81,10 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
   async function loadOnce(): Promise<Loaded> {
     const definition = await options.ensureModel(disposed.signal);
     disposed.signal.throwIfAborted();
-    intraOpThreads =
-      options.intraOpThreads ||
-      toIntraOpThreads(availableParallelism(), threadCount, await readWeightsBytes(definition));
+    const processors = availableParallelism();
+    const weightsBytes = await readWeightsBytes(definition);
+    threadCount = options.threads || toThreadCount(processors, weightsBytes, options.isForSearch);
+    intraOpThreads = options.intraOpThreads || toIntraOpThreads(processors, threadCount, weightsBytes);
     const started = Array.from({ length: threadCount }, () => addThread(definition));
     try {
       const [first] = await Promise.all(started.map(({ ready }) => ready));
@@ -151,6 +154,9 @@ export function createThreadEmbedder(options: ThreadEmbedderOptions): Embedder {
     get model() {
       if (loaded === undefined) throw new VitrineError('not_ready', 'The model is not loaded yet.');
       return loaded.model;
+    },
+    get parallelCalls() {
+      return threadCount;
     },
     embedImages: async (images) => (images.length === 0 ? [] : infer({ kind: 'images', images })),
     async embedTexts(texts) {
@@ -322,12 +328,18 @@ function startThread(options: ThreadOptions): Thread {
   };
 }
 
-/** Inference threads of a process that may use `processors`: the others decode. 0 asked for: by the processors. */
-export const toThreadCount = (processors: number, asked: number): number =>
-  asked || Math.max(1, Math.round(processors / 3));
-
 /** Of the vision model. Mobile networks have less, transformers more. */
 const LARGE_WEIGHTS_BYTES = 30_000_000;
+
+/**
+ * Inference threads of a process that may use `processors`: the others decode. A large model gets two at least: the
+ * threads of a single call wait for each other whenever one of their processors does something else. Each holds the
+ * weights, and runs a single call on fewer processors, so this isn't for a process that also searches.
+ */
+export function toThreadCount(processors: number, weightsBytes: number, isForSearch = false): number {
+  const least = weightsBytes < LARGE_WEIGHTS_BYTES || isForSearch ? 1 : Math.min(2, processors);
+  return Math.max(least, Math.round(processors / 3));
+}
 
 /**
  * Processors that each inference call uses. A small model takes one: onnxruntime's other threads would wait for it in a

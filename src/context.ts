@@ -35,10 +35,10 @@ export type ContextOverrides = Partial<Omit<Context, 'config' | typeof Symbol.as
 
 export interface ContextOptions {
   /**
-   * True: while Redis is down, jobs are accepted into a spool in `dataDir`, and forwarded later. For API processes only:
-   * what workers and commands do never has to be spooled.
+   * True for a process that answers requests. While Redis is down, it accepts jobs into a spool in `dataDir` and
+   * forwards them later; its embedder is arranged for searches, not for the most images per second.
    */
-  readonly spool?: boolean;
+  readonly isApi?: boolean;
 }
 
 /**
@@ -48,7 +48,7 @@ export interface ContextOptions {
 export async function createContext(
   config: Config,
   overrides: ContextOverrides = {},
-  options: ContextOptions = {},
+  { isApi = false }: ContextOptions = {},
 ): Promise<Context> {
   const logger = overrides.logger ?? createLogger(config.log);
   const clock = overrides.clock ?? systemClock;
@@ -64,7 +64,7 @@ export async function createContext(
   const createStore = await loadStore(config, logger);
 
   const bareQueue = lazy(createQueue);
-  const createSpool = options.spool ? await loadSpool(config, logger, clock) : null;
+  const createSpool = isApi ? await loadSpool(config, logger, clock) : null;
   const queue = createSpool === null ? bareQueue : lazy(() => createSpool(bareQueue()));
   const store = lazy(createStore);
   const { concurrency } = config.worker;
@@ -83,6 +83,7 @@ export async function createContext(
   const embedder = lazy(() =>
     createEmbedder(config.model, {
       collectionModel: () => context.store.collectionModel(),
+      isForSearch: isApi,
       memoryBytes: () => process.memoryUsage.rss() + context.decoder.memoryBytes(),
       logger,
     }),

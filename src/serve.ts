@@ -19,7 +19,7 @@ export interface ServeOptions {
  * @throws VitrineError when the address is taken, or the worker can't start
  */
 export async function serve({ config, signal, onListening, ...options }: ServeOptions): Promise<void> {
-  await using context = await createContext(config, {}, { spool: true });
+  await using context = await createContext(config, {}, { isApi: true });
   const withWorker = options.worker ?? config.queue.redis === undefined;
   const aborted = signal.aborted ? Promise.resolve() : once(signal, 'abort');
   const server = await startServer(context);

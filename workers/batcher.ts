@@ -9,7 +9,7 @@ export interface Batcher<Item, Result> {
 export interface BatcherOptions<Item, Result> {
   readonly maxSize: number;
   /** Batches that run at once, however small they are; further items collect until one of them has ended. */
-  readonly concurrency: number;
+  concurrency(): number;
   /** Full batches that may start before that, so that the next one is at hand. Default: 0. */
   readonly fullAhead?: number;
   /** When a batch that is not full waits for more items. Default: never. */
@@ -36,7 +36,7 @@ interface Entry<Item, Result> {
  * Batches grow under load, since items collect while others run.
  */
 export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result>): Batcher<Item, Result> {
-  const { maxSize, concurrency, fullAhead = 0, filling } = options;
+  const { maxSize, fullAhead = 0, filling } = options;
   const waiting: Entry<Item, Result>[] = [];
   let running = 0;
   let scheduled = false;
@@ -58,7 +58,8 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
 
   function mayStart(): boolean {
     if (waiting.length === 0) return false;
-    return running < concurrency || (waiting.length >= maxSize && running < concurrency + fullAhead);
+    const most = options.concurrency();
+    return running < most || (waiting.length >= maxSize && running < most + fullAhead);
   }
 
   function isFilling(): boolean {

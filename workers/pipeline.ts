@@ -14,7 +14,7 @@ import { createSlots, type Slots } from './slots.ts';
 
 export interface PipelineParts {
   readonly images: Pick<ImageSource, 'fetch'>;
-  readonly embedder: Pick<Embedder, 'model' | 'embedImages'>;
+  readonly embedder: Pick<Embedder, 'model' | 'parallelCalls' | 'embedImages'>;
   readonly store: Pick<VectorStore, 'collection' | 'getPayloads' | 'upsert'>;
   readonly clock: Clock;
   readonly decoder: Pick<Decoder, 'prepare'>;
@@ -26,8 +26,6 @@ export interface PipelineSettings {
   readonly concurrency: number;
   /** Images per inference call. */
   readonly batchSize: number;
-  /** Inference calls that run at once. No other waits in the embedder: a search would wait behind it. */
-  readonly inferences: number;
   /** Time in which one image may be fetched and prepared, unless its job has a limit of its own. */
   readonly softTimeoutMs: number;
   /** Whether images that come with their jobs get thumbnails: later, there is nothing to make them from. */
@@ -163,7 +161,8 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   /** Prepared images of many jobs to vectors. The embedder has deadlines of its own. */
   const embedding = createBatcher<{ held: HeldImage; image: PreparedImage }, Float32Array>({
     maxSize: settings.batchSize,
-    concurrency: settings.inferences,
+    // No call waits in the embedder: a search would wait behind it.
+    concurrency: () => embedder.parallelCalls,
     filling: { isMoreComing: () => preparing > 0, maxMs: FILL_MS, clock },
     run: (items) =>
       inStage('embedding', items, () =>
@@ -174,7 +173,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
   /** Points of many jobs to the store; null for a job that was stopped before its point was written. */
   const writing = createBatcher<{ held: HeldImage; point: Point }, UpsertOutcome | null>({
     maxSize: MAX_POINTS,
-    concurrency: 1,
+    concurrency: () => 1,
     fullAhead: 1,
     run: (items) => inStage('writing', items, () => runOrSplit(items, writePoints, isFaultOfAnItem)),
   });
@@ -193,7 +192,7 @@ export function createPipeline(parts: PipelineParts, settings: PipelineSettings)
 
   const reading = createBatcher<string, PointPayload | null>({
     maxSize: MAX_POINTS,
-    concurrency: 1,
+    concurrency: () => 1,
     run: (ids) =>
       runOrSplit(
         ids,

@@ -1,3 +1,4 @@
+import type { Embedder } from '../models/embedder.ts';
 import type { Clock } from '../src/observability/clock.ts';
 
 /** Counts events over a sliding window of whole seconds. */
@@ -49,15 +50,16 @@ export function createClaimLimit(options: {
   readonly clock: Clock;
   readonly concurrency: number;
   readonly batchSize: number;
-  readonly inferences: number;
+  readonly embedder: Pick<Embedder, 'parallelCalls'>;
 }): ClaimLimit {
-  const { clock, concurrency, batchSize, inferences } = options;
-  const least = Math.min(concurrency, batchSize) + inferences * batchSize;
-  const most = 2 * concurrency + (inferences + 1) * batchSize;
+  const { clock, concurrency, batchSize, embedder } = options;
   const rate = createRate(RATE_WINDOW_SECONDS);
   let meanWorkedMs = 0;
   return {
     get max() {
+      const { parallelCalls } = embedder;
+      const least = Math.min(concurrency, batchSize) + parallelCalls * batchSize;
+      const most = 2 * concurrency + (parallelCalls + 1) * batchSize;
       const aheadMs = Math.max(AHEAD_MS, 2 * meanWorkedMs);
       const wanted = Math.ceil((rate.perSecond(clock.monotonic()) * aheadMs) / 1000);
       return Math.min(most, Math.max(least, wanted));

@@ -43,7 +43,7 @@ export function createSettling(
 
   return createBatcher({
     maxSize: MAX_SETTLEMENTS,
-    concurrency: 1,
+    concurrency: () => 1,
     run: (settlements) => runOrSplit(settlements, settleOrFail, isRefusal),
   });
 }

@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { availableParallelism, hostname } from 'node:os';
+import { hostname } from 'node:os';
 import type { Decoder } from '../models/decoding/decoder.ts';
 import type { Embedder } from '../models/embedder.ts';
-import { toThreadCount } from '../models/thread-embedder.ts';
 import type { Config } from '../src/config/config.ts';
 import type { ErrorCode } from '../src/errors/error-table.ts';
 import { VitrineError } from '../src/errors/vitrine-error.ts';
@@ -83,7 +82,6 @@ export function createWorker(parts: WorkerParts): Worker {
   const logger = parts.logger.child({ worker_id: id });
   const { concurrency, batchSize, softTimeoutMs, shutdownGraceMs } = config.worker;
   const { leaseMs } = config.queue.settings.lease;
-  const inferences = toThreadCount(availableParallelism(), config.model.threads);
 
   const draining = new AbortController();
   /** Aborted when the worker ends: what is unsettled then is left to its lease. */
@@ -98,7 +96,7 @@ export function createWorker(parts: WorkerParts): Worker {
   let suspectsFrom = Number.NEGATIVE_INFINITY;
 
   const rate = createRate(30);
-  const limit = createClaimLimit({ clock, concurrency, batchSize, inferences });
+  const limit = createClaimLimit({ clock, concurrency, batchSize, embedder });
   const breaker = createBreaker({ clock, probe: () => store.ping(), firstWaitMs: 500, maxWaitMs: 15_000 });
   const held = createHeldJobs({
     workerId: id,
@@ -111,7 +109,6 @@ export function createWorker(parts: WorkerParts): Worker {
   const pipeline = createPipeline(parts, {
     concurrency,
     batchSize,
-    inferences,
     softTimeoutMs,
     withThumbnails: config.thumbnails.maxBytes > 0,
     imageTimeoutMs: config.images.timeoutMs,

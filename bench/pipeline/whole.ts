@@ -19,7 +19,9 @@ export interface WholeOptions {
 const { photos, environment } = JSON.parse(await text(process.stdin)) as WholeOptions;
 const WARM_UP = 32;
 
-await using context = await createContext(parseConfig({ LOG_LEVEL: 'error', ...environment }));
+const config = parseConfig({ LOG_LEVEL: 'error', ...environment });
+// As in the product: without Redis, the process of the worker also answers requests.
+await using context = await createContext(config, {}, { isApi: config.queue.redis === undefined });
 const toJob = (photo: string, index: number): NewJob => {
   const job = newJob(`product-${index}`);
   const image: ImageRef = photo.startsWith('http')

@@ -352,7 +352,7 @@ export const SETTINGS = {
     'model',
     integer(0, 64),
     '0',
-    'Inference threads. 0: one for every three processors that the process may use.',
+    'Inference threads. 0: one for every three processors that the process may use; two at least in a worker process with a large model.',
   ),
   INTRA_OP_THREADS: setting(
     'model',

@@ -12,7 +12,7 @@ if (missing !== null) console.warn(`skipped: ${missing}`);
 describe.skipIf(missing !== null)('while Redis is down', () => {
   test('jobs are accepted and kept, and done when it is back', async () => {
     await using redis = await startRedis();
-    await using context = await createTestContext({ REDIS_URL: redis.url }, {}, { spool: true });
+    await using context = await createTestContext({ REDIS_URL: redis.url }, {}, { isApi: true });
     const api = await createApiClient(context);
     const image_base64 = (await drawImage(1)).toString('base64');
     const enqueue = (product_id: string, key?: string) =>
@@ -68,7 +68,7 @@ describe.skipIf(missing !== null)('while Redis is down', () => {
     await using context = await createTestContext(
       { REDIS_URL: redis.url, SPOOL: 'off' },
       {},
-      { spool: true },
+      { isApi: true },
     );
     const api = await createApiClient(context);
     await redis.kill();

@@ -325,7 +325,7 @@ describe('ensureModel', () => {
     const lines: string[] = [];
     const logger = pino({ base: null }, { write: (line) => lines.push(JSON.parse(line).msg) });
     const all = { id: 'auto', dir, hubUrl: hub.url, offline: false, ...settings };
-    const { id } = await ensureModel(all, { collectionModel, logger, memoryBytes: () => 0 }, never);
+    const { id } = await ensureModel(all, { collectionModel, logger }, never);
     return { id, lines };
   }
 

@@ -132,10 +132,12 @@ describe('createThreadEmbedder', () => {
   });
 
   test('nothing is known of the model before it is started', async () => {
-    const embedder = open();
+    const embedder = open({ threads: 2 });
     expect(() => embedder.model).toThrow(expect.objectContaining({ code: 'not_ready' }));
+    expect(embedder.parallelCalls).toBe(1);
     const model = await embedder.start();
     expect(model).toEqual(embedder.model);
+    expect(embedder.parallelCalls).toBe(2);
     expect(model).toMatchObject({ id: 'builtin', dimension: 512, hasText: false });
     expect(model.fingerprint).toBe(BUILTIN_FINGERPRINT);
   });
@@ -217,18 +219,21 @@ describe('createThreadEmbedder', () => {
 });
 
 test.each([
-  { processors: 1, asked: 0, threads: 1, small: 1, large: 1 },
-  { processors: 2, asked: 0, threads: 1, small: 1, large: 2 },
-  { processors: 8, asked: 0, threads: 3, small: 1, large: 2 },
-  { processors: 8, asked: 1, threads: 1, small: 1, large: 4 },
-])(
-  '$processors processors, asked for $asked: $threads threads',
-  ({ processors, asked, threads, small, large }) => {
-    expect(toThreadCount(processors, asked)).toBe(threads);
-    expect(toIntraOpThreads(processors, threads, 5_000_000)).toBe(small);
-    expect(toIntraOpThreads(processors, threads, 350_000_000)).toBe(large);
-  },
-);
+  // Threads, and processors per call: of a small model, of a large one, and of a large one for searches.
+  { processors: 1, small: [1, 1], large: [1, 1], search: [1, 1] },
+  { processors: 2, small: [1, 1], large: [2, 1], search: [1, 2] },
+  { processors: 4, small: [1, 1], large: [2, 2], search: [1, 4] },
+  { processors: 8, small: [3, 1], large: [3, 2], search: [3, 2] },
+])('the arrangement on $processors processors', ({ processors, small, large, search }) => {
+  const arrange = (weightsBytes: number, isForSearch: boolean) => {
+    const threads = toThreadCount(processors, weightsBytes, isForSearch);
+    return [threads, toIntraOpThreads(processors, threads, weightsBytes)];
+  };
+  expect(arrange(5_000_000, false)).toEqual(small);
+  expect(arrange(5_000_000, true)).toEqual(small);
+  expect(arrange(350_000_000, false)).toEqual(large);
+  expect(arrange(350_000_000, true)).toEqual(search);
+});
 
 test.each([
   ['what was asked for', 5, 100, 1000, 5],

@@ -88,6 +88,7 @@ export function createFakeStore(): FakeStore {
 export function createFakeEmbedder(): Embedder {
   return {
     model,
+    parallelCalls: 1,
     start: async () => model,
     embedImages: async (images) => images.map(() => Float32Array.of(1, 0)),
     embedTexts: async () => [],
@@ -136,7 +137,6 @@ export function createFakeWorld(
   const config = parseConfig({
     DATA_DIR: '/nowhere',
     MODEL: 'builtin',
-    EMBEDDING_THREADS: '1',
     ...environment,
   });
   const webhooks: WebhookSender = {

@@ -10,7 +10,7 @@ describe('createBatcher', () => {
     const sizes: number[] = [];
     const batcher = createBatcher<number, number>({
       maxSize: 4,
-      concurrency: 1,
+      concurrency: () => 1,
       async run(items) {
         sizes.push(items.length);
         return fulfilled(items.map((item) => item * 2));
@@ -28,7 +28,7 @@ describe('createBatcher', () => {
     const sizes: number[] = [];
     const batcher = createBatcher<number, number>({
       maxSize: 8,
-      concurrency: 1,
+      concurrency: () => 1,
       async run(items) {
         most = Math.max(most, ++running);
         sizes.push(items.length);
@@ -54,7 +54,7 @@ describe('createBatcher', () => {
     const gate = Promise.withResolvers<void>();
     const batcher = createBatcher<number, number>({
       maxSize: 4,
-      concurrency: 1,
+      concurrency: () => 1,
       fullAhead: 1,
       async run(items) {
         sizes.push(items.length);
@@ -81,7 +81,7 @@ describe('createBatcher', () => {
       let isMoreComing = true;
       const batcher = createBatcher<number, number>({
         maxSize: 4,
-        concurrency: 1,
+        concurrency: () => 1,
         filling: { isMoreComing: () => isMoreComing, maxMs: 50, clock },
         async run(items) {
           sizes.push(items.length);
@@ -124,7 +124,7 @@ describe('createBatcher', () => {
   test('a batch that throws fails only its own items', async () => {
     const batcher = createBatcher<string, string>({
       maxSize: 2,
-      concurrency: 1,
+      concurrency: () => 1,
       async run(items) {
         if (items.includes('bad')) throw new Error('no');
         return fulfilled(items);
@@ -138,7 +138,7 @@ describe('createBatcher', () => {
 test('an item that comes alone does not wait for others', async () => {
   const batcher = createBatcher<number, number>({
     maxSize: 100,
-    concurrency: 1,
+    concurrency: () => 1,
     run: async (items) => fulfilled(items),
   });
   const started = performance.now();

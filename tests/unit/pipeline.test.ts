@@ -6,7 +6,12 @@ import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import type { ClaimedJob } from '../../src/queue/port.ts';
 import type { Pictured, ThumbnailCache } from '../../src/thumbnails/cache.ts';
 import { newClaimedJob } from '../support/fake-queue.ts';
-import { createFakeDecoder, createFakeWorld, type FakeWorld } from '../support/fake-worker.ts';
+import {
+  createFakeDecoder,
+  createFakeEmbedder,
+  createFakeWorld,
+  type FakeWorld,
+} from '../support/fake-worker.ts';
 
 async function run(world: FakeWorld, ...jobs: readonly ClaimedJob[]): Promise<void> {
   world.queue.waiting.push(...jobs);
@@ -160,6 +165,18 @@ test('pixels are freed when their vector is there, and not before the image is t
   await run(world, newClaimedJob('job-1'), newClaimedJob('job-2'));
   expect(lengths).toEqual([12, 12, 12, 12]);
   expect(decoded.map(({ length }) => length)).toEqual([0, 0]);
+});
+
+test.each([1, 2])('an embedder that runs %i calls at once gets as many', async (parallelCalls) => {
+  let running = 0;
+  const embedImages = () => {
+    running++;
+    return new Promise<never>(() => undefined);
+  };
+  const embedder = { ...createFakeEmbedder(), parallelCalls, embedImages };
+  const world = createFakeWorld({ BATCH_SIZE: '2' }, { embedder });
+  await run(world, ...[1, 2, 3, 4, 5, 6].map((n) => newClaimedJob(`job-${n}`)));
+  expect(running).toBe(parallelCalls);
 });
 
 describe('one bad item of a batch', () => {
