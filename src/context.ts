@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { createEmbedder } from '../models/create-embedder.ts';
 import { createDecoder, type Decoder } from '../models/decoding/decoder.ts';
 import type { Embedder } from '../models/embedder.ts';
+import { createEmbedder } from '../models/embedding/create-embedder.ts';
 import type { Config } from './config/config.ts';
 import { createImageSource } from './images/image-source.ts';
 import type { ImageSource } from './images/port.ts';

@@ -1,6 +1,6 @@
 import cliProgress from 'cli-progress';
-import { listModels, removeModel, verifyModel } from '../../models/local-models.ts';
-import { type PullProgress, pullModel } from '../../models/pull-model.ts';
+import { listModels, removeModel, verifyModel } from '../../models/files/local-models.ts';
+import { type PullProgress, pullModel } from '../../models/files/pull-model.ts';
 import { findModel, MODELS } from '../../models/registry.ts';
 import { parseConfig } from '../config/config.ts';
 import { VitrineError } from '../errors/vitrine-error.ts';

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { ModelDefinition } from '../../models/model-folder.ts';
-import { loadModel } from '../../models/transformers-model.ts';
+import { loadModel } from '../../models/embedding/transformers-model.ts';
+import type { ModelDefinition } from '../../models/files/model-folder.ts';
 
 /** Random weights, real everything else: tests/fixtures/tiny-clip/make.py says how it was made. */
 const folder = join(import.meta.dirname, '..', 'fixtures', 'tiny-clip');

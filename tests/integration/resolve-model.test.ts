@@ -2,7 +2,7 @@ import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { readFingerprint, resolveModel } from '../../models/model-folder.ts';
+import { readFingerprint, resolveModel } from '../../models/files/model-folder.ts';
 
 const builtin = join(import.meta.dirname, '..', '..', 'models', 'builtin');
 let dir: string;

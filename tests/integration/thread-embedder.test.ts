@@ -8,14 +8,14 @@ import type { Worker } from 'node:worker_threads';
 import { pino } from 'pino';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { Embedder, PreparedImage } from '../../models/embedder.ts';
-import { resolveModel } from '../../models/model-folder.ts';
 import {
   createThreadEmbedder,
   type ThreadEmbedderOptions,
   toIntraOpThreads,
   toMemoryLimit,
   toThreadCount,
-} from '../../models/thread-embedder.ts';
+} from '../../models/embedding/thread-embedder.ts';
+import { resolveModel } from '../../models/files/model-folder.ts';
 import { CRASH_BYTE, HANG_BYTE } from '../support/crashing-thread.ts';
 import { IMAGE_MS } from '../support/slow-thread.ts';
 import { until } from '../support/until.ts';

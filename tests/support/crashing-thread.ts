@@ -1,5 +1,5 @@
 import { parentPort } from 'node:worker_threads';
-import type { ThreadRequest } from '../../models/embedding-thread.ts';
+import type { ThreadRequest } from '../../models/embedding/embedding-thread.ts';
 
 /** The first byte of an image that ends the thread, as a fault in native code would. */
 export const CRASH_BYTE = 13;
@@ -8,7 +8,7 @@ export const HANG_BYTE = 14;
 
 if (parentPort !== null) {
   // The first listener makes the messages flow: it must be the real one.
-  await import('../../models/embedding-thread.ts');
+  await import('../../models/embedding/embedding-thread.ts');
   parentPort.on('message', (request: ThreadRequest) => {
     const first = request.kind === 'images' ? request.images.map(({ pixels }) => pixels[0]) : [];
     if (first.includes(CRASH_BYTE)) process.exit(3);

@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import type { ThreadData, ThreadReply, ThreadRequest } from '../../models/embedding-thread.ts';
+import type { ThreadData, ThreadReply, ThreadRequest } from '../../models/embedding/embedding-thread.ts';
 
 /** Time that this thread takes for each image. It has no model: its vectors are zero. */
 export const IMAGE_MS = 100;

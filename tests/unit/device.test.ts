@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { type Device, type DeviceSetting, openOnDevice } from '../../models/device.ts';
+import { type Device, type DeviceSetting, openOnDevice } from '../../models/embedding/device.ts';
 import { VitrineError } from '../../src/errors/vitrine-error.ts';
 
 /** Opens on the devices that work, and fails as ONNX Runtime does on the others. */

@@ -39,6 +39,7 @@ const ALLOWED = [
   ['src/queue/spool/x.ts', '../../sqlite/database.ts'],
   ['src/vectors/sqlite/x.ts', '../../sqlite/database.ts'],
   ['models/x.ts', '../src/observability/logger.ts'],
+  ['models/embedding/x.ts', '../files/model-folder.ts'],
   ['src/jobs/x.ts', '../queue/port.ts'],
   ['src/http/x.ts', '../jobs/schemas.ts'],
   ['src/http/x.ts', '../../models/embedder.ts'],

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parsePreprocessing } from '../../models/model-folder.ts';
+import { parsePreprocessing } from '../../models/files/model-folder.ts';
 
 /** As published with openai/clip-vit-base-patch32, in its older and its newer form. */
 const clip = {

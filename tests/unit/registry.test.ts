@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { toModelFolder, toOnnxPath } from '../../models/model-folder.ts';
+import { toModelFolder, toOnnxPath } from '../../models/files/model-folder.ts';
 import { MODELS, TEXT_MODEL_IDS } from '../../models/registry.ts';
 
 describe('the registry', () => {

@@ -7,4 +7,4 @@ const block = () => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 
 const on = port.on.bind(port);
 port.on = ((event: string, listener: (value: unknown) => void) =>
   on(event, event === 'message' ? block : listener)) as typeof port.on;
-await import('../../../models/embedding-thread.ts');
+await import('../../../models/embedding/embedding-thread.ts');

@@ -3,7 +3,8 @@ import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as delay } from 'node:timers/promises';
-import { VitrineError } from '../src/errors/vitrine-error.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import type { RegisteredModel } from '../registry.ts';
 import {
   type DownloadedFile,
   type DownloadOptions,
@@ -12,7 +13,6 @@ import {
   toFileUrl,
 } from './download.ts';
 import { hashFile, toModelFolder } from './model-folder.ts';
-import type { RegisteredModel } from './registry.ts';
 
 export interface PullOptions {
   /** MODELS_DIR */

@@ -4,9 +4,9 @@ import { readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
-import { VitrineError } from '../src/errors/vitrine-error.ts';
-import type { Preprocessing } from './embedder.ts';
-import { BUILTIN, type Dtype, type Encoder, findModel, MODELS } from './registry.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import type { Preprocessing } from '../embedder.ts';
+import { BUILTIN, type Dtype, type Encoder, findModel, MODELS } from '../registry.ts';
 
 /** How to run a model: what its files say about it, or its entry in the registry. */
 interface ModelConfig {
@@ -26,7 +26,7 @@ export interface ModelDefinition extends ModelConfig {
   readonly folder: string;
 }
 
-const BUILTIN_FOLDER = resolve(import.meta.dirname, 'builtin');
+const BUILTIN_FOLDER = resolve(import.meta.dirname, '..', 'builtin');
 
 /** A name, or a name with an owner as on the hub. Neither can lead out of MODELS_DIR. */
 const ID_PATTERN = /^[A-Za-z0-9][\w.-]*(\/[A-Za-z0-9][\w.-]*)?$/;

@@ -1,9 +1,9 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import type { ErrorCode } from '../src/errors/error-table.ts';
-import { toVitrineError } from '../src/errors/vitrine-error.ts';
-import type { PreparedImage } from './embedder.ts';
-import { freeBytes } from './free-bytes.ts';
-import { type ModelDefinition, readFingerprint } from './model-folder.ts';
+import type { ErrorCode } from '../../src/errors/error-table.ts';
+import { toVitrineError } from '../../src/errors/vitrine-error.ts';
+import type { PreparedImage } from '../embedder.ts';
+import { type ModelDefinition, readFingerprint } from '../files/model-folder.ts';
+import { freeBytes } from '../free-bytes.ts';
 import { type LoadOptions, loadModel } from './transformers-model.ts';
 
 /** What the thread is started with. */

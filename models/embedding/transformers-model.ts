@@ -1,10 +1,10 @@
 import { basename, dirname } from 'node:path';
 import { AutoTokenizer, env, PreTrainedModel, type PreTrainedTokenizer, Tensor } from '@xenova/transformers';
-import { VitrineError } from '../src/errors/vitrine-error.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import type { PreparedImage, Preprocessing } from '../embedder.ts';
+import type { ModelDefinition } from '../files/model-folder.ts';
+import type { Encoder } from '../registry.ts';
 import { type Chosen, type Device, type DeviceSetting, openOnDevice } from './device.ts';
-import type { PreparedImage, Preprocessing } from './embedder.ts';
-import type { ModelDefinition } from './model-folder.ts';
-import type { Encoder } from './registry.ts';
 
 /** A model in this thread's memory. Each call blocks the thread while onnxruntime computes. */
 export interface LoadedModel extends AsyncDisposable {

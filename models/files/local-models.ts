@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { VitrineError } from '../src/errors/vitrine-error.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import { BUILTIN, findModel, MODELS } from '../registry.ts';
 import { hashFile, resolveModel, toModelFolder } from './model-folder.ts';
 import { hasAllFiles, readManifest, toPartialFolder } from './pull-model.ts';
-import { BUILTIN, findModel, MODELS } from './registry.ts';
 
 export interface ListedModel {
   readonly id: string;
@@ -79,7 +79,7 @@ export async function verifyModel(id: string, dir: string): Promise<readonly str
   }
   const definition = await resolveModel(id, { dir });
   // Loaded here only: listing models doesn't need it, and it takes half a second.
-  const { loadModel } = await import('./transformers-model.ts');
+  const { loadModel } = await import('../embedding/transformers-model.ts');
   await using model = await loadModel(definition, { device: 'cpu', intraOpThreads: 1 });
   if (definition.text !== null) await model.embedTexts(['a product']);
   lines.push(

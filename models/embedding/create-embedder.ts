@@ -1,10 +1,10 @@
-import type { Config } from '../src/config/config.ts';
-import { toVitrineError, VitrineError } from '../src/errors/vitrine-error.ts';
-import type { Logger } from '../src/observability/logger.ts';
-import type { Embedder } from './embedder.ts';
-import { type ModelDefinition, resolveModel, toModelFolder } from './model-folder.ts';
-import { hasAllFiles, type PullProgress, pullModel } from './pull-model.ts';
-import { BUILTIN, findModel } from './registry.ts';
+import type { Config } from '../../src/config/config.ts';
+import { toVitrineError, VitrineError } from '../../src/errors/vitrine-error.ts';
+import type { Logger } from '../../src/observability/logger.ts';
+import type { Embedder } from '../embedder.ts';
+import { type ModelDefinition, resolveModel, toModelFolder } from '../files/model-folder.ts';
+import { hasAllFiles, type PullProgress, pullModel } from '../files/pull-model.ts';
+import { BUILTIN, findModel } from '../registry.ts';
 import { createThreadEmbedder } from './thread-embedder.ts';
 
 /** MODEL=auto: the best model that is available. */

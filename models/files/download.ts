@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { VitrineError } from '../src/errors/vitrine-error.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
 import { hashFile } from './model-folder.ts';
 
 export interface DownloadOptions {

@@ -1,8 +1,8 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import type { Config } from '../src/config/config.ts';
-import { VitrineError } from '../src/errors/vitrine-error.ts';
+import type { Config } from '../../src/config/config.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
 
 export type DeviceSetting = Config['model']['device'];
 /** What ONNX Runtime may compute on, as it names it. */

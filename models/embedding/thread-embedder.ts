@@ -2,12 +2,12 @@ import { once } from 'node:events';
 import { availableParallelism, totalmem } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { VitrineError } from '../src/errors/vitrine-error.ts';
-import type { Logger } from '../src/observability/logger.ts';
+import { VitrineError } from '../../src/errors/vitrine-error.ts';
+import type { Logger } from '../../src/observability/logger.ts';
+import type { Embedder, EmbedderModel, PreparedImage } from '../embedder.ts';
+import { type ModelDefinition, readWeightsBytes } from '../files/model-folder.ts';
 import type { DeviceSetting } from './device.ts';
-import type { Embedder, EmbedderModel, PreparedImage } from './embedder.ts';
 import type { ThreadData, ThreadReply, ThreadRequest } from './embedding-thread.ts';
-import { type ModelDefinition, readWeightsBytes } from './model-folder.ts';
 
 export interface ThreadEmbedderOptions {
   /** Finds the model and puts its weights on the disk. Called by `start`; the signal aborts on disposal. */
