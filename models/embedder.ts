@@ -54,7 +54,7 @@ export interface Embedder extends AsyncDisposable {
    * @throws VitrineError `not_ready` until `start` has succeeded
    */
   readonly model: EmbedderModel;
-  /** Inference calls that run at once; others wait for them. 1 until `start` has succeeded. */
+  /** Inference calls that run at once; others wait for them. 1 before `start`. */
   readonly parallelCalls: number;
   /**
    * One inference call for the batch, off the calling thread; returns vectors in the same order. Starts the embedder
