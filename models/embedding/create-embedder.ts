@@ -39,6 +39,9 @@ export function createEmbedder(settings: Config['model'], parts: EmbedderParts):
   });
 }
 
+/** What the choice of a model needs. */
+type ChoiceParts = Pick<EmbedderParts, 'collectionModel' | 'logger'>;
+
 export type ModelSettings = Pick<Config['model'], 'id' | 'dir' | 'hubUrl' | 'offline'>;
 
 /**
@@ -47,7 +50,7 @@ export type ModelSettings = Pick<Config['model'], 'id' | 'dir' | 'hubUrl' | 'off
  */
 export async function ensureModel(
   settings: ModelSettings,
-  parts: Pick<EmbedderParts, 'collectionModel' | 'logger'>,
+  parts: ChoiceParts,
   signal: AbortSignal,
 ): Promise<ModelDefinition> {
   const id = settings.id === AUTO_ID ? await chooseModel(settings, parts, signal) : settings.id;
@@ -69,7 +72,7 @@ export async function ensureModel(
  */
 async function chooseModel(
   settings: ModelSettings,
-  { collectionModel, logger }: Pick<EmbedderParts, 'collectionModel' | 'logger'>,
+  { collectionModel, logger }: ChoiceParts,
   signal: AbortSignal,
 ): Promise<string> {
   const stored = await collectionModel();

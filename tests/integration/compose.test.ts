@@ -178,7 +178,9 @@ describe('Dockerfile', () => {
     const { packages } = JSON.parse(read('package-lock.json'));
     expect(new Set(images)).toEqual(new Set([`node:${packages['node_modules/node'].version}-slim`]));
     expect(dockerfile).toMatch(/^USER node$/m);
-    expect(dockerfile.indexOf('USER node')).toBeLessThan(dockerfile.indexOf('\nCMD ["node"'));
+    expect(dockerfile.indexOf('USER node')).toBeLessThan(
+      dockerfile.indexOf('CMD ["node", "--disable-warning=ExperimentalWarning", "src/main.ts"]'),
+    );
   });
 
   it('copies only what .dockerignore lets in', () => {

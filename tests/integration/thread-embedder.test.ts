@@ -236,6 +236,16 @@ test.each([
 });
 
 test.each([
+  { weightsBytes: 5_000_000, intraOpThreads: 1 },
+  { weightsBytes: 350_000_000, intraOpThreads: 4 },
+])(
+  'one thread, asked for on 8 processors, uses $intraOpThreads for $weightsBytes bytes of weights',
+  (each) => {
+    expect(toIntraOpThreads(8, 1, each.weightsBytes)).toBe(each.intraOpThreads);
+  },
+);
+
+test.each([
   ['what was asked for', 5, 100, 1000, 5],
   ["four fifths of the container's", 0, 100, 1000, 80],
   ['none, where the constraint is beyond the machine', 0, 2 ** 64, 1000, Number.POSITIVE_INFINITY],
